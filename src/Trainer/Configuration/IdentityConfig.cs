@@ -1,0 +1,11 @@
+namespace Moe.Training.Configuration;
+
+/// <summary>Section <c>run</c>.</summary>
+public sealed record IdentityConfig
+{
+    [Setting("Seed of every random stream: weights, sample order, sampling. The same seed gives the same run on any number of ranks.")]
+    public ulong Seed { get; init; } = 1;
+
+    [Setting("Part of the run folder's name.", Default = "the configuration file's name without its ending", IsName = true)]
+    public string Name { get; init; } = "run";
+}

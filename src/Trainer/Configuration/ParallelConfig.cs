@@ -1,0 +1,34 @@
+namespace Moe.Training.Configuration;
+
+/// <summary>Section <c>parallel</c>.</summary>
+public sealed record ParallelConfig
+{
+    [Setting("Ranks that share one copy of the experts; ranks / expert_parallel copies exist. It divides both the ranks and the experts.",
+        AtLeast = 1, Default = "null (all ranks)")]
+    public int? ExpertParallel { get; init; }
+
+    [Setting("How rows travel to their experts: `all_to_all`, the slow reference `all_gather`, `local` for expert_parallel 1, or `auto`.")]
+    public DispatcherName Dispatcher { get; init; } = DispatcherName.Auto;
+
+    [Setting("Seconds that a rank waits in a collective before it fails the run.", Above = 0, AtMost = 86400)]
+    public double TimeoutSeconds { get; init; } = 60;
+
+    [Setting("Threads of a rank's matrix products.", AtLeast = 1, AtMost = 1024, Default = "null (cores / ranks on the machine, at least 1)")]
+    public int? Threads { get; init; }
+}
+
+/// <summary>Values of <c>parallel.dispatcher</c>.</summary>
+public enum DispatcherName
+{
+    /// <summary><see cref="Local"/> where expert_parallel is 1, else <see cref="AllToAll"/>.</summary>
+    Auto,
+
+    /// <summary>No communication: this rank holds all experts.</summary>
+    Local,
+
+    /// <summary>Each row goes to the ranks of its experts.</summary>
+    AllToAll,
+
+    /// <summary>Every rank sees all rows and takes its own; the reference that tests compare with.</summary>
+    AllGather,
+}

@@ -1,0 +1,57 @@
+namespace Moe.Training.Configuration;
+
+/// <summary>Section <c>train</c>.</summary>
+public sealed record TrainConfig
+{
+    [Setting("Optimizer steps.", AtLeast = 1)]
+    public int Steps { get; init; } = 500;
+
+    [Setting("Sequences that a rank takes through the model at once.", AtLeast = 1, AtMost = 65536)]
+    public int MicroBatch { get; init; } = 8;
+
+    [Setting("Micro-batches a rank and step; the global batch is micro_batch * accumulation * ranks sequences.", AtLeast = 1, AtMost = 65536)]
+    public int Accumulation { get; init; } = 1;
+
+    [Setting("Largest norm of the whole gradient; a longer one is scaled down to it. 0 is off.", AtLeast = 0)]
+    public double ClipNorm { get; init; } = 1;
+
+    [Setting("Type of activations and products; with `bfloat16` the optimizer keeps float32 weights.")]
+    public Precision Precision { get; init; } = Precision.Float32;
+
+    [Setting("Steps between rows of metrics.jsonl.", AtLeast = 1)]
+    public int LogEvery { get; init; } = 10;
+
+    [Setting("Steps between evaluations, with one more at the end; 0 is never.", AtLeast = 0)]
+    public int EvalEvery { get; init; } = 100;
+
+    [Setting("Sequences an evaluation takes, the same each time; 0 is all of the evaluation split.", AtLeast = 0)]
+    public int EvalSequences { get; init; } = 256;
+
+    [Setting("Steps between checkpoints, with one more at the end; 0 is only at the end.", AtLeast = 0)]
+    public int CheckpointEvery { get; init; } = 100;
+
+    [Setting("Newest checkpoints kept; 0 keeps all.", AtLeast = 0)]
+    public int KeepCheckpoints { get; init; } = 2;
+
+    [Setting("Save after this step and leave with exit code 75, resumable.", AtLeast = 1, Default = "null (run to the end)")]
+    public int? StopAtStep { get; init; }
+
+    [Setting("Steps in a row that may be skipped because loss or gradient isn't finite; one more ends the run.", AtLeast = 0)]
+    public int MaxSkippedSteps { get; init; } = 10;
+
+    [Setting("Whether a run resumed on another number of ranks adapts accumulation, so that the global batch stays.")]
+    public bool KeepGlobalBatch { get; init; } = true;
+}
+
+/// <summary>Values of <c>train.precision</c>.</summary>
+public enum Precision
+{
+    /// <summary>IEEE single.</summary>
+    Float32,
+
+    /// <summary>Eight bits of exponent, seven of fraction.</summary>
+    [Spelling("bfloat16")] BFloat16,
+
+    /// <summary>IEEE double, for verification.</summary>
+    Float64,
+}
