@@ -1,0 +1,16 @@
+using System.Runtime.InteropServices;
+
+namespace Moe.Training.Hosting;
+
+/// <summary>The calls of the C library that .NET has no name for.</summary>
+internal static partial class Posix
+{
+    /// <summary>Leaves without finalizers, exit handlers or MPI's own clean-up, any of which may wait for a peer that is gone.</summary>
+    [LibraryImport("libc", EntryPoint = "_exit")]
+    public static partial void ExitNow(int code);
+
+    /// <summary>Makes <paramref name="target"/> another name of the open file <paramref name="source"/>.</summary>
+    /// <returns><paramref name="target"/>, or -1 with errno set.</returns>
+    [LibraryImport("libc", EntryPoint = "dup2", SetLastError = true)]
+    public static partial int Duplicate(int source, int target);
+}

@@ -1,0 +1,75 @@
+using System.Globalization;
+
+namespace Moe.Training.Hosting;
+
+/// <summary>What the program that started a rank tells it through environment variables: torchrun's, Open MPI's or Slurm's, and our own.</summary>
+/// <param name="Rank">World rank, from 0.</param>
+/// <param name="WorldSize">Number of ranks.</param>
+/// <param name="LocalRank">Rank within the node, from 0.</param>
+/// <param name="LocalWorldSize">Number of ranks of the node.</param>
+/// <param name="NodeRank">Number of the node, from 0 (torchrun's GROUP_RANK).</param>
+/// <param name="MasterAddress">Host of the TCP store where Gloo ranks meet; null where none was given.</param>
+/// <param name="MasterPort">Port of that store; 0 where none was given.</param>
+/// <param name="RunFolder">MOE_RUN_DIR; null where the rank was not started by the launcher.</param>
+/// <param name="Supervisor">MOE_SUPERVISOR, the launcher's <c>host:port</c>; null where the rank was not started by it.</param>
+/// <param name="SupervisorToken">MOE_SUPERVISOR_TOKEN; null where the rank was not started by the launcher.</param>
+public sealed record RankEnvironment(
+    int Rank,
+    int WorldSize,
+    int LocalRank,
+    int LocalWorldSize,
+    int NodeRank,
+    string? MasterAddress = null,
+    int MasterPort = 0,
+    string? RunFolder = null,
+    string? Supervisor = null,
+    string? SupervisorToken = null)
+{
+    /// <summary>Reads the variables; a process that was given none is the only rank of its world.</summary>
+    /// <param name="variable">Value of a variable by name, null where it is not set; <see cref="Environment.GetEnvironmentVariable(string)"/>.</param>
+    /// <exception cref="FormatException">A variable that must be a number is not, or the rank lies outside the world.</exception>
+    public static RankEnvironment Read(Func<string, string?> variable)
+    {
+        // torchrun's names come first: they are what a user sets by hand. The launcher leaves RANK out where mpirun numbers the ranks.
+        var rank = Number(variable, "RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID") ?? 0;
+        var worldSize = Number(variable, "WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS") ?? 1;
+        if (rank < 0 || rank >= worldSize)
+        {
+            throw new FormatException($"The environment says rank {rank} of {worldSize}; ranks go from 0 to {worldSize - 1}.");
+        }
+
+        var localWorldSize = Number(variable, "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE") ?? worldSize;
+
+        // LOCAL_WORLD_SIZE alone comes from the launcher, whose nodes may be groups of ranks on one machine: mpirun's local rank would not know them.
+        var localRank = Number(variable, "LOCAL_RANK")
+            ?? (variable("LOCAL_WORLD_SIZE") is null ? Number(variable, "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID") : null)
+            ?? rank % localWorldSize;
+
+        return new RankEnvironment(
+            rank,
+            worldSize,
+            localRank,
+            localWorldSize,
+            Number(variable, "GROUP_RANK", "SLURM_NODEID") ?? rank / localWorldSize,
+            variable("MASTER_ADDR"),
+            Number(variable, "MASTER_PORT") ?? 0,
+            variable("MOE_RUN_DIR"),
+            variable("MOE_SUPERVISOR"),
+            variable("MOE_SUPERVISOR_TOKEN"));
+    }
+
+    private static int? Number(Func<string, string?> variable, params ReadOnlySpan<string> names)
+    {
+        foreach (var name in names)
+        {
+            if (variable(name) is { Length: > 0 } text)
+            {
+                return int.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out var number)
+                    ? number
+                    : throw new FormatException($"The environment variable {name} is '{text}'; it must be a whole number.");
+            }
+        }
+
+        return null;
+    }
+}

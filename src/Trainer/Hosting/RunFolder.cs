@@ -1,0 +1,45 @@
+using System.Globalization;
+
+namespace Moe.Training.Hosting;
+
+/// <summary>The files of one run by name. The launcher and the ranks of a run agree on them through this record alone.</summary>
+/// <param name="Path">The run folder itself.</param>
+public sealed record RunFolder(string Path)
+{
+    /// <summary>State of the run, rewritten by the launcher at each change.</summary>
+    public string RunFile => Inside("run.json");
+
+    /// <summary>The resolved configuration that the ranks read.</summary>
+    public string ConfigFile => Inside("config.yaml");
+
+    /// <summary>One JSON object a logged step, written by rank 0.</summary>
+    public string MetricsFile => Inside("metrics.jsonl");
+
+    /// <summary>One JSON object an event, written by the launcher.</summary>
+    public string EventsFile => Inside("events.jsonl");
+
+    /// <summary>Folder of the ranks' output.</summary>
+    public string LogsFolder => Inside("logs");
+
+    /// <summary>Output of the started programs before (or without) a rank log: the .NET host's own errors, mpirun's words.</summary>
+    public string LauncherLogFile => System.IO.Path.Combine(LogsFolder, "launcher.log");
+
+    /// <summary>Folder of the ranks' failure reports; only there after a failure.</summary>
+    public string ErrorsFolder => Inside("errors");
+
+    /// <summary>Folder of the checkpoints.</summary>
+    public string CheckpointsFolder => Inside("checkpoints");
+
+    /// <summary>Name of the newest complete checkpoint, written last.</summary>
+    public string LatestFile => System.IO.Path.Combine(CheckpointsFolder, "latest");
+
+    /// <summary>All that a rank prints, native crashes included.</summary>
+    public string LogFile(int rank) => System.IO.Path.Combine(LogsFolder, Numbered(rank) + ".log");
+
+    /// <summary>The rank's <see cref="RankFailure"/>.</summary>
+    public string ErrorFile(int rank) => System.IO.Path.Combine(ErrorsFolder, Numbered(rank) + ".json");
+
+    private static string Numbered(int rank) => "rank_" + rank.ToString("D5", CultureInfo.InvariantCulture);
+
+    private string Inside(string name) => System.IO.Path.Combine(Path, name);
+}

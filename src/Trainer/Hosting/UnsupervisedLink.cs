@@ -1,0 +1,27 @@
+using System.Globalization;
+
+namespace Moe.Training.Hosting;
+
+/// <summary>The link of a rank that was started by hand, by torchrun or by srun: reports are printed as <c>key=value</c> lines.</summary>
+internal sealed class UnsupervisedLink(RankEnvironment rank) : SupervisorLink(rank)
+{
+    private protected override void Report(ControlMessage message)
+    {
+        var line = message switch
+        {
+            InfoMessage info => Invariant(
+                $"world_size={Rank.WorldSize} mesh=\"{info.Mesh}\" parameters={info.ParametersTotal} active={info.ParametersActive} from_step={info.FirstStep}"),
+            MetricsMessage metrics => string.Join(' ', metrics.Row.Select(entry => Invariant($"{entry.Key}={entry.Value:G6}"))),
+            EventMessage e => Invariant($"event={e.Kind} step={e.Step} {e.Text}"),
+            TextMessage text => text.Line,
+            FailureMessage { Failure: var failure } => Invariant($"failed rank={failure.Rank} step={failure.Step}: {failure.What}"),
+            _ => null, // hello and goodbye have nobody to reach
+        };
+        if (line is not null)
+        {
+            Console.WriteLine(line);
+        }
+    }
+
+    private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+}
