@@ -1,0 +1,43 @@
+using Moe.Torch.Native;
+
+namespace Moe.Torch;
+
+/// <summary>libtorch's automatic differentiation.</summary>
+public static class Autograd
+{
+    /// <summary>Until the result is disposed, nothing that this thread computes is recorded.</summary>
+    public static GradientMode NoGrad() => new(false);
+
+    /// <summary>Accumulates the gradient of a scalar into <see cref="Tensor.Gradient"/> of every leaf that it was computed from.</summary>
+    /// <param name="loss">A scalar, or any tensor where <paramref name="seed"/> is given.</param>
+    /// <param name="seed">Gradient of the final quantity with respect to <paramref name="loss"/>, of its shape; left out, 1.</param>
+    /// <exception cref="TorchException">libtorch refused; an exception of a managed <see cref="Function"/> arrives as itself.</exception>
+    public static void Backward(Tensor loss, Tensor? seed = null) => Backward([loss], [seed]);
+
+    /// <summary>As <see cref="Backward(Tensor, Tensor?)"/>, from several roots at once.</summary>
+    public static unsafe void Backward(ReadOnlySpan<Tensor> roots, ReadOnlySpan<Tensor?> seeds)
+    {
+        var rootHandles = stackalloc nint[roots.Length];
+        var seedHandles = stackalloc nint[roots.Length];
+        for (var i = 0; i < roots.Length; i++)
+        {
+            rootHandles[i] = roots[i].LiveHandle;
+            seedHandles[i] = seeds[i]?.LiveHandle ?? 0;
+        }
+
+        var status = Abi.Backward(rootHandles, seedHandles, roots.Length);
+        Function.ThrowPending();
+        Abi.Check(status);
+    }
+}
+
+/// <summary>Sets whether autograd records on this thread, and sets it back when disposed.</summary>
+public readonly ref struct GradientMode : IDisposable
+{
+    private readonly int _before;
+
+    internal GradientMode(bool enabled) => Abi.Check(Abi.SetGradMode(enabled ? 1 : 0, out _before));
+
+    /// <summary>Restores the mode that was in force before.</summary>
+    public void Dispose() => Abi.Check(Abi.SetGradMode(_before, out _));
+}

@@ -1,0 +1,32 @@
+namespace Moe.Torch;
+
+/// <summary>Matrix products and table look-ups.</summary>
+public static class LinearAlgebra
+{
+    private static readonly Operator MatMulOp = new("aten::matmul");
+    private static readonly Operator LinearOp = new("aten::linear");
+    private static readonly Operator MatMulOut = new("aten::mm", "out");
+    private static readonly Operator AddMatMulInPlace = new("aten::addmm_");
+    private static readonly Operator EmbeddingOp = new("aten::embedding");
+
+    /// <summary>Matrix product over the last two dimensions, the others broadcast: [..., M, K] x [..., K, N] -> [..., M, N].</summary>
+    public static Tensor MatMul(this Tensor x, Tensor y) => MatMulOp.Call(x, y);
+
+    /// <summary>x [..., I] times the transpose of <paramref name="weight"/> [O, I] -> [..., O].</summary>
+    public static Tensor Linear(this Tensor x, Tensor weight) => LinearOp.Call(x, weight);
+
+    /// <summary>Writes x [M, K] times y [K, N] into <paramref name="result"/> [M, N], which may be a view.</summary>
+    public static Tensor MatMulInto(this Tensor x, Tensor y, Tensor result) => Write(MatMulOut, result, x, y);
+
+    /// <summary>result += x [M, K] times y [K, N].</summary>
+    public static Tensor AddMatMul_(this Tensor result, Tensor x, Tensor y) => AddMatMulInPlace.CallInPlace(result, x, y);
+
+    /// <summary>Rows of <paramref name="table"/> [V, D] at <paramref name="indices"/> [...] (int64) -> [..., D].</summary>
+    public static Tensor Embedding(this Tensor table, Tensor indices) => EmbeddingOp.Call(table, indices);
+
+    private static Tensor Write(Operator target, Tensor result, Tensor x, Tensor y)
+    {
+        target.Call(x, y, result).Dispose(); // the result comes back as a second handle
+        return result;
+    }
+}

@@ -1,0 +1,121 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+[assembly: DisableRuntimeMarshalling]
+
+namespace Moe.Torch.Native;
+
+/// <summary>An argument or a result of <see cref="Abi.Call"/>, laid out as the shim's <c>Value</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct NativeValue
+{
+    public ArgumentTag Tag;
+    public int Length;
+    public long Bits;
+}
+
+internal enum ArgumentTag
+{
+    None,
+    Tensor,
+    Int,
+    Double,
+    Bool,
+    IntList,
+    TensorList,
+    String,
+}
+
+/// <summary>The exports of libmoe_torch for tensors and autograd, one to one. Each call is checked where it is made: <c>Abi.Check(Abi.Call(...))</c>.</summary>
+internal static unsafe partial class Abi
+{
+    public const int Version = 1;
+    public const int MaxRank = 8;
+    private const string Library = "moe_torch";
+
+    static Abi()
+    {
+        NativeFolder.ResolveFor(typeof(Abi).Assembly);
+        var built = moe_abi();
+        if (built != Version)
+        {
+            throw new NativeLibraryException($"libmoe_torch.so has ABI {built}, this program needs {Version}; `make setup` builds the matching one");
+        }
+    }
+
+    public static void Check(int status)
+    {
+        if (status != 0)
+        {
+            throw new TorchException(Marshal.PtrToStringUTF8((nint)moe_last_error())!);
+        }
+    }
+
+    [LibraryImport(Library)]
+    private static partial int moe_abi();
+
+    [LibraryImport(Library)]
+    private static partial byte* moe_last_error();
+
+    [LibraryImport(Library, EntryPoint = "moe_torch_version")]
+    public static partial byte* TorchVersion();
+
+    [LibraryImport(Library, EntryPoint = "moe_set_threads")]
+    public static partial int SetThreads(int threads);
+
+    [LibraryImport(Library, EntryPoint = "moe_get_threads")]
+    public static partial int GetThreads(out int threads);
+
+    [LibraryImport(Library, EntryPoint = "moe_find_operator", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int FindOperator(string name, string overload, out nint found);
+
+    [LibraryImport(Library, EntryPoint = "moe_has_operator", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int HasOperator(string name, string overload, out int has);
+
+    [LibraryImport(Library, EntryPoint = "moe_call")]
+    public static partial int Call(nint target, NativeValue* arguments, int count, NativeValue* results, int capacity, out int returned);
+
+    [LibraryImport(Library, EntryPoint = "moe_tensor_release")]
+    public static partial int Release(nint handle);
+
+    [LibraryImport(Library, EntryPoint = "moe_tensor_share")]
+    public static partial int Share(nint handle, out nint shared);
+
+    [LibraryImport(Library, EntryPoint = "moe_tensor_empty")]
+    public static partial int Empty(long* shape, int rank, int dtype, out nint handle);
+
+    [LibraryImport(Library, EntryPoint = "moe_tensor_describe")]
+    public static partial int Describe(
+        nint handle, long* shape, long* strides, int capacity, out int rank, out int dtype, out int device, out int contiguous);
+
+    [LibraryImport(Library, EntryPoint = "moe_tensor_data")]
+    public static partial int Data(nint handle, out nint data);
+
+    [LibraryImport(Library, EntryPoint = "moe_grad_mode")]
+    public static partial int SetGradMode(int enabled, out int before);
+
+    [LibraryImport(Library, EntryPoint = "moe_requires_grad")]
+    public static partial int RequiresGrad(nint handle, out int requires);
+
+    [LibraryImport(Library, EntryPoint = "moe_set_requires_grad")]
+    public static partial int SetRequiresGrad(nint handle, int requires);
+
+    [LibraryImport(Library, EntryPoint = "moe_gradient")]
+    public static partial int Gradient(nint handle, out nint gradient);
+
+    [LibraryImport(Library, EntryPoint = "moe_set_gradient")]
+    public static partial int SetGradient(nint handle, nint gradient);
+
+    [LibraryImport(Library, EntryPoint = "moe_backward")]
+    public static partial int Backward(nint* roots, nint* seeds, int count);
+
+    [LibraryImport(Library, EntryPoint = "moe_attach_backward")]
+    public static partial int AttachBackward(
+        nint* inputs,
+        int inputCount,
+        nint* outputs,
+        int outputCount,
+        delegate* unmanaged<nint, nint*, int, nint*, int, int> backward,
+        delegate* unmanaged<nint, void> release,
+        nint context);
+}

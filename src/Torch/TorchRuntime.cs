@@ -1,0 +1,23 @@
+using System.Runtime.InteropServices;
+using Moe.Torch.Native;
+
+namespace Moe.Torch;
+
+/// <summary>What holds for the whole process: the version of libtorch and its threads.</summary>
+public static class TorchRuntime
+{
+    /// <summary>Version of the libtorch that the native library was built against, as in <c>1.13.0</c>.</summary>
+    /// <exception cref="NativeLibraryException">The native library was not built.</exception>
+    public static unsafe string Version => Marshal.PtrToStringUTF8((nint)Abi.TorchVersion())!;
+
+    /// <summary>Threads that one operator uses, at least 1. To be set before the first operator runs.</summary>
+    public static int Threads
+    {
+        get
+        {
+            Abi.Check(Abi.GetThreads(out var threads));
+            return threads;
+        }
+        set => Abi.Check(Abi.SetThreads(value));
+    }
+}
