@@ -1,7 +1,6 @@
 namespace Moe.Torch;
 
 /// <summary>The element types that this project stores and computes in, under libtorch's own numbers.</summary>
-#pragma warning disable CA1720 // The names are the field's names of the types.
 public enum DType : sbyte
 {
     UInt8 = 0,
@@ -12,7 +11,6 @@ public enum DType : sbyte
     Bool = 11,
     BFloat16 = 15,
 }
-#pragma warning restore CA1720
 
 /// <summary>Facts about element types.</summary>
 public static class DTypes

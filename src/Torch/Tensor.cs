@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Moe.Torch.Native;
 
 namespace Moe.Torch;
@@ -222,21 +221,22 @@ public sealed class Tensor : IDisposable
 
     /// <summary>The one element of this tensor as a double: for losses, norms and counts.</summary>
     /// <exception cref="InvalidOperationException">There is not exactly one element.</exception>
-    public double Item()
+    public unsafe double Item()
     {
         if (Count != 1)
         {
             throw new InvalidOperationException($"a tensor of shape [{string.Join(", ", Shape)}] is not one number");
         }
 
+        var first = (void*)DataPointer;
         return DType switch
         {
-            DType.Float32 => Marshal.PtrToStructure<float>(DataPointer),
-            DType.Float64 => Marshal.PtrToStructure<double>(DataPointer),
-            DType.Int64 => Marshal.PtrToStructure<long>(DataPointer),
-            DType.Int32 => Marshal.PtrToStructure<int>(DataPointer),
-            DType.UInt8 or DType.Bool => Marshal.ReadByte(DataPointer),
-            _ => (float)new BFloat16((ushort)Marshal.ReadInt16(DataPointer)),
+            DType.Float32 => *(float*)first,
+            DType.Float64 => *(double*)first,
+            DType.Int64 => *(long*)first,
+            DType.Int32 => *(int*)first,
+            DType.UInt8 or DType.Bool => *(byte*)first,
+            _ => *(BFloat16*)first,
         };
     }
 
