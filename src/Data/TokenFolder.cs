@@ -169,7 +169,7 @@ public sealed class TokenFolder : IDisposable
         {
             using var text = file.Open();
             using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-            for (int read; (read = file.Read(text, bytes)) > 0;)
+            for (int read; text.Position <= file.Bytes && (read = file.Read(text, bytes)) > 0;) // a text that grows for ever ends here
             {
                 hash.AppendData(bytes, 0, read);
                 ByteTokenizer.Encode(bytes.AsSpan(0, read), tokens);

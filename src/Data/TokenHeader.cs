@@ -1,5 +1,4 @@
 using System.Security.Cryptography;
-using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 
@@ -52,11 +51,7 @@ internal sealed record TokenHeader(
     public static string DtypeOf(int vocabulary) => vocabulary <= 256 ? "uint8" : "uint16";
 
     /// <returns>The file's bytes, with the header's checksum filled in.</returns>
-    public byte[] ToFile()
-    {
-        var text = JsonSerializer.Serialize(this with { HeaderSha256 = Checksum() }, IndentedJson);
-        return Encoding.UTF8.GetBytes(text + "\n");
-    }
+    public byte[] ToFile() => JsonSerializer.SerializeToUtf8Bytes(this with { HeaderSha256 = Checksum() }, IndentedJson);
 
     /// <exception cref="DataException">Not a header, of another version, or damaged.</exception>
     public static TokenHeader Parse(byte[] file, string path)
