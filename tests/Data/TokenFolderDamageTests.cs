@@ -1,8 +1,8 @@
 using FsCheck;
 using Moe.Data;
 using NUnit.Framework;
-using PropertyAttribute = FsCheck.NUnit.PropertyAttribute;
 using static Moe.Tests.Data.Refusal;
+using PropertyAttribute = FsCheck.NUnit.PropertyAttribute;
 
 namespace Moe.Tests.Data;
 

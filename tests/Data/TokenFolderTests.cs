@@ -2,8 +2,8 @@ using System.Security.Cryptography;
 using FsCheck;
 using Moe.Data;
 using NUnit.Framework;
-using PropertyAttribute = FsCheck.NUnit.PropertyAttribute;
 using static Moe.Tests.Data.Refusal;
+using PropertyAttribute = FsCheck.NUnit.PropertyAttribute;
 
 namespace Moe.Tests.Data;
 
