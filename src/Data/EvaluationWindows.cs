@@ -25,11 +25,10 @@ public sealed class EvaluationWindows
         Count = (split.Evaluation - 1) / sequenceLength;
         if (Count < 1)
         {
-            throw new DataException(
-                "cannot evaluate on",
-                tokens.Location,
-                $"its evaluation split has {split.Evaluation:N0} of {tokens.Count:N0} tokens, one sequence of {sequenceLength} needs {sequenceLength + 1L:N0}",
-                "raise data.eval_fraction, lower model.sequence_length, or add text");
+            var why = $"its evaluation split has {split.Evaluation:N0} of {tokens.Count:N0} tokens, "
+                + $"one sequence of {sequenceLength} needs {sequenceLength + 1L:N0}";
+            const string remedy = "raise data.eval_fraction, lower model.sequence_length, or add text";
+            throw new DataException("cannot evaluate on", tokens.Location, why, remedy);
         }
     }
 

@@ -41,12 +41,14 @@ internal sealed class Mixture
     }
 
     // Largest remainders (Hamilton's method): each share is its exact quota rounded down or up, and the sum is exact.
+    // The sort is stable: ties go to the earlier domain.
     private static int[] Apportion(IReadOnlyList<double> weights)
     {
-        var total = weights.Sum();
-        var quotas = weights.Select(weight => weight / total * Period).ToArray();
+        var largest = weights.Max(); // scaled by it, the sum of finite weights is finite
+        var total = weights.Sum(weight => weight / largest);
+        var quotas = weights.Select(weight => weight / largest / total * Period).ToArray();
         var shares = quotas.Select(quota => (int)quota).ToArray();
-        var byRemainder = Enumerable.Range(0, shares.Length).OrderByDescending(domain => quotas[domain] - shares[domain]); // stable: ties go to the earlier
+        var byRemainder = Enumerable.Range(0, shares.Length).OrderByDescending(domain => quotas[domain] - shares[domain]);
         foreach (var domain in byRemainder.Take(Period - shares.Sum()))
         {
             shares[domain]++;

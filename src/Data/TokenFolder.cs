@@ -57,6 +57,9 @@ public sealed class TokenFolder : IDisposable
     /// <summary>Whether <paramref name="folder"/> is a token folder, sound or not, rather than a folder of texts.</summary>
     public static bool Exists(string folder) => File.Exists(Path.Combine(folder, TokenHeader.FileName));
 
+    /// <summary>Where the tokens of a text or folder of texts are kept unless told otherwise: beside it, "kjv.txt.tokens".</summary>
+    public static string DefaultLocation(string source) => Path.TrimEndingDirectorySeparator(source) + ".tokens";
+
     /// <summary>Turns texts into a token folder, byte by byte; an older one at that place is replaced when all is written.</summary>
     /// <param name="sources">Files and folders; a folder's files are taken recursively in ordinal order of their paths, a file is a document.</param>
     /// <param name="folder">Target: absent, empty, or a token folder.</param>

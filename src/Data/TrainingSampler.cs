@@ -69,7 +69,8 @@ public sealed class TrainingSampler
     {
         if (tokens.Length != sequenceLength + 1)
         {
-            throw new ArgumentException($"A sample of {sequenceLength} tokens and its target is {sequenceLength + 1} long, the span {tokens.Length}.", nameof(tokens));
+            var message = $"A sample of {sequenceLength} tokens and its target is {sequenceLength + 1} long, the span {tokens.Length}.";
+            throw new ArgumentException(message, nameof(tokens));
         }
     }
 
@@ -78,7 +79,8 @@ public sealed class TrainingSampler
         var training = TokenSplit.Of(domain.Tokens.Count, evaluationFraction).Training;
         if (training <= sequenceLength)
         {
-            var why = $"its training split has {training:N0} of {domain.Tokens.Count:N0} tokens, one sequence of {sequenceLength} needs {sequenceLength + 1L:N0}";
+            var why = $"its training split has {training:N0} of {domain.Tokens.Count:N0} tokens, "
+                + $"one sequence of {sequenceLength} needs {sequenceLength + 1L:N0}";
             throw new DataException(Sampling, domain.Name, why, "lower model.sequence_length or data.eval_fraction, or add text");
         }
 
@@ -98,7 +100,8 @@ public sealed class TrainingSampler
 
             if (!(domain.Weight > 0 && double.IsFinite(domain.Weight)))
             {
-                throw new DataException(Sampling, domain.Name, FormattableString.Invariant($"its weight is {domain.Weight}"), "make it a number above 0, or remove the domain");
+                var why = FormattableString.Invariant($"its weight is {domain.Weight}");
+                throw new DataException(Sampling, domain.Name, why, "make it a number above 0, or remove the domain");
             }
 
             domain.Tokens.RequireTokenizer(first.Tokenizer, first.Vocabulary);
@@ -111,7 +114,9 @@ public sealed class TrainingSampler
         {
             if (mixture.Shares[i] == 0)
             {
-                var why = FormattableString.Invariant($"its weight {domains[i].Weight} is below 1/{Mixture.Period} of the domains' {domains.Sum(d => d.Weight)}");
+                var total = domains.Sum(domain => domain.Weight);
+                var why = FormattableString.Invariant($"its weight {domains[i].Weight} is too small a part of all domains' {total}")
+                    + $" for one sample in {Mixture.Period}";
                 throw new DataException(Sampling, domains[i].Name, why, "raise its weight, or remove the domain");
             }
         }

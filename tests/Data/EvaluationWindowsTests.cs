@@ -65,7 +65,7 @@ public sealed class EvaluationWindowsTests
     public void A_split_shorter_than_a_window_is_refused_with_both_lengths(int sequenceLength, double fraction) =>
         Assert.That(
             () => new EvaluationWindows(_tokens, sequenceLength, fraction),
-            Refuses(_tokens.Location, FormattableString.Invariant($"{1000 * fraction:N0} of 1,000"), $"needs {sequenceLength + 1}", "data.eval_fraction"));
+            Refuses(_tokens.Location, $"{1000 * fraction:N0} of 1,000", $"needs {sequenceLength + 1}", "data.eval_fraction"));
 
     [TestCase(-1)]
     [TestCase(9)]

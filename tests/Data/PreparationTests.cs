@@ -27,6 +27,11 @@ public sealed class PreparationTests
         Assert.That(() => TokenFolder.Prepare([_texts["corpus"]], Target), Refuses("corpus", "no file"));
     }
 
+    [TestCase("data/kjv.txt", "data/kjv.txt.tokens")]
+    [TestCase("data/corpus/", "data/corpus.tokens")]
+    public void Tokens_are_kept_beside_their_text(string source, string location) =>
+        Assert.That(TokenFolder.DefaultLocation(source), Is.EqualTo(location));
+
     [Test]
     public void No_source_at_all_is_refused() => Assert.That(() => TokenFolder.Prepare([], Target), Refuses("no file"));
 
@@ -39,7 +44,8 @@ public sealed class PreparationTests
             _texts.Write($"corpus/empty{i}.txt", "");
         }
 
-        Assert.That(() => TokenFolder.Prepare([_texts["corpus"]], Target), Refuses("7 of 8 files", "'corpus/empty0.txt'", "'corpus/empty4.txt', ..."));
+        var refusal = Refuses("7 of 8 files", "'corpus/empty0.txt'", "'corpus/empty4.txt', ...");
+        Assert.That(() => TokenFolder.Prepare([_texts["corpus"]], Target), refusal);
         Assert.That(Directory.GetFileSystemEntries(_texts.Root), Is.EqualTo(new[] { _texts["corpus"] }));
     }
 

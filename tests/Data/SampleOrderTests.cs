@@ -65,6 +65,13 @@ public sealed class SampleOrderTests
         Assert.That((reached.Min(), reached.Max()), Is.EqualTo((0, tokens - 1)), "first and last token reached in 200 epochs of at most 24 phases");
     }
 
+    [TestCase(new[] { double.MaxValue, double.MaxValue }, new[] { 2048, 2048 })]
+    [TestCase(new[] { double.Epsilon, double.Epsilon, double.Epsilon }, new[] { 1366, 1365, 1365 })]
+    [TestCase(new[] { 0.1, 0.2, 0.7 }, new[] { 410, 819, 2867 })] // 409.6, 819.2, 2867.2
+    [TestCase(new[] { 1, 1e-9 }, new[] { 4096, 0 })]
+    public void Shares_are_apportioned_by_largest_remainders(double[] weights, int[] shares) =>
+        Assert.That(new Mixture(weights, key: 1).Shares, Is.EqualTo(shares));
+
     [Property]
     public void A_mixture_numbers_each_domains_samples_without_gaps(NonEmptyArray<PositiveInt> weights, ulong key)
     {

@@ -200,7 +200,7 @@ public sealed class TrainingSamplerTests
         Assert.That(() => Build(plays, new Domain("code", _code, 0)), Refuses("code", "weight is 0"));
         Assert.That(() => Build(plays, new Domain("code", _code, double.NaN)), Refuses("code", "NaN"));
         Assert.That(() => Build(plays, new Domain("code", _code, double.PositiveInfinity)), Refuses("code", "Infinity"));
-        Assert.That(() => Build(plays, new Domain("code", _code, 0.0001)), Refuses("code", "0.0001", "1/4096"));
+        Assert.That(() => Build(plays, new Domain("code", _code, 0.0001)), Refuses("code", "0.0001", "one sample in 4096"));
 
         static TrainingSampler Build(params Domain[] domains) => new(domains, 32, 0.1, 1);
     }
