@@ -28,7 +28,7 @@ public sealed record MoeConfig
         Above = 0, Default = "null (dropless)")]
     public double? CapacityFactor { get; init; }
 
-    [Setting("Which rows stay in a full expert: those with the highest `score`, or the first by `position`.")]
+    [Setting("Which rows stay in a full expert: those with the highest `score`, or the first by `position`.", When = "model.moe.capacity_factor")]
     public DropPolicy DropPolicy { get; init; } = DropPolicy.Score;
 }
 

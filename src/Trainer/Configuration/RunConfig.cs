@@ -1,7 +1,7 @@
 namespace Moe.Training.Configuration;
 
 /// <summary>
-/// Everything that defines a run, read once, checked as a whole and handed
+/// Everything that defines a run, read once (<see cref="ConfigReader"/>), checked as a whole (<see cref="ConfigRules"/>) and handed
 /// down in parts. Each property is a section of the YAML file; its keys are the properties of its record in snake_case.
 /// </summary>
 public sealed record RunConfig

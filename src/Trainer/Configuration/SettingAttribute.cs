@@ -26,7 +26,8 @@ public sealed class SettingAttribute(string meaning) : Attribute
     /// <summary>What the default comes to, for a key whose default isn't a fixed value.</summary>
     public string? Default { get; init; }
 
-    /// <summary>The choice that makes this key count, as <c>section.key=value|value</c>; setting the key without it earns a warning.</summary>
+    /// <summary>The choice that makes this key count, as <c>section.key=value|value</c>, or
+    /// <c>section.key</c> for one that is not null; setting the key without it earns a warning.</summary>
     public string? When { get; init; }
 
     /// <summary>Whether the text names a file or folder, relative to the folder of the configuration file that says it.</summary>

@@ -1,0 +1,78 @@
+namespace Moe.Training.Configuration;
+
+/// <summary>One rule about several keys.</summary>
+/// <param name="Keys">The keys it looks at, the one to blame first.</param>
+/// <param name="Check">What is wrong, with every number; null where nothing is.</param>
+/// <param name="Remedy">What to write instead.</param>
+internal sealed record CombinationRule(string[] Keys, Func<RunConfig, string?> Check, Func<RunConfig, string>? Remedy = null);
+
+/// <summary>The rules about several keys at once. A rule may rely on each of its keys being in range.</summary>
+internal static class CombinationRules
+{
+    /// <summary>Combinations that cannot run.</summary>
+    public static readonly IReadOnlyList<CombinationRule> All =
+    [
+        new(["model.heads", "model.width", "model.head_width"],
+            c => c.Model.HeadWidth is null && c.Model.Width % c.Model.Heads != 0
+                ? $"model.width {c.Model.Width} isn't divisible by model.heads {c.Model.Heads}" : null,
+            c => $"{NearestDivisor(c.Model.Width, c.Model.Heads)} heads divide it, or set model.head_width"),
+        new(["model.heads", "model.width", "model.head_width"],
+            c => c.Model.HeadWidth is null && c.Model.Width % c.Model.Heads == 0 && c.Model.HeadSize % 2 != 0
+                ? $"model.width {c.Model.Width} / model.heads {c.Model.Heads} gives heads of width {c.Model.HeadSize}, but the rotary embedding needs an even width" : null,
+            c => "change model.heads, or set model.head_width"),
+        new(["model.head_width"],
+            c => c.Model.HeadWidth % 2 == 1 ? $"model.head_width {c.Model.HeadWidth} is odd, but the rotary embedding turns pairs" : null,
+            c => $"{c.Model.HeadWidth - 1} and {c.Model.HeadWidth + 1} are even"),
+        new(["model.key_value_heads", "model.heads"],
+            c => c.Model.Heads % c.Model.KeyValueHeadCount != 0
+                ? $"model.key_value_heads {c.Model.KeyValueHeadCount} doesn't divide model.heads {c.Model.Heads}" : null,
+            c => $"the nearest valid value is {NearestDivisor(c.Model.Heads, c.Model.KeyValueHeadCount)}"),
+        new(["model.moe.top_k", "model.moe.experts"],
+            c => c.Model.Moe.TopK > c.Model.Moe.Experts
+                ? $"model.moe.top_k {c.Model.Moe.TopK} exceeds model.moe.experts {c.Model.Moe.Experts}" : null),
+        new(["model.dense_layers", "model.layers"],
+            c => c.Model.DenseLayers > c.Model.Layers ? $"model.dense_layers {c.Model.DenseLayers} exceeds model.layers {c.Model.Layers}" : null),
+        new(["model.vocabulary", "data.tokenizer"],
+            c => c.Data.Tokenizer == TokenizerName.Byte && c.Model.Vocabulary < 256
+                ? $"model.vocabulary {c.Model.Vocabulary} is less than the byte tokenizer's 256 ids" : null),
+        new(["train.stop_at_step", "train.steps"],
+            c => c.Train.StopAtStep >= c.Train.Steps
+                ? $"train.stop_at_step {c.Train.StopAtStep} isn't before the last step, train.steps {c.Train.Steps}" : null),
+        new(["schedule.warmup_steps", "train.steps"],
+            c => c.Schedule.WarmupSteps >= c.Train.Steps
+                ? $"schedule.warmup_steps {c.Schedule.WarmupSteps} leaves nothing of train.steps {c.Train.Steps}" : null,
+            c => $"at most {c.Train.Steps - 1}"),
+        new(["optimizer.nesterov", "optimizer.name", "optimizer.momentum", "optimizer.dampening"],
+            c => c.Optimizer is { Name: OptimizerName.Sgd, Nesterov: true } and not { Momentum: > 0, Dampening: 0 }
+                ? $"optimizer.nesterov needs a momentum above 0 and no dampening, but optimizer.momentum is {ConfigScalar.Write(c.Optimizer.Momentum)} "
+                    + $"and optimizer.dampening {ConfigScalar.Write(c.Optimizer.Dampening)}" : null),
+        new(["data.eval_fraction", "train.eval_every"],
+            c => c.Train.EvalEvery > 0 && c.Data.EvalFraction == 0
+                ? $"data.eval_fraction is 0, so there is nothing to evaluate on every train.eval_every {c.Train.EvalEvery} steps" : null,
+            c => "set a fraction such as 0.05, or train.eval_every to 0"),
+        new(["data.domains"],
+            c => c.Data.Domains.Count == 0 ? "data.domains names no text to train on" : null,
+            c => "give at least one item {name: ..., path: ...}"),
+        new(["data.domains"],
+            c => c.Data.Domains.GroupBy(d => d.Name).FirstOrDefault(g => g.Count() > 1) is { } twice
+                ? $"data.domains has {twice.Count()} items named {twice.Key}; metrics need a name each" : null),
+    ];
+
+    /// <summary>Combinations that run but are rarely meant.</summary>
+    public static readonly IReadOnlyList<CombinationRule> Doubts =
+    [
+        new(["model.moe.normalize_weights", "model.moe.top_k"],
+            c => c.Model.Moe is { NormalizeWeights: true, TopK: 1, Experts: > 1 }
+                ? "with model.moe.top_k 1, model.moe.normalize_weights makes every weight 1, so the router learns nothing from the language model's loss" : null,
+            c => "set model.moe.normalize_weights to false"),
+        new(["balance.scope", "balance.bias_rate"],
+            c => c.Balance is { Scope: BalanceScope.None, BiasRate: 0 } && c.Model.Moe.TopK < c.Model.Moe.Experts && c.Model.MoeLayers > 0
+                ? $"nothing balances the {c.Model.Moe.Experts} experts: balance.scope is none and balance.bias_rate 0" : null),
+        new(["balance.bias_rate", "model.moe.top_k"],
+            c => c.Balance.BiasRate > 0 && c.Model.Moe.TopK == c.Model.Moe.Experts
+                ? $"balance.bias_rate has no effect: every token goes to all {c.Model.Moe.Experts} experts" : null),
+    ];
+
+    private static int NearestDivisor(int whole, int wanted) =>
+        Enumerable.Range(1, int.Min(whole, 1024)).Where(n => whole % n == 0).MinBy(n => (int.Abs(n - wanted), n));
+}

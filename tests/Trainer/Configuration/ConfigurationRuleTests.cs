@@ -1,0 +1,102 @@
+using Moe.Training.Configuration;
+using NUnit.Framework;
+using static Moe.Tests.Configuration.ConfigurationFolder;
+
+namespace Moe.Tests.Configuration;
+
+internal sealed class ConfigurationRuleTests
+{
+    private static readonly RunConfig Valid = new() { Data = new() { Domains = [new() { Name = "a", Path = "/a.txt" }] } };
+
+    [TestCase("model.heads=5", "model.width 128 isn't divisible by model.heads 5; 4 heads divide it")]
+    [TestCase("model.width=20", "gives heads of width 5, but the rotary embedding needs an even width")]
+    [TestCase("model.head_width=33", "model.head_width 33 is odd")]
+    [TestCase("model.key_value_heads=3", "model.key_value_heads 3 doesn't divide model.heads 4; the nearest valid value is 2")]
+    [TestCase("model.moe.top_k=17", "model.moe.top_k 17 exceeds model.moe.experts 16")]
+    [TestCase("model.dense_layers=5", "model.dense_layers 5 exceeds model.layers 4")]
+    [TestCase("model.moe.capacity_factor=0", "model.moe.capacity_factor is 0; it takes a number above 0, or null")]
+    [TestCase("model.vocabulary=255", "model.vocabulary 255 is less than the byte tokenizer's 256 ids")]
+    [TestCase("train.stop_at_step=500", "train.stop_at_step 500 isn't before the last step, train.steps 500")]
+    [TestCase("schedule.warmup_steps=500", "schedule.warmup_steps 500 leaves nothing of train.steps 500; at most 499")]
+    [TestCase("optimizer={name: sgd, nesterov: true, momentum: 0}", "optimizer.momentum is 0 and optimizer.dampening 0")]
+    [TestCase("data.eval_fraction=0", "nothing to evaluate on every train.eval_every 100 steps")]
+    public void Impossible_combination_is_refused_with_its_numbers(string option, string message)
+    {
+        using var folder = new ConfigurationFolder();
+
+        Assert.That(folder.Refuse(Domains, option).Select(f => f.ToString()), Has.Some.Contains(message));
+    }
+
+    [Test]
+    public void Combination_is_blamed_on_the_key_that_somebody_set()
+    {
+        using var folder = new ConfigurationFolder();
+
+        var fault = folder.Refuse("model:\n  moe:\n    experts: 1" + Domains).Single();
+
+        Assert.That(fault.What, Is.EqualTo("model.moe.top_k 2 exceeds model.moe.experts 1"));
+        Assert.That(fault.Origin.Line, Is.EqualTo(3));
+    }
+
+    [Test]
+    public void Rules_hold_for_records_made_in_code()
+    {
+        var broken = Valid with
+        {
+            Model = new() { Heads = 0, Moe = new() { CapacityFactor = double.NaN } },
+            Balance = new() { Scope = (BalanceScope)9 },
+            Run = new() { Name = "../x" },
+        };
+
+        var refused = Assert.Throws<ConfigException>(() => ConfigRules.Validate(broken));
+
+        Assert.That(refused!.Faults.Select(f => f.Key), Is.EquivalentTo(new[] { "run.name", "model.heads", "model.moe.capacity_factor", "balance.scope" }));
+        Assert.That(() => ConfigRules.Validate(Valid), Throws.Nothing);
+    }
+
+    [TestCase(4, null, 16)]
+    [TestCase(4, 2, 6)]
+    [TestCase(6, 3, 9)]
+    [TestCase(1, null, 1)]
+    public void Mesh_that_divides_is_accepted(int worldSize, int? expertParallel, int experts) =>
+        Assert.That(() => ConfigRules.ValidateMesh(Mesh(expertParallel, experts), worldSize), Throws.Nothing);
+
+    [TestCase(6, null, 16, "parallel.expert_parallel is all 6 ranks, which doesn't divide the 16 experts", "the nearest valid value is 2 (for 6 ranks and 16 experts: 1, 2), or set model.moe.experts to 12 or 18")]
+    [TestCase(4, 3, 9, "parallel.expert_parallel is 3, which doesn't divide the 4 ranks", "the nearest valid value is 1 (for 4 ranks and 9 experts: 1)")]
+    [TestCase(2, 4, 16, "parallel.expert_parallel is 4, which doesn't divide the 2 ranks", "the nearest valid value is 2 (for 2 ranks and 16 experts: 1, 2)")]
+    [TestCase(8, null, 4, "parallel.expert_parallel is all 8 ranks, which doesn't divide the 4 experts", "the nearest valid value is 4 (for 8 ranks and 4 experts: 1, 2, 4), or set model.moe.experts to 8")]
+    public void Mesh_that_does_not_divide_names_the_nearest_valid_values(int worldSize, int? expertParallel, int experts, string what, string remedy)
+    {
+        var refused = Assert.Throws<ConfigException>(() => ConfigRules.ValidateMesh(Mesh(expertParallel, experts), worldSize));
+
+        Assert.That(refused!.Faults.Single().What, Does.StartWith(what));
+        Assert.That(refused.Faults.Single().Remedy, Is.EqualTo(remedy));
+    }
+
+    [Test]
+    public void Mesh_fault_stands_where_the_key_was_set()
+    {
+        using var folder = new ConfigurationFolder();
+        var read = folder.Read("parallel:\n  expert_parallel: 3\n  dispatcher: local" + Domains);
+
+        var refused = Assert.Throws<ConfigException>(() => ConfigRules.ValidateMesh(read, 4));
+
+        Assert.That(refused!.Faults.Select(f => (f.Key, f.Origin.Line)), Is.EqualTo(new[]
+        {
+            ("parallel.expert_parallel", 2), ("parallel.expert_parallel", 2), ("parallel.dispatcher", 3),
+        }));
+    }
+
+    [TestCase("model.moe.top_k=1", "the router learns nothing")]
+    [TestCase("balance.scope=none", "nothing balances the 16 experts")]
+    [TestCase("model.moe={top_k: 16}|balance.bias_rate=0.001", "balance.bias_rate has no effect")]
+    public void Doubtful_combination_earns_a_warning(string options, string message)
+    {
+        using var folder = new ConfigurationFolder();
+
+        Assert.That(folder.Read(Domains, options.Split('|')).Warnings.Select(w => w.What), Has.One.Contains(message));
+    }
+
+    private static RunConfig Mesh(int? expertParallel, int experts) =>
+        Valid with { Model = new() { Moe = new() { Experts = experts, TopK = 1 } }, Parallel = new() { ExpertParallel = expertParallel } };
+}
