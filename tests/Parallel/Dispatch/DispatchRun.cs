@@ -1,0 +1,99 @@
+using Moe.Distributed;
+using Moe.Torch;
+using NUnit.Framework;
+
+namespace Moe.Tests.Distributed;
+
+/// <summary>One rank's part of a <see cref="DispatchCase"/>, forward and backward, by a dispatcher.</summary>
+public sealed class DispatchRun
+{
+    private DispatchRun(double[] rows, long[] rowsPerExpert, double[] output, double[] tokenGradient, double[] weightGradient, double[][] matrixGradients)
+    {
+        Rows = rows;
+        RowsPerExpert = rowsPerExpert;
+        Output = output;
+        TokenGradient = tokenGradient;
+        WeightGradient = weightGradient;
+        MatrixGradients = matrixGradients;
+    }
+
+    public double[] Rows { get; }
+
+    public long[] RowsPerExpert { get; }
+
+    public double[] Output { get; }
+
+    public double[] TokenGradient { get; }
+
+    public double[] WeightGradient { get; }
+
+    /// <summary>By local expert.</summary>
+    public double[][] MatrixGradients { get; }
+
+    public static DispatchRun Of(TokenDispatcher dispatcher, DispatchCase problem, int rank, DType rowType, DType weightType)
+    {
+        using var scope = new TensorScope();
+        PoisonMemory();
+        var share = problem.Shares[rank];
+        var tokens = Leaf(share.Tokens, problem.Width, rowType);
+        var weights = Leaf(share.Weights, problem.Slots, weightType);
+        var ids = Tensor.From([.. share.Ids.SelectMany(id => id)], share.Count, problem.Slots);
+        Tensor[] matrices = [.. Enumerable.Range(dispatcher.FirstExpert, dispatcher.LocalExperts)
+            .Select(e => Leaf(problem.Matrices[e], problem.Width, rowType))];
+
+        var dispatched = dispatcher.Dispatch(tokens, ids);
+        var results = dispatched.Rows.Split(dispatched.RowsPerExpert).Zip(matrices, (rows, matrix) => rows.MatMul(matrix)).ToArray();
+        var output = dispatcher.Combine(Shaping.Concatenate(results), weights, dispatched);
+        Autograd.Backward(output, Values(share.OutputGradient, problem.Width, rowType));
+        return new DispatchRun(
+            Doubles(dispatched.Rows),
+            dispatched.RowsPerExpert,
+            Doubles(output),
+            Doubles(tokens.Gradient!),
+            Doubles(weights.Gradient!),
+            [.. matrices.Select(matrix => Doubles(matrix.Gradient!))]);
+    }
+
+    /// <summary>Compares all that the rank got with the definition; the tolerance is relative to the largest entry, or to 1 where that is smaller.</summary>
+    public void MustMatch(DispatchCase problem, TokenDispatcher dispatcher, int rank, double tolerance)
+    {
+        var (first, count) = (dispatcher.FirstExpert, dispatcher.LocalExperts);
+        Assert.That(RowsPerExpert, Is.EqualTo(problem.RowsPerExpert(first, count)));
+        MustBeClose(Rows, problem.Rows(first, count), tolerance, "rows");
+        MustBeClose(Output, problem.Output(rank), tolerance, "output");
+        MustBeClose(TokenGradient, problem.TokenGradient(rank), tolerance, "gradient of the tokens");
+        MustBeClose(WeightGradient, problem.WeightGradient(rank), tolerance, "gradient of the weights");
+        for (var e = 0; e < count; e++)
+        {
+            MustBeClose(MatrixGradients[e], problem.MatrixGradient(first + e), tolerance, $"gradient of expert {first + e}");
+        }
+    }
+
+    public static void MustBeClose(double[] actual, double[] expected, double tolerance, string what)
+    {
+        var scale = expected.Select(Math.Abs).Append(1).Max();
+        Assert.That(actual, Is.EqualTo(expected).Within(tolerance * scale), what);
+    }
+
+    // What is freed here comes back, unset, to those that forget to write all of what they allocate.
+    private static void PoisonMemory()
+    {
+        using var scope = new TensorScope();
+        for (var size = 1; size <= 1 << 14; size *= 2)
+        {
+            Tensor.Full([size], double.NaN, DType.Float64);
+        }
+    }
+
+    private static Tensor Leaf(double[][] rows, int width, DType type)
+    {
+        var leaf = Values(rows, width, type);
+        leaf.RequiresGrad = true;
+        return leaf;
+    }
+
+    private static Tensor Values(double[][] rows, int width, DType type) =>
+        Tensor.From([.. rows.SelectMany(row => row)], rows.Length, width).To(type).Clone();
+
+    private static double[] Doubles(Tensor values) => values.Detach().To(DType.Float64).ToArray<double>();
+}
