@@ -1,1 +1,3 @@
-return 0;
+using Moe.Tests.Distributed;
+
+return args is [RankScenario.Command, .. var settings] ? RankScenario.Run(settings) : 0;

@@ -46,7 +46,7 @@ public static class Pointwise
     private static readonly Operator MaskedFillInPlace = new("aten::masked_fill_", "Scalar");
 
     /// <summary>x + scale * y.</summary>
-    public static Tensor Add(this Tensor x, Tensor y, double scale = 1) => AddTensor.Call(x, y, scale);
+    public static Tensor Add(this Tensor x, Tensor y, double scale = 1) => scale == 1 ? AddTensor.Call(x, y) : AddTensor.Call(x, y, scale);
 
     /// <summary>x + y.</summary>
     public static Tensor Add(this Tensor x, double y) => AddScalar.Call(x, y);
@@ -139,7 +139,8 @@ public static class Pointwise
     public static Tensor IsFinite(this Tensor x) => IsFiniteOp.Call(x);
 
     /// <summary>x += scale * y.</summary>
-    public static Tensor Add_(this Tensor x, Tensor y, double scale = 1) => AddInPlace.CallInPlace(x, y, scale);
+    public static Tensor Add_(this Tensor x, Tensor y, double scale = 1) =>
+        scale == 1 ? AddInPlace.CallInPlace(x, y) : AddInPlace.CallInPlace(x, y, scale);
 
     /// <summary>x += y.</summary>
     public static Tensor Add_(this Tensor x, double y) => AddScalarInPlace.CallInPlace(x, y);

@@ -1,0 +1,45 @@
+using System.Diagnostics;
+
+namespace Moe.Distributed;
+
+/// <summary>A transfer followed by what can only begin when it is done: local work, and perhaps a further transfer.</summary>
+/// <param name="first">Already started.</param>
+/// <param name="next">Run once, when <paramref name="first"/> is done.</param>
+internal sealed class ChainedTransfer(Transfer first, Func<Transfer> next) : Transfer
+{
+    private Transfer _current = first;
+    private bool _continued;
+
+    public override bool Test()
+    {
+        while (_current.Test())
+        {
+            if (_continued)
+            {
+                return true;
+            }
+
+            Continue();
+        }
+
+        return false;
+    }
+
+    public override void Wait(TimeSpan timeout)
+    {
+        var begin = Stopwatch.GetTimestamp();
+        _current.Wait(timeout);
+        if (!_continued)
+        {
+            Continue();
+            var left = timeout - Stopwatch.GetElapsedTime(begin);
+            _current.Wait(left > TimeSpan.Zero ? left : TimeSpan.Zero);
+        }
+    }
+
+    private void Continue()
+    {
+        _continued = true;
+        _current = next();
+    }
+}

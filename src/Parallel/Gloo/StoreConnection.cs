@@ -1,0 +1,47 @@
+using System.Net;
+using System.Net.Sockets;
+
+namespace Moe.Distributed.Gloo;
+
+/// <summary>This rank's connection to the <see cref="StoreServer"/>.</summary>
+internal sealed class StoreConnection : IDisposable
+{
+    public StoreConnection(string host, int port, TimeSpan timeout)
+    {
+        LocalAddress = AddressTowards(host, port);
+        C10dAbi.Check(C10dAbi.Connect(host, port, (long)timeout.TotalMilliseconds, out var handle));
+        Handle = handle;
+    }
+
+    public nint Handle { get; private set; }
+
+    /// <summary>The address of this machine on the way to the store, where the other ranks can reach it too.</summary>
+    public string LocalAddress { get; }
+
+    /// <summary>Returns when <paramref name="size"/> ranks have called it with the same name.</summary>
+    public void Meet(string name, int size) => C10dAbi.Check(C10dAbi.Meet(Handle, name, size));
+
+    public void Dispose()
+    {
+        if (Handle != 0)
+        {
+            C10dAbi.Check(C10dAbi.FreeStore(Handle));
+            Handle = 0;
+        }
+    }
+
+    // Connecting a datagram socket sends nothing; it only makes the system choose the route.
+    private static string AddressTowards(string host, int port)
+    {
+        try
+        {
+            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+            socket.Connect(host, port);
+            return ((IPEndPoint)socket.LocalEndPoint!).Address.ToString();
+        }
+        catch (SocketException e)
+        {
+            throw new TransferException($"{host} cannot be reached: {e.Message}");
+        }
+    }
+}

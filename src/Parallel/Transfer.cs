@@ -1,0 +1,33 @@
+namespace Moe.Distributed;
+
+/// <summary>Communication that a backend has started. Freed by itself once it is done.</summary>
+internal abstract class Transfer
+{
+    /// <summary>A transfer that needed no waiting.</summary>
+    public static Transfer Done { get; } = new Finished();
+
+    /// <summary>Drives the transfer on without waiting.</summary>
+    /// <returns>Whether it is done; after that it is not asked again.</returns>
+    /// <exception cref="TransferException">The transport failed.</exception>
+    public abstract bool Test();
+
+    /// <summary>Waits until the transfer is done.</summary>
+    /// <exception cref="TransferException">The transport failed, or <paramref name="timeout"/> passed.</exception>
+    public abstract void Wait(TimeSpan timeout);
+
+    private sealed class Finished : Transfer
+    {
+        public override bool Test() => true;
+
+        public override void Wait(TimeSpan timeout)
+        {
+        }
+    }
+}
+
+/// <summary>What a transport says of a transfer that failed; <see cref="Work"/> adds whose and where.</summary>
+/// <param name="message">For a time-out, what was open; may be empty.</param>
+internal sealed class TransferException(string message, bool timedOut = false) : Exception(message)
+{
+    public bool TimedOut => timedOut;
+}
