@@ -1,3 +1,11 @@
 using Moe.Tests.Distributed;
+using Moe.Tests.Launch;
 
-return args is [RankScenario.Command, .. var settings] ? RankScenario.Run(settings) : 0;
+// The test runner enters by the test platform; these are the programs that tests start as processes.
+return args switch
+{
+    [RankScenario.Command, .. var settings] => RankScenario.Run(settings),
+    [FakeRank.Command, .. var rest] => FakeRank.Run(rest),
+    [FakeLauncher.Command, .. var rest] => await FakeLauncher.RunAsync(rest),
+    _ => 0,
+};

@@ -1,0 +1,26 @@
+# What a newcomer types. Each target sets up what it needs first; the second time that takes a second or two.
+
+CONFIGURATION ?= Release
+NODES ?= 4
+CONFIG ?= configs/quickstart.yaml
+
+.PHONY: setup train test bench format clean
+
+setup:            ## installs what is missing, builds native and managed code
+	@scripts/setup.sh
+
+train: setup      ## trains the quickstart on four ranks and prints a sample
+	dotnet run --project launch --configuration $(CONFIGURATION) --no-build -- --nodes $(NODES) --config $(CONFIG)
+
+test: setup       ## all tests
+	@scripts/test.sh
+
+bench: setup      ## the measurements of docs/performance.md
+	dotnet run --project benchmarks --configuration $(CONFIGURATION)
+
+format: setup     ## lays the code out as CI wants it
+	dotnet format Trainer.sln
+
+clean:            ## removes what was built, not what was trained
+	rm -rf native/build TestResults
+	find . -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +

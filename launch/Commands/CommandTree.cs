@@ -1,0 +1,55 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Invocation;
+
+namespace Moe.Launch.Commands;
+
+/// <summary>The command line: <c>launch</c> with its sub-commands, each of which has a file beside this one.</summary>
+internal static class CommandTree
+{
+    /// <summary>Builds the tree. <c>launch</c> without a sub-command is <c>launch train</c>.</summary>
+    public static RootCommand Build(LaunchHost host)
+    {
+        var root = new RootCommand("Trains Mixture-of-Experts language models across processes. Without a command it trains.");
+        TrainCommand.Configure(root, host);
+        root.Subcommands.Add(TrainCommand.Create(host));
+        root.Subcommands.Add(VerifyCommand.Create(host));
+        root.Subcommands.Add(DataCommand.Create(host));
+        root.Subcommands.Add(ConfigCommand.Create(host));
+        root.Subcommands.Add(DoctorCommand.Create(host));
+        return root;
+    }
+
+    /// <summary>Lets a command's help end with examples.</summary>
+    public static T WithExamples<T>(this T command, params string[] examples)
+        where T : Command
+    {
+        var help = command.Options.OfType<HelpOption>().FirstOrDefault();
+        if (help is null)
+        {
+            help = new HelpOption();
+            command.Options.Add(help);
+        }
+
+        help.Action = new HelpWithExamples((HelpAction)help.Action!, examples);
+        return command;
+    }
+
+    private sealed class HelpWithExamples(HelpAction help, IReadOnlyList<string> examples) : SynchronousCommandLineAction
+    {
+        public override bool ClearsParseErrors => true;
+
+        public override int Invoke(ParseResult parseResult)
+        {
+            var code = help.Invoke(parseResult);
+            var output = parseResult.InvocationConfiguration.Output;
+            output.WriteLine("Examples:");
+            foreach (var example in examples)
+            {
+                output.WriteLine($"  {example}");
+            }
+
+            return code;
+        }
+    }
+}

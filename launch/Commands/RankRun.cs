@@ -1,0 +1,106 @@
+using Moe.Distributed.Gloo;
+using Moe.Launch.Checks;
+using Moe.Launch.Runs;
+using Moe.Launch.Supervision;
+using Moe.Launch.Terminal;
+using Moe.Training.Configuration;
+using Moe.Training.Hosting;
+
+namespace Moe.Launch.Commands;
+
+/// <summary>Runs ranks from the command line to the exit code: check, open the run folder, start, watch, report.</summary>
+internal static class RankRun
+{
+    /// <summary>Runs to the end.</summary>
+    /// <returns>The launcher's exit code, see <see cref="ExitCodes"/>.</returns>
+    /// <exception cref="ConfigException">The configuration is faulty; nothing was started or written.</exception>
+    /// <exception cref="LaunchException">The machine or the command line will not do; nothing was started.</exception>
+    public static async Task<int> ExecuteAsync(RunRequest request, LaunchHost host)
+    {
+        var configPath = DefaultConfig.Resolve(request.ConfigPath, host);
+        var resolved = Preflight.Configuration(configPath, request.Overrides, request.WorldSize);
+        var backend = Preflight.Backend(request.Backend, host);
+        var resume = ResumePoint(request, host);
+
+        using var opening = Open(request, resolved.Config, host);
+        var plan = new RankPlan(
+            host.RankProgram,
+            request.Mode,
+            backend,
+            request.Nodes,
+            request.ProcessesPerNode,
+            Threads(resolved.Config, request.WorldSize),
+            resume,
+            opening.Folder);
+        await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(resolved.Config)).ConfigureAwait(false);
+        foreach (var warning in resolved.Warnings)
+        {
+            host.Screen.Error.WriteLine($"warning: {warning}");
+        }
+
+        var outcome = await WatchAsync(plan, opening, resolved.Config, request.Ui, host).ConfigureAwait(false);
+        Conclude(plan, outcome, host);
+        return outcome.ExitCode;
+    }
+
+    private static async Task<RunOutcome> WatchAsync(RankPlan plan, RunFolderOpening opening, RunConfig config, string ui, LaunchHost host)
+    {
+        var recorder = new RunRecorder(opening.Folder, new RunRecord(
+            opening.Id, "starting", plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.WorldSize, Environment.ProcessId, Environment.MachineName, DateTime.UtcNow, opening.Attempt));
+        var view = RunViews.Create(ui, host.Screen);
+        await using (view.ConfigureAwait(false))
+        {
+            view.Started(new RunHeader(
+                opening.Id, host.Shorten(plan.Folder.Path), plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.Threads, config.Train.Steps));
+
+            // Ranks meet in a store that outlives each of them.
+            using var store = plan.Backend == BackendNames.Gloo && plan.Program.NeedsNativeLibraries ? new StoreServer() : null;
+            using var log = TextWriter.Synchronized(new StreamWriter(plan.Folder.LauncherLogFile, append: true) { AutoFlush = true });
+            using var supervisor = new Supervisor(plan, recorder, view, host.StartPatience);
+            using var signals = new StopSignals(supervisor.RequestStop, supervisor.RequestLeave);
+            var outcome = await supervisor.RunAsync(store?.Port, log).ConfigureAwait(false);
+            recorder.Ended(outcome);
+            view.Ended(outcome);
+            return outcome;
+        }
+    }
+
+    private static void Conclude(RankPlan plan, RunOutcome outcome, LaunchHost host)
+    {
+        var folder = host.Shorten(plan.Folder.Path);
+        if (outcome.RootCause is not null)
+        {
+            FailureReport.Write(host.Screen, plan, outcome, folder);
+        }
+        else if (outcome.ExitCode == ExitCodes.Stopped)
+        {
+            host.Screen.Error.WriteLine($"stopped; to continue: {FailureReport.ContinueCommand(plan, folder)}");
+        }
+    }
+
+    private static RunFolderOpening Open(RunRequest request, RunConfig config, LaunchHost host)
+    {
+        if (request.RunFolder is { } named)
+        {
+            return RunFolderOpening.OpenNamed(named, startsAfresh: request.Resume == "none");
+        }
+
+        var name = request.Mode == "train" ? config.Run.Name : $"{request.Mode}-{config.Run.Name}";
+        return RunFolderOpening.Create(Repository.RunsFolder(host.WorkingDirectory), name);
+    }
+
+    private static string ResumePoint(RunRequest request, LaunchHost host)
+    {
+        if (request.Resume is "auto" or "none")
+        {
+            return request.Resume;
+        }
+
+        var path = Path.GetFullPath(request.Resume, host.WorkingDirectory);
+        return Directory.Exists(path)
+            ? path
+            : throw new LaunchException(ExitCodes.Usage, $"--resume {request.Resume}: there is no such checkpoint folder", "a folder such as runs/NAME/checkpoints/step_00000300, or auto, or none");
+    }
+
+    private static int Threads(RunConfig config, int worldSize) => config.Parallel.Threads ?? Math.Max(1, Environment.ProcessorCount / worldSize);
+}

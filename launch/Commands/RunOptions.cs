@@ -1,0 +1,107 @@
+using System.CommandLine;
+using System.Globalization;
+using Moe.Launch.Terminal;
+
+namespace Moe.Launch.Commands;
+
+/// <summary>The options that every command which starts ranks has.</summary>
+internal sealed class RunOptions
+{
+    public Option<string?> Config { get; } = ConfigOption();
+
+    public Option<string[]> Set { get; } = SetOption();
+
+    public Option<int> Nodes { get; } = Count("--nodes", "Number of nodes. On one machine each is a local group of ranks.");
+
+    public Option<int> ProcessesPerNode { get; } = Count("--procs-per-node", "Ranks of a node.");
+
+    public Option<string> Backend { get; } = Choice(
+        "--backend", "How ranks talk: auto takes MPI where it is installed.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo);
+
+    public Option<string?> RunFolder { get; } = new("--run-dir") { Description = "The run folder, new or to be continued. Default: a new one in runs/.", HelpName = "DIR" };
+
+    public Option<string> Resume { get; } = new("--resume")
+    {
+        Description = "auto: from the newest checkpoint of --run-dir that verifies; none: never; or the path of a checkpoint.",
+        HelpName = "auto|none|PATH",
+        DefaultValueFactory = _ => "auto",
+    };
+
+    public Option<string> Ui { get; } = Choice(
+        "--ui", "auto: live on a terminal, else plain key=value lines; json: one object a line.", RunViews.Auto, RunViews.Live, RunViews.Plain, RunViews.Json);
+
+    public static Option<string?> ConfigOption() => new("--config") { Description = "YAML file of the experiment. Default: configs/quickstart.yaml.", HelpName = "FILE" };
+
+    public static Option<string[]> SetOption() => new("--set")
+    {
+        Description = "Overrides one key of the configuration; may be repeated.",
+        HelpName = "key.path=value",
+        DefaultValueFactory = _ => [],
+    };
+
+    /// <summary>Gives a command these options.</summary>
+    public void AddTo(Command command)
+    {
+        foreach (var option in new Option[] { Config, Nodes, ProcessesPerNode, Backend, Set, RunFolder, Resume, Ui })
+        {
+            command.Options.Add(option);
+        }
+    }
+
+    /// <summary>What the user asked for.</summary>
+    public RunRequest Read(ParseResult result, string mode) => new(
+        mode,
+        result.GetValue(Config),
+        result.GetValue(Set) ?? [],
+        result.GetValue(Nodes),
+        result.GetValue(ProcessesPerNode),
+        result.GetValue(Backend)!,
+        result.GetValue(RunFolder),
+        result.GetValue(Resume)!,
+        result.GetValue(Ui)!);
+
+    private static Option<int> Count(string name, string description)
+    {
+        var option = new Option<int>(name) { Description = description, HelpName = "N", DefaultValueFactory = _ => 1 };
+        option.Validators.Add(result =>
+        {
+            // What is no number is refused by the parser itself.
+            if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var count) && count < 1)
+            {
+                result.AddError($"{name} must be at least 1.");
+            }
+        });
+        return option;
+    }
+
+    private static Option<string> Choice(string name, string description, params string[] values)
+    {
+        var option = new Option<string>(name) { Description = description, HelpName = string.Join('|', values), DefaultValueFactory = _ => values[0] };
+        option.AcceptOnlyFromAmong(values);
+        return option;
+    }
+}
+
+/// <summary>One request to run ranks, as it stands on the command line.</summary>
+/// <param name="Mode"><c>train</c> or <c>verify</c>.</param>
+/// <param name="ConfigPath">Null for the default.</param>
+/// <param name="Overrides">Each <c>key.path=value</c>.</param>
+/// <param name="Nodes">At least 1.</param>
+/// <param name="ProcessesPerNode">At least 1.</param>
+/// <param name="Backend"><c>auto</c>, <c>mpi</c> or <c>gloo</c>.</param>
+/// <param name="RunFolder">Null for a new one.</param>
+/// <param name="Resume"><c>auto</c>, <c>none</c> or a path.</param>
+/// <param name="Ui">One of <see cref="RunViews"/>' names.</param>
+internal sealed record RunRequest(
+    string Mode,
+    string? ConfigPath,
+    IReadOnlyList<string> Overrides,
+    int Nodes,
+    int ProcessesPerNode,
+    string Backend,
+    string? RunFolder,
+    string Resume,
+    string Ui)
+{
+    public int WorldSize => Nodes * ProcessesPerNode;
+}

@@ -1,0 +1,30 @@
+using System.CommandLine;
+
+namespace Moe.Launch.Commands;
+
+/// <summary><c>launch [train]</c>: trains on N nodes of P ranks.</summary>
+internal static class TrainCommand
+{
+    public static Command Create(LaunchHost host)
+    {
+        var command = new Command("train", "Trains a model: one process a rank, watched until the last has ended.");
+        Configure(command, host);
+        return command;
+    }
+
+    /// <summary>Gives a command the options and the action of training; the root command has them too.</summary>
+    public static void Configure(Command command, LaunchHost host)
+    {
+        var options = new RunOptions();
+        options.AddTo(command);
+        command.SetAction((result, _) => RankRun.ExecuteAsync(options.Read(result, "train"), host));
+        command.WithExamples(
+            "launch --nodes 4                                   configs/quickstart.yaml on four ranks",
+            "launch --config my.yaml --nodes 2 --procs-per-node 2 --set train.steps=100",
+            "launch --run-dir runs/mine --nodes 4               starts runs/mine, or continues it",
+            "launch --nodes 4 --ui json > rows.jsonl            for programs",
+            "",
+            "Ctrl-C once: finish the step, save, exit 75. Twice: leave at once.",
+            "Exit codes: 0 done, 1 usage or configuration, 2 preflight, 3 training failed, 4 communication, 5 checkpoint, 75 stopped.");
+    }
+}

@@ -1,0 +1,30 @@
+using Moe.Launch.Supervision;
+using Moe.Launch.Terminal;
+
+namespace Moe.Launch;
+
+/// <summary>The launcher's surroundings, looked at once in <c>Program</c>.</summary>
+/// <param name="Screen">Where it prints.</param>
+/// <param name="WorkingDirectory">What paths on the command line are relative to.</param>
+/// <param name="Variable">Environment variables by name.</param>
+/// <param name="RankProgram">What is started once a rank; tests put programs of their own here.</param>
+internal sealed record LaunchHost(Screen Screen, string WorkingDirectory, Func<string, string?> Variable, RankProgram RankProgram)
+{
+    /// <summary>How long a rank may take from its start to its first word.</summary>
+    public TimeSpan StartPatience { get; init; } = TimeSpan.FromMinutes(2);
+
+    /// <summary>The surroundings of this process.</summary>
+    /// <param name="rankProgram">What is started once a rank.</param>
+    public static LaunchHost OfThisProcess(RankProgram rankProgram)
+    {
+        Func<string, string?> variable = Environment.GetEnvironmentVariable;
+        return new LaunchHost(Screen.Detect(variable), Directory.GetCurrentDirectory(), variable, rankProgram);
+    }
+
+    /// <summary>A path for people: relative to the working directory where it lies below it.</summary>
+    public string Shorten(string path)
+    {
+        var relative = Path.GetRelativePath(WorkingDirectory, path);
+        return relative.StartsWith("..", StringComparison.Ordinal) ? path : relative;
+    }
+}

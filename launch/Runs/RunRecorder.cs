@@ -1,0 +1,60 @@
+using System.Text.Json;
+using Moe.Launch.Supervision;
+using Moe.Training.Hosting;
+
+namespace Moe.Launch.Runs;
+
+/// <summary>Keeps run.json and events.jsonl of one run. The launcher alone writes them.</summary>
+internal sealed class RunRecorder
+{
+    private readonly RunFolder _folder;
+    private RunRecord _record;
+
+    /// <param name="folder">The run folder, which exists.</param>
+    /// <param name="record">The first state, written at once.</param>
+    public RunRecorder(RunFolder folder, RunRecord record)
+    {
+        _folder = folder;
+        _record = record;
+        Update(record);
+        Event("start", null, $"{record.Mode} on {record.WorldSize} rank(s) over {record.Backend}, attempt {record.Attempt}");
+    }
+
+    /// <summary>The state as it stands in run.json.</summary>
+    public RunRecord Record => _record;
+
+    /// <summary>The ranks have built the model and begin.</summary>
+    public void Running(InfoMessage info) => Update(_record with
+    {
+        Status = _record.Status == "stopping" ? "stopping" : "running",
+        Mesh = info.Mesh,
+        Parameters = new ParameterCount(info.ParametersTotal, info.ParametersActive),
+        ResumedFrom = info.ResumedFrom,
+    });
+
+    /// <summary>Someone asked the run to stop.</summary>
+    public void Stopping(string reason)
+    {
+        Update(_record with { Status = "stopping" });
+        Event("stop", null, reason);
+    }
+
+    /// <summary>All ranks are gone.</summary>
+    public void Ended(RunOutcome outcome)
+    {
+        Event("end", outcome.RootCause?.Failure.Step, outcome.RootCause is { Failure: var failure }
+            ? $"exit code {outcome.ExitCode}; rank {failure.Rank}: {failure.What}"
+            : $"exit code {outcome.ExitCode}");
+        Update(_record with { Status = outcome.Status, End = DateTime.UtcNow, ExitCode = outcome.ExitCode });
+    }
+
+    /// <summary>Adds a line to events.jsonl.</summary>
+    public void Event(string kind, long? step, string text) => File.AppendAllText(
+        _folder.EventsFile, JsonSerializer.Serialize(new RunEvent(DateTime.UtcNow, kind, step, text), RunJson.Default.RunEvent) + "\n");
+
+    private void Update(RunRecord record)
+    {
+        _record = record;
+        record.Write(_folder.RunFile);
+    }
+}

@@ -1,0 +1,341 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Threading.Channels;
+using Moe.Launch.Runs;
+using Moe.Launch.Terminal;
+using Moe.Training.Hosting;
+
+namespace Moe.Launch.Supervision;
+
+/// <summary>
+/// Watches over the ranks of one run from their start until the last of their processes is gone: passes their reports on, passes a request
+/// to stop to them, and when one fails ends the others and says which was first.
+/// </summary>
+/// <remarks>
+/// One loop handles one happening after the other, so nothing here is locked. The order of ending: abort over the control channel (a rank
+/// then leaves at once), SIGTERM, SIGKILL, each to whole sessions; the loop returns when none of their processes is left.
+/// </remarks>
+internal sealed class Supervisor : IDisposable
+{
+    // A rank that only noticed another's end may report before the launcher sees that end; a hung rank never reports.
+    private static readonly TimeSpan SecondaryPatience = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan PrimaryPatience = TimeSpan.FromMilliseconds(200);
+    private static readonly TimeSpan AbortGrace = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan TerminateGrace = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan KillInterval = TimeSpan.FromMilliseconds(200);
+
+    // What a rank sent just before its end may be read after its end is known.
+    private static readonly TimeSpan LastWordsPatience = TimeSpan.FromMilliseconds(300);
+
+    private static readonly TimeSpan KillPatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Tick = TimeSpan.FromMilliseconds(100);
+
+    private readonly Channel<Happening> _happenings = Channel.CreateUnbounded<Happening>();
+    private readonly FailureLedger _failures = new();
+    private readonly Stopwatch _clock = Stopwatch.StartNew();
+    private readonly RankPlan _plan;
+    private readonly RunRecorder _recorder;
+    private readonly IRunView _view;
+    private readonly ControlServer _server;
+    private readonly RankState[] _ranks;
+    private readonly TimeSpan _startPatience;
+
+    private IReadOnlyList<SpawnedProcess> _processes = [];
+    private int _running;
+    private long _lastStep;
+    private string? _stopReason;
+    private int? _leaveCode;
+    private Ending _ending;
+    private TimeSpan? _nextStage;
+
+    /// <param name="plan">What runs.</param>
+    /// <param name="recorder">Takes what happens into run.json and events.jsonl.</param>
+    /// <param name="view">Shows it.</param>
+    /// <param name="startPatience">How long a rank may take to report for the first time.</param>
+    public Supervisor(RankPlan plan, RunRecorder recorder, IRunView view, TimeSpan startPatience)
+    {
+        _plan = plan;
+        _recorder = recorder;
+        _view = view;
+        _startPatience = startPatience;
+        _ranks = [.. Enumerable.Range(0, plan.WorldSize).Select(rank => new RankState(rank))];
+        _server = new ControlServer(plan.WorldSize, _happenings.Writer);
+    }
+
+    // The stages of ending the ranks, in order.
+    private enum Ending
+    {
+        NotYet,
+        Aborted,
+        Terminated,
+        Killed,
+    }
+
+    /// <summary>Asks all ranks to stop after their step.</summary>
+    public void RequestStop(string signal) => _happenings.Writer.TryWrite(new StopAsked(signal));
+
+    /// <summary>Ends all ranks at once.</summary>
+    public void RequestLeave(string signal, int number) => _happenings.Writer.TryWrite(new LeaveAsked(signal, number));
+
+    /// <summary>Starts the ranks and returns when all are gone.</summary>
+    /// <param name="storePort">Port of the TCP store for Gloo; null where none is needed.</param>
+    /// <param name="log">Takes what the children print.</param>
+    public async Task<RunOutcome> RunAsync(int? storePort, TextWriter log)
+    {
+        _processes = RankSpawner.Start(
+            _plan, _server.Address, _server.Token, storePort, log, (rank, code) => _happenings.Writer.TryWrite(new RankEnded(rank, code)));
+        _running = _processes.Count;
+        foreach (var process in _processes)
+        {
+            if (process.Rank is { } rank)
+            {
+                _ranks[rank].ProcessId = process.Id;
+            }
+
+            _ = process.Ended.ContinueWith(
+                ended => _happenings.Writer.TryWrite(new ProcessEnded(process, ended.Result)), TaskScheduler.Default);
+        }
+
+        try
+        {
+            using var timer = new Timer(_ => _happenings.Writer.TryWrite(new Ticked()), null, Tick, Tick);
+            while (_running > 0 || Array.Exists(_ranks, rank => !rank.IsOver))
+            {
+                Handle(await _happenings.Reader.ReadAsync().ConfigureAwait(false));
+                Advance();
+            }
+        }
+        finally
+        {
+            await KillRemainsAsync().ConfigureAwait(false);
+        }
+
+        return Outcome();
+    }
+
+    /// <summary>Closes the control channel. Ranks that still ran would end themselves.</summary>
+    public void Dispose()
+    {
+        _server.Dispose();
+        foreach (var process in _processes)
+        {
+            process.Dispose();
+        }
+    }
+
+    private void Handle(Happening happening)
+    {
+        switch (happening)
+        {
+            case RankSaid said:
+                Handle(_ranks[said.Rank], said.Message);
+                break;
+            case RankLeft left:
+                _ranks[left.Rank].IsConnected = false;
+                EnterIfSilent(_ranks[left.Rank]);
+                break;
+            case RankEnded ended:
+                Ended(_ranks[ended.Rank], ended.ExitCode);
+                break;
+            case ProcessEnded ended:
+                Handle(ended);
+                break;
+            case StopAsked stop:
+                Stop(stop.Signal);
+                break;
+            case LeaveAsked leave:
+                Leave(leave);
+                break;
+        }
+    }
+
+    private void Handle(RankState rank, ControlMessage message)
+    {
+        switch (message)
+        {
+            case HelloMessage hello:
+                rank.IsConnected = true;
+                rank.ProcessId = hello.ProcessId;
+                Welcome(rank);
+                break;
+            case InfoMessage info:
+                _recorder.Running(info);
+                _view.Info(info);
+                break;
+            case MetricsMessage metrics:
+                _lastStep = (long)metrics.Row.GetValueOrDefault("step", _lastStep);
+                _view.Metrics(metrics);
+                break;
+            case EventMessage e:
+                _recorder.Event(e.Kind, e.Step, e.Text);
+                _view.Event(e);
+                break;
+            case TextMessage text:
+                _view.Text(text.Line);
+                break;
+            case FailureMessage { Failure: var failure }:
+                rank.Failure = failure;
+                _recorder.Event(failure.Secondary ? "secondary_failure" : "failure", failure.Step, $"rank {rank.Rank}: {failure.What}");
+                _failures.Enter(rank);
+                break;
+            case GoodbyeMessage goodbye:
+                rank.Goodbye = goodbye.ExitCode;
+                break;
+        }
+    }
+
+    // A rank may arrive after the decision to stop, or to end, was made.
+    private void Welcome(RankState rank)
+    {
+        if (_ending != Ending.NotYet)
+        {
+            _server.Send(rank.Rank, new AbortMessage("the run is over"));
+        }
+        else if (_stopReason is not null)
+        {
+            _server.Send(rank.Rank, new StopMessage(_stopReason));
+        }
+    }
+
+    private void Handle(ProcessEnded ended)
+    {
+        _running--;
+        foreach (var rank in _ranks.Where(rank => ended.Process.Rank is null || ended.Process.Rank == rank.Rank))
+        {
+            Ended(rank, ended.Process.Rank is null ? null : ended.ExitCode); // mpirun's own code says nothing of a single rank
+        }
+    }
+
+    private void Ended(RankState rank, int? exitCode)
+    {
+        rank.ExitCode ??= exitCode;
+        rank.EndedAt ??= _clock.Elapsed;
+    }
+
+    private void EnterIfSilent(RankState rank)
+    {
+        if (rank.HasSpoken || rank.IsLost)
+        {
+            return;
+        }
+
+        rank.IsLost = true;
+        if (!_failures.IsClosed)
+        {
+            _recorder.Event("lost", _lastStep, $"rank {rank.Rank} (pid {rank.ProcessId}) ended without a word");
+            _failures.Enter(rank);
+        }
+    }
+
+    private void Stop(string signal)
+    {
+        _stopReason = signal;
+        _server.SendAll(new StopMessage(signal));
+        _recorder.Stopping(signal);
+        _view.Notice($"{signal}: stopping after this step, with a checkpoint; once more leaves at once");
+    }
+
+    private void Leave(LeaveAsked leave)
+    {
+        _leaveCode ??= ExitCodes.Signalled(leave.Number);
+        _view.Notice($"{leave.Signal} again: ending {_plan.WorldSize} rank(s) at once");
+        _recorder.Event("leave", _lastStep, leave.Signal);
+        End(Ending.Killed);
+    }
+
+    // Time-outs: from the first failure to the end of the other ranks, and of a rank that never reports.
+    private void Advance()
+    {
+        foreach (var rank in _ranks.Where(rank => !rank.IsConnected && _clock.Elapsed - rank.EndedAt > LastWordsPatience))
+        {
+            EnterIfSilent(rank);
+        }
+
+        if (_ending == Ending.NotYet && !_failures.IsEmpty)
+        {
+            _nextStage = Earlier(_nextStage, _clock.Elapsed + (_failures.HasPrimary ? PrimaryPatience : SecondaryPatience));
+        }
+        else if (_ending == Ending.NotYet && _clock.Elapsed > _startPatience && Array.Find(_ranks, rank => !rank.IsConnected && !rank.IsOver) is { } late)
+        {
+            var what = string.Create(CultureInfo.InvariantCulture, $"did not report within {_startPatience.TotalSeconds:0} s of its start");
+            late.Failure = new RankFailure(late.Rank, Step: 0, ExitCodes.Failed, what);
+            _failures.Enter(late);
+        }
+
+        if (_nextStage <= _clock.Elapsed)
+        {
+            End(_ending + 1);
+        }
+    }
+
+    private static TimeSpan Earlier(TimeSpan? a, TimeSpan b) => a < b ? a.Value : b;
+
+    private void End(Ending stage)
+    {
+        _failures.IsClosed = true;
+        _ending = (Ending)Math.Min((int)stage, (int)Ending.Killed);
+        switch (_ending)
+        {
+            case Ending.Aborted:
+                _server.SendAll(new AbortMessage("another rank failed"));
+                _nextStage = _clock.Elapsed + AbortGrace;
+                break;
+            case Ending.Terminated:
+                SignalAll(ProcessSession.Terminate);
+                _nextStage = _clock.Elapsed + TerminateGrace;
+                break;
+            case Ending.Killed:
+                SignalAll(ProcessSession.Kill);
+                _nextStage = _clock.Elapsed + KillInterval; // again: a process may have forked meanwhile
+                break;
+        }
+    }
+
+    private void SignalAll(int signal)
+    {
+        foreach (var process in _processes)
+        {
+            process.Signal(signal);
+        }
+    }
+
+    private async Task KillRemainsAsync()
+    {
+        var start = _clock.Elapsed;
+        while (_clock.Elapsed - start < KillPatience && _processes.Any(process => ProcessSession.Members(process.Id).Count > 0))
+        {
+            SignalAll(ProcessSession.Kill);
+            await Task.Delay(10).ConfigureAwait(false);
+        }
+    }
+
+    private RunOutcome Outcome()
+    {
+        if (_leaveCode is { } code)
+        {
+            return new RunOutcome(code, _clock.Elapsed);
+        }
+
+        if (!_failures.IsEmpty)
+        {
+            var cause = _failures.Cause(_ranks, LastWords);
+            cause = cause with { Step = Math.Max(cause.Step, _lastStep) };
+            var others = _ranks.Count(rank => rank.Rank != cause.Rank && rank.Goodbye is null);
+            return new RunOutcome(cause.ExitCode, _clock.Elapsed, new RootCause(cause, _ranks[cause.Rank].ProcessId, others));
+        }
+
+        foreach (var rank in _ranks.Where(rank => rank.ExitCode is { } exit && exit != rank.Goodbye))
+        {
+            _view.Notice($"rank {rank.Rank} said goodbye with {rank.Goodbye} but its process ended with {rank.ExitCode}; see {_plan.Folder.LogFile(rank.Rank)}");
+        }
+
+        // All ranks end for the same reason; should they not, an error outranks success.
+        return new RunOutcome(_ranks.Select(rank => rank.Goodbye!.Value).FirstOrDefault(goodbye => goodbye != 0), _clock.Elapsed);
+    }
+
+    private IReadOnlyList<string> LastWords(int rank)
+    {
+        var fromLog = RankOutput.LastLines(_plan.Folder.LogFile(rank), 3);
+        return fromLog.Count > 0 ? fromLog : [.. _processes.Where(process => process.Rank == rank).SelectMany(process => process.LastLines).TakeLast(3)];
+    }
+}

@@ -1,0 +1,48 @@
+using System.Globalization;
+using Moe.Launch.Supervision;
+using Moe.Training.Hosting;
+
+namespace Moe.Launch.Terminal;
+
+/// <summary>One line a row, <c>key=value</c>, without colours: for pipes, log files and grep.</summary>
+internal sealed class PlainView(TextWriter output) : IRunView
+{
+    private long _lastStep;
+
+    public void Started(RunHeader header)
+    {
+        _lastStep = header.Steps;
+        output.WriteLine(header.FirstLine);
+        Line($"run={header.Id} folder={header.Folder} mode={header.Mode} backend={header.Backend} world_size={header.WorldSize}");
+    }
+
+    public void Info(InfoMessage info)
+    {
+        _lastStep = info.LastStep;
+        Line($"mesh=\"{info.Mesh}\" parameters={info.ParametersTotal} active={info.ParametersActive} from_step={info.FirstStep}"
+            + (info.ResumedFrom is null ? "" : $" resumed_from={info.ResumedFrom}"));
+    }
+
+    public void Metrics(MetricsMessage metrics)
+    {
+        var step = metrics.Row.GetValueOrDefault("step").ToString("F0", CultureInfo.InvariantCulture);
+        Line($"step={step}/{_lastStep} {string.Join(' ', MetricText.Pairs(metrics.Row))}");
+    }
+
+    public void Event(EventMessage e) => Line($"event={e.Kind} step={e.Step} text=\"{e.Text}\"");
+
+    public void Text(string line) => output.WriteLine(line);
+
+    public void Notice(string text) => Line($"notice=\"{text}\"");
+
+    public void Ended(RunOutcome outcome) => Line(
+        $"status={outcome.Status} exit_code={outcome.ExitCode} elapsed_s={outcome.Elapsed.TotalSeconds.ToString("F1", CultureInfo.InvariantCulture)}");
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    private void Line(string text)
+    {
+        output.WriteLine($"{DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture)} {text}");
+        output.Flush();
+    }
+}

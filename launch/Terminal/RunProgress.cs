@@ -1,0 +1,62 @@
+using System.Diagnostics;
+
+namespace Moe.Launch.Terminal;
+
+/// <summary>The numbers behind the live view: where the run stands, how its loss went, and how long it will take.</summary>
+internal sealed class RunProgress
+{
+    private const int KeptLosses = 512;
+
+    private readonly List<double> _losses = [];
+    private readonly Stopwatch _clock = Stopwatch.StartNew();
+    private double _secondsPerStep;
+    private TimeSpan _lastRowAt;
+
+    public long Step { get; private set; }
+
+    public long LastStep { get; private set; }
+
+    /// <summary>Training losses in the order of their steps.</summary>
+    public IReadOnlyList<double> Losses => _losses;
+
+    /// <summary>The latest value of each key, of training and evaluation rows alike.</summary>
+    public Dictionary<string, double> Values { get; } = [];
+
+    /// <summary>Time to the last step at the speed of the latest rows; null before two rows came.</summary>
+    public TimeSpan? Remaining => _secondsPerStep > 0 ? TimeSpan.FromSeconds(_secondsPerStep * (LastStep - Step)) : null;
+
+    /// <summary>Sets where the run starts and where it ends.</summary>
+    public void Begin(long firstStep, long lastStep)
+    {
+        Step = firstStep;
+        LastStep = lastStep;
+        _lastRowAt = _clock.Elapsed;
+    }
+
+    /// <summary>Takes in a row of metrics.</summary>
+    public void Add(IReadOnlyDictionary<string, double> row)
+    {
+        foreach (var (key, value) in row)
+        {
+            Values[key] = value;
+        }
+
+        if (row.TryGetValue("train/loss", out var loss))
+        {
+            _losses.Add(loss);
+            if (_losses.Count > KeptLosses)
+            {
+                _losses.RemoveAt(0);
+            }
+        }
+
+        if (row.TryGetValue("step", out var step) && (long)step > Step)
+        {
+            // Evaluations and checkpoints count, as they do for the one who waits; older rows fade.
+            var seconds = (_clock.Elapsed - _lastRowAt).TotalSeconds / ((long)step - Step);
+            _secondsPerStep = _secondsPerStep > 0 ? 0.8 * _secondsPerStep + 0.2 * seconds : seconds;
+            _lastRowAt = _clock.Elapsed;
+            Step = (long)step;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+using System.Text.Json;
+using Moe.Training.Hosting;
+using NUnit.Framework;
+
+namespace Moe.Tests.Launch;
+
+/// <summary>What the launcher prints, and where.</summary>
+internal sealed class ConsoleTests
+{
+    private LaunchedRun _run = null!;
+
+    [SetUp]
+    public void CreateRun() => _run = new LaunchedRun();
+
+    [TearDown]
+    public void DisposeRun() => _run.Dispose();
+
+    [Test]
+    public void First_line_says_that_nodes_are_simulated()
+    {
+        _run.Start("done", "--nodes", "2", "--procs-per-node", "2", "--backend", "gloo").End();
+
+        Assert.That(_run.Output.Split('\n')[0], Does.StartWith("2 nodes simulated on this machine: 2 local groups of 2 rank(s) over gloo"));
+    }
+
+    [Test]
+    public void Piped_output_is_plain_key_value_lines_without_escape_codes([Values("auto", "live", "plain")] string ui)
+    {
+        _run.Start("done", "--backend", "gloo", "--ui", ui).End();
+
+        Assert.That(_run.Output, Does.Match(@"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ step=3/5 loss=1\.66667 tok_s=84120 step_ms=20\.0$"));
+        Assert.That(_run.Output, Does.Match(@"(?m)status=done exit_code=0 elapsed_s=\d+\.\d$"));
+        Assert.That(_run.Output + _run.Error, Does.Not.Contain('\u001b'));
+    }
+
+    [Test]
+    public void Json_output_is_one_object_a_line_and_nothing_else()
+    {
+        _run.Start("done", "--backend", "gloo", "--ui", "json").End();
+
+        var lines = _run.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement).ToList();
+        Assert.That(lines[0].GetProperty("type").GetString(), Is.EqualTo("start"));
+        Assert.That(lines[^1].GetProperty("type").GetString(), Is.EqualTo("end"));
+        Assert.That(lines[^1].GetProperty("exit_code").GetInt32(), Is.Zero);
+        var steps = lines.Where(line => line.GetProperty("type").GetString() == "metrics").Select(line => line.GetProperty("step").GetInt32());
+        Assert.That(steps, Is.EqualTo(new[] { 1, 2, 3, 4, 5 }));
+        Assert.That(_run.Error, Does.Contain("rank(s) on this machine"), "people read standard error");
+    }
+
+    [Test]
+    public void Failure_report_fits_one_screen_without_colours_or_stack()
+    {
+        _run.Start("throw@0", "--nodes", "2", "--backend", "gloo").End();
+
+        Assert.That(_run.Error, Does.StartWith("✗ train failed after "));
+        Assert.That(_run.Error.Split('\n'), Has.Length.LessThan(24).And.All.Length.LessThan(180));
+        Assert.That(_run.Error, Does.Not.Contain('\u001b'));
+    }
+
+    [Test]
+    public void Unknown_option_is_refused_with_the_nearest_one()
+    {
+        var code = _run.StartBare("done", "--nodez", "4").End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error + _run.Output, Does.Contain("--nodez").And.Contain("--nodes").And.Contain("launch --help"));
+        Assert.That(_run.Error.Split('\n'), Has.Length.LessThan(12));
+    }
+
+    [TestCase("--nodes", "0"), TestCase("--backend", "nccl"), TestCase("--ui", "gui"), TestCase("--nodes", "four")]
+    public void Impossible_value_is_refused_before_anything_starts(string option, string value)
+    {
+        var code = _run.Start("done", option, value).End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Contain(value).Or.Contain("at least 1"));
+        Assert.That(Directory.Exists(_run.Folder.Path), Is.False);
+    }
+
+    [Test]
+    public void All_faults_of_a_configuration_are_told_at_once_before_any_rank_starts()
+    {
+        var code = _run.Start("done", "--nodes", "3", "--set", "model.sequence_length=100001").End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Contain("expert").And.Contain("model.sequence_length"));
+        Assert.That(_run.Error, Does.Not.Contain("   at "));
+        Assert.That(Directory.Exists(_run.Folder.Path), Is.False);
+    }
+
+    [Test]
+    public void Help_ends_with_examples([Values("train", "verify", "data prepare", "data inspect", "config show", "doctor")] string command)
+    {
+        var code = _run.StartBare("done", [.. command.Split(' '), "--help"]).End();
+
+        Assert.That(code, Is.Zero);
+        Assert.That(_run.Output, Does.Contain("Examples:").And.Contain($"launch {(command == "train" ? "--nodes" : command)}"));
+    }
+}

@@ -1,0 +1,165 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
+using Moe.Training.Hosting;
+using NUnit.Framework;
+
+namespace Moe.Tests.Launch;
+
+/// <summary>A launcher process with fake ranks, in a folder of its own, whose end leaves nothing behind.</summary>
+internal sealed partial class LaunchedRun : IDisposable
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("moe-launch-").FullName;
+    private readonly StringBuilder _output = new();
+    private readonly StringBuilder _error = new();
+    private Process? _process;
+
+    public LaunchedRun()
+    {
+        Folder = new RunFolder(Path.Combine(_folder, "run"));
+        ConfigFile = Path.Combine(_folder, "tiny.yaml");
+        File.WriteAllText(Path.Combine(_folder, "text.txt"), string.Concat(Enumerable.Repeat("All the world's a stage.\n", 4000)));
+        File.WriteAllText(ConfigFile, "data:\n  domains:\n    - {name: text, path: text.txt}\n");
+    }
+
+    public RunFolder Folder { get; }
+
+    public string ConfigFile { get; }
+
+    public string Output => Text(_output);
+
+    public string Error => Text(_error);
+
+    public Dictionary<string, string?> Environment { get; } = new() { ["NO_COLOR"] = null, ["TERM"] = "xterm-256color" };
+
+    /// <summary>run.json as it stands.</summary>
+    public JsonElement Record => JsonDocument.Parse(File.ReadAllText(Folder.RunFile)).RootElement;
+
+    /// <summary>Processes that belong to the run, found by what the launcher put in their environment.</summary>
+    public IReadOnlyList<int> Processes =>
+    [
+        .. Directory.EnumerateDirectories("/proc")
+            .Where(folder => int.TryParse(Path.GetFileName(folder), out _) && ReadOrEmpty(Path.Combine(folder, "environ")).Contains($"MOE_RUN_DIR={Folder.Path}\0", StringComparison.Ordinal))
+            .Select(folder => int.Parse(Path.GetFileName(folder))),
+    ];
+
+    /// <summary>Starts the launcher on the tiny configuration and this folder.</summary>
+    public LaunchedRun Start(string behaviour, params string[] arguments) =>
+        StartBare(behaviour, ["--config", ConfigFile, "--run-dir", Folder.Path, .. arguments]);
+
+    /// <summary>Starts the launcher with these arguments alone.</summary>
+    public LaunchedRun StartBare(string behaviour, params string[] arguments)
+    {
+        _output.Clear();
+        _error.Clear();
+        var assembly = typeof(LaunchedRun).Assembly.Location;
+        var start = new ProcessStartInfo("dotnet", ["exec", assembly, FakeLauncher.Command, behaviour, .. arguments])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            WorkingDirectory = _folder,
+        };
+        foreach (var (name, value) in Environment)
+        {
+            start.Environment[name] = value;
+        }
+
+        _process = new Process { StartInfo = start };
+        _process.OutputDataReceived += (_, line) => Append(_output, line.Data);
+        _process.ErrorDataReceived += (_, line) => Append(_error, line.Data);
+        _process.Start();
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+        return this;
+    }
+
+    /// <summary>Waits for the launcher's end.</summary>
+    /// <returns>Its exit code.</returns>
+    public int End()
+    {
+        if (!_process!.WaitForExit(Patience))
+        {
+            _process.Kill();
+            Assert.Fail($"the launcher did not end within {Patience}; it printed\n{Output}\n{Error}");
+        }
+
+        _process.WaitForExit(); // the output too
+        return _process.ExitCode;
+    }
+
+    /// <summary>Waits until the launcher has printed a text to standard output.</summary>
+    public LaunchedRun Until(string text)
+    {
+        Wait(() => Output.Contains(text, StringComparison.Ordinal), $"'{text}' in the output");
+        return this;
+    }
+
+    /// <summary>Waits for a condition.</summary>
+    public void Wait(Func<bool> condition, string what)
+    {
+        for (var clock = Stopwatch.StartNew(); !condition(); Thread.Sleep(20))
+        {
+            if (clock.Elapsed > Patience)
+            {
+                Assert.Fail($"waited {Patience} in vain for {what}; the launcher printed\n{Output}\n{Error}");
+            }
+        }
+    }
+
+    /// <summary>Signals the launcher alone.</summary>
+    public LaunchedRun Signal(int signal)
+    {
+        _ = Kill(_process!.Id, signal);
+        return this;
+    }
+
+    public void Dispose()
+    {
+        if (_process is { HasExited: false })
+        {
+            _process.Kill();
+        }
+
+        foreach (var process in Processes)
+        {
+            _ = Kill(process, 9);
+        }
+
+        _process?.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    private static void Append(StringBuilder text, string? line)
+    {
+        lock (text)
+        {
+            _ = line is null ? text : text.Append(line).Append('\n');
+        }
+    }
+
+    private static string Text(StringBuilder text)
+    {
+        lock (text)
+        {
+            return text.ToString();
+        }
+    }
+
+    private static string ReadOrEmpty(string path)
+    {
+        try
+        {
+            return File.ReadAllText(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return ""; // it ended, or is not ours
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int Kill(int process, int signal);
+}
