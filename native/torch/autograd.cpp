@@ -64,13 +64,13 @@ MOE_EXPORT int32_t moe_grad_mode(int32_t enabled, int32_t* before) {
   MOE_CATCH
 }
 
-MOE_EXPORT int32_t moe_requires_grad(moe::Handle handle, int32_t* requires) {
-  MOE_TRY { *requires = moe::borrow(handle).requires_grad(); }
+MOE_EXPORT int32_t moe_requires_grad(moe::Handle handle, int32_t* required) {
+  MOE_TRY { *required = moe::borrow(handle).requires_grad(); }
   MOE_CATCH
 }
 
-MOE_EXPORT int32_t moe_set_requires_grad(moe::Handle handle, int32_t requires) {
-  MOE_TRY { moe::borrow(handle).set_requires_grad(requires != 0); }
+MOE_EXPORT int32_t moe_set_requires_grad(moe::Handle handle, int32_t required) {
+  MOE_TRY { moe::borrow(handle).set_requires_grad(required != 0); }
   MOE_CATCH
 }
 

@@ -54,6 +54,9 @@ public abstract class ProcessGroup : IDisposable
     /// <summary>Shared by all groups of the process.</summary>
     public CollectiveTrace Trace { get; }
 
+    /// <summary>Operations that were started and not yet seen to end.</summary>
+    internal int UnderWay { get; set; }
+
     /// <summary>Joins <paramref name="values"/> of all ranks, in place and element by element.</summary>
     /// <param name="values">Float32, float64, int32 or int64; of the same shape on all ranks.</param>
     /// <param name="operation">How to join them.</param>

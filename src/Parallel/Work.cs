@@ -16,6 +16,7 @@ public sealed class Work
         _call = call;
         _transfer = transfer;
         _tensors = tensors;
+        call.Group.UnderWay++;
     }
 
     /// <summary>Whether the results are there; drives the operation on without waiting for it.</summary>
@@ -94,6 +95,7 @@ public sealed class Work
     private void Finish()
     {
         _transfer = null;
+        _call.Group.UnderWay--;
         foreach (var tensor in _tensors)
         {
             tensor.Dispose();

@@ -82,6 +82,21 @@ internal static class FailureScenarios
         world.Barrier();
     }
 
+    // Nobody else calls anything: the operation that is under way can only end by its time-out, for which this rank must not wait.
+    public static void ThrowsWhileOthersAreBusy(ProcessGroup world)
+    {
+        using var group = world.CreateGroup([0, 1, 2, 3], "inner");
+        if (world.Rank == Culprit)
+        {
+            using var scope = new TensorScope();
+            group.AllReduceAsync(Tensor.Zeros([100_000]));
+            throw new InvalidTimeZoneException("on purpose");
+        }
+
+        Thread.Sleep(TimeSpan.FromSeconds(6));
+        group.Barrier();
+    }
+
     /// <param name="rows">What rank 0 expects from rank 1, and what that sends.</param>
     public static void SplitsDisagree(ProcessGroup world, string[] rows)
     {

@@ -59,6 +59,15 @@ public sealed partial class FailureTests
     }
 
     [TestCaseSource(typeof(Ranks), nameof(Ranks.Backends))]
+    public void A_rank_that_throws_leaves_what_it_has_in_flight(string backend)
+    {
+        var report = Ranks.Spawn(FailureScenarios.ThrowsWhileOthersAreBusy, 4, backend, timeout: TimeSpan.FromSeconds(20));
+        AssertFailed(report);
+        Assert.That(report.Ranks[FailureScenarios.Culprit].ExitCode, Is.EqualTo(RankScenario.Failed), report.ToString());
+        Assert.That(report.Elapsed, Is.LessThan(TimeSpan.FromSeconds(12)), report.ToString());
+    }
+
+    [TestCaseSource(typeof(Ranks), nameof(Ranks.Backends))]
     public void A_rank_that_sends_more_rows_than_are_expected_fails_the_exchange(string backend)
     {
         var report = Ranks.Spawn(FailureScenarios.SplitsDisagree, 4, backend, groupTimeout: GroupTimeout, arguments: ["3", "5"]);

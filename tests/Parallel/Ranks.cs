@@ -18,7 +18,7 @@ public static class Ranks
     private static readonly TimeSpan DefaultGroupTimeout = TimeSpan.FromSeconds(30);
 
     /// <summary>The backends that this machine has, besides <c>single</c>.</summary>
-    public static string[] Backends => MpiProcessGroup.IsBuilt ? ["mpi", "gloo"] : ["gloo"];
+    public static string[] Backends => [.. MpiProcessGroup.IsBuilt ? (string[])["mpi"] : [], .. GlooProcessGroup.IsBuilt ? (string[])["gloo"] : []];
 
     /// <summary>Runs the scenario, and fails the test with every rank's output unless all ranks end well and in time.</summary>
     /// <param name="timeout">Of the whole run; left out, 60 s. Then every process is killed.</param>

@@ -5,7 +5,7 @@ namespace Moe.Distributed.Gloo;
 /// <summary>The exports of libmoe_torch for c10d, one to one. Each call is checked where it is made: <c>C10dAbi.Check(C10dAbi.Barrier(...))</c>.</summary>
 internal static unsafe partial class C10dAbi
 {
-    private const string Library = "moe_torch";
+    public const string Library = "moe_torch";
 
     static C10dAbi() => CommunicationLibraries.Resolve();
 

@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using Moe.Torch;
+using Moe.Torch.Native;
 
 namespace Moe.Distributed.Gloo;
 
@@ -29,6 +31,10 @@ public sealed class GlooProcessGroup : ProcessGroup
         C10dAbi.Check(C10dAbi.CreateGroup(
             store.Handle, key, rank, Size, (long)timeout.TotalMilliseconds, store.LocalAddress, out _handle));
     }
+
+    /// <summary>Whether libmoe_torch was built with Gloo, which needs Gloo's headers.</summary>
+    public static bool IsBuilt =>
+        NativeFolder.Find(C10dAbi.Library) is { } file && NativeLibrary.TryGetExport(NativeLibrary.Load(file), "moe_gloo_create", out _);
 
     /// <inheritdoc/>
     public override string Backend => "gloo";
@@ -108,6 +114,13 @@ public sealed class GlooProcessGroup : ProcessGroup
 
     private protected override void Release(Departure departure)
     {
+        // Freeing waits for what is queued, and that may wait for ranks that don't come. A rank that leaves on its own, because of
+        // an error of its own, exits instead, which closes the connections as well.
+        if (departure == Departure.Alone && UnderWay > 0)
+        {
+            return;
+        }
+
         C10dAbi.Check(C10dAbi.FreeGroup(_handle));
         if (_isWorld)
         {

@@ -1,8 +1,6 @@
-// Gloo groups of libtorch's c10d and the TCP store in which their members meet. Only what 1.13 and 2.x have in common is used.
-#include <torch/version.h>
+// Gloo groups of libtorch's c10d. Only what 1.13 and 2.x have in common is used.
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <string>
 #include <vector>
@@ -34,48 +32,6 @@ c10d::ProcessGroupGloo& members(void* group) { return **static_cast<Gloo*>(group
 
 }  // namespace
 
-// *port: 0 to let the system choose; the chosen one afterwards.
-MOE_EXPORT int32_t moe_store_serve(int32_t* port, void** store) {
-  MOE_TRY {
-    c10d::TCPStoreOptions options;
-    options.port = static_cast<uint16_t>(*port);
-    options.isServer = true;
-    options.waitWorkers = false;
-    auto server = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
-    *port = server->getPort();
-    *store = new Store(server);
-  }
-  MOE_CATCH
-}
-
-MOE_EXPORT int32_t moe_store_connect(const char* host, int32_t port, int64_t timeout_ms, void** store) {
-  MOE_TRY {
-    c10d::TCPStoreOptions options;
-    options.port = static_cast<uint16_t>(port);
-    options.waitWorkers = false;
-    options.timeout = std::chrono::milliseconds(timeout_ms);
-    *store = new Store(c10::make_intrusive<c10d::TCPStore>(host, options));
-  }
-  MOE_CATCH
-}
-
-// Returns when `size` ranks have called it with the same prefix, or throws after the store's time-out.
-MOE_EXPORT int32_t moe_store_meet(void* store, const char* prefix, int32_t size) {
-  MOE_TRY {
-    c10d::PrefixStore meeting(prefix, *static_cast<Store*>(store));
-    if (meeting.add("arrived", 1) == size) {
-      meeting.set("complete", std::vector<uint8_t>{1});
-    }
-    meeting.wait({"complete"}, (*static_cast<Store*>(store))->getTimeout());
-  }
-  MOE_CATCH
-}
-
-MOE_EXPORT int32_t moe_store_free(void* store) {
-  MOE_TRY { delete static_cast<Store*>(store); }
-  MOE_CATCH
-}
-
 // Blocks until all `size` ranks came, or throws after the time-out. `prefix` names the group within the store.
 // `host`: an address of this machine that the others can reach.
 MOE_EXPORT int32_t moe_gloo_create(void* store, const char* prefix, int32_t rank, int32_t size, int64_t timeout_ms, const char* host,
@@ -84,8 +40,9 @@ MOE_EXPORT int32_t moe_gloo_create(void* store, const char* prefix, int32_t rank
     auto options = c10d::ProcessGroupGloo::Options::create(std::chrono::milliseconds(timeout_ms));
     options->threads = 1;  // small messages are 5 to 10 times slower with c10d's default of 2 where ranks outnumber cores
     options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(host));
-    auto own = c10::make_intrusive<c10d::PrefixStore>(prefix, *static_cast<Store*>(store));
-    own->setTimeout(std::chrono::milliseconds(timeout_ms));
+    auto& shared = *static_cast<Store*>(store);
+    shared->setTimeout(std::chrono::milliseconds(timeout_ms));  // the members' addresses are waited for in the store
+    auto own = c10::make_intrusive<c10d::PrefixStore>(prefix, shared);
     *group = new Gloo(c10::make_intrusive<c10d::ProcessGroupGloo>(own, rank, size, options));
   }
   MOE_CATCH
