@@ -7,6 +7,7 @@ public static class ForEach
     private static readonly Operator AddScalarLists = new("aten::_foreach_add_", "Scalar");
     private static readonly Operator MultiplyScalar = new("aten::_foreach_mul_", "Scalar");
     private static readonly Operator MultiplyLists = new("aten::_foreach_mul_", "List");
+    private static readonly Operator DivideScalar = new("aten::_foreach_div_", "Scalar");
     private static readonly Operator AddProduct = new("aten::_foreach_addcmul_", "Scalar");
     private static readonly Operator AddQuotient = new("aten::_foreach_addcdiv_", "Scalar");
     private static readonly Operator ZeroLists = new("aten::_foreach_zero_");
@@ -24,6 +25,9 @@ public static class ForEach
 
     /// <summary>x[i] *= y[i].</summary>
     public static void Multiply_(Tensor[] x, Tensor[] y) => MultiplyLists.CallForEffect(x, y);
+
+    /// <summary>x[i] /= y.</summary>
+    public static void Divide_(Tensor[] x, double y) => DivideScalar.CallForEffect(x, y);
 
     /// <summary>x[i] += scale * y[i] * z[i].</summary>
     public static void AddProduct_(Tensor[] x, Tensor[] y, Tensor[] z, double scale = 1) => AddProduct.CallForEffect(x, y, z, scale);

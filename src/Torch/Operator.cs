@@ -48,7 +48,11 @@ public sealed unsafe class Operator(string name, string overload = "")
 {
     // Enough for every operator that returns a fixed number of tensors; _foreach ones return one a parameter.
     private const int FixedResults = 8;
+    private static long s_calls;
     private nint _handle;
+
+    /// <summary>Operators that this process has called: what a step costs in launches.</summary>
+    internal static long Calls => Interlocked.Read(ref s_calls);
 
     private nint Handle
     {
@@ -157,6 +161,7 @@ public sealed unsafe class Operator(string name, string overload = "")
 
     private int Invoke(ReadOnlySpan<Argument> arguments, NativeValue* results, int capacity)
     {
+        Interlocked.Increment(ref s_calls);
         var values = stackalloc NativeValue[arguments.Length];
         var words = ListLengths(arguments);
         Span<long> lists = words <= 256 ? stackalloc long[words] : new long[words];

@@ -43,6 +43,7 @@ public abstract class TokenDispatcher
     /// <param name="tokens">[T, D], bfloat16, float32 or float64.</param>
     /// <param name="expertIds">[T, k] int64 in [0, E]; E stands for a dropped choice, which is sent nowhere.</param>
     /// <exception cref="ArgumentException">Shapes, types or ids are not as above.</exception>
+    /// <exception cref="CommunicationException">The exchange failed.</exception>
     public Dispatched Dispatch(Tensor tokens, Tensor expertIds)
     {
         if (tokens.Rank != 2 || !tokens.DType.IsFloatingPoint())
@@ -64,6 +65,7 @@ public abstract class TokenDispatcher
     /// <param name="dispatched">Where the rows came from.</param>
     /// <returns>[T, D] of the rows' type: sum over k, in ascending order, of weight times row; 0 for a token whose choices were all dropped.</returns>
     /// <exception cref="ArgumentException">A shape is not as above, or another dispatcher has dispatched.</exception>
+    /// <exception cref="CommunicationException">The exchange failed.</exception>
     public Tensor Combine(Tensor rows, Tensor weights, Dispatched dispatched)
     {
         if (!ReferenceEquals(dispatched.Dispatcher, this))

@@ -42,6 +42,11 @@ public sealed class DispatchCase
         }
     }
 
+    private DispatchCase(DispatchCase source, DispatchShare[] shares)
+    {
+        (Slots, Experts, Width, Matrices, Shares) = (source.Slots, source.Experts, source.Width, source.Matrices, shares);
+    }
+
     public int Slots { get; }
 
     public int Experts { get; }
@@ -53,6 +58,13 @@ public sealed class DispatchCase
 
     /// <summary>By rank.</summary>
     public DispatchShare[] Shares { get; }
+
+    /// <summary>The same tokens, all on one rank, in the order of the ranks.</summary>
+    public DispatchCase OnOneRank() => new(this, [new DispatchShare(
+        [.. Shares.SelectMany(share => share.Tokens)],
+        [.. Shares.SelectMany(share => share.Ids)],
+        [.. Shares.SelectMany(share => share.Weights)],
+        [.. Shares.SelectMany(share => share.OutputGradient)])]);
 
     /// <summary>[T, D].</summary>
     public double[] Output(int rank) => [.. PerToken(rank, (share, t) => SumOverSlots(share, t, e => Product(share.Tokens[t], Matrices[e])))];

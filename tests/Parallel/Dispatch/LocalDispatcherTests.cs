@@ -38,6 +38,17 @@ public class LocalDispatcherTests
     }
 
     [Test]
+    public void All_gather_over_one_rank_is_the_same()
+    {
+        using var world = new SingleProcessGroup(TimeSpan.FromSeconds(1));
+        var problem = new DispatchCase(_seed, [11], slots: 3, experts: 6, width: 8, Choices.SomeDropped);
+        var reference = new AllGatherDispatcher(world, 6);
+        DispatchRun.Of(reference, problem, 0, DType.Float64, DType.Float64).MustMatch(problem, reference, 0, 1e-12);
+        var overOneRank = new AllToAllDispatcher(world, 6);
+        DispatchRun.Of(overOneRank, problem, 0, DType.Float64, DType.Float64).MustMatch(problem, overOneRank, 0, 1e-12);
+    }
+
+    [Test]
     public void Dispatch_then_combine_multiplies_each_token_by_the_sum_of_its_weights()
     {
         using var scope = new TensorScope();
