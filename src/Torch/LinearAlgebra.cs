@@ -6,6 +6,7 @@ public static class LinearAlgebra
     private static readonly Operator MatMulOp = new("aten::matmul");
     private static readonly Operator LinearOp = new("aten::linear");
     private static readonly Operator MatMulOut = new("aten::mm", "out");
+    private static readonly Operator BatchMatMulOut = new("aten::bmm", "out");
     private static readonly Operator AddMatMulInPlace = new("aten::addmm_");
     private static readonly Operator EmbeddingOp = new("aten::embedding");
 
@@ -17,6 +18,9 @@ public static class LinearAlgebra
 
     /// <summary>Writes x [M, K] times y [K, N] into <paramref name="result"/> [M, N], which may be a view.</summary>
     public static Tensor MatMulInto(this Tensor x, Tensor y, Tensor result) => Write(MatMulOut, result, x, y);
+
+    /// <summary>Writes x [B, M, K] times y [B, K, N], pair by pair, into <paramref name="result"/> [B, M, N], which may be a view.</summary>
+    public static Tensor BatchMatMulInto(this Tensor x, Tensor y, Tensor result) => Write(BatchMatMulOut, result, x, y);
 
     /// <summary>result += x [M, K] times y [K, N].</summary>
     public static Tensor AddMatMul_(this Tensor result, Tensor x, Tensor y) => AddMatMulInPlace.CallInPlace(result, x, y);

@@ -1,0 +1,6 @@
+namespace Moe.Models;
+
+/// <summary>How the rows of a micro-batch, [B S, D], stand to each other.</summary>
+/// <param name="Length">S: tokens of a sequence.</param>
+/// <param name="Segments">G: groups of consecutive sequences whose balance, and capacity, is judged together.</param>
+internal readonly record struct Batch(long Length, long Segments);

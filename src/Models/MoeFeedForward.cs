@@ -1,0 +1,49 @@
+using Moe.Distributed;
+using Moe.Torch;
+
+namespace Moe.Models;
+
+/// <summary>Routed experts, of which this rank holds a share, and the shared experts that every token passes.</summary>
+internal sealed class MoeFeedForward : IDisposable
+{
+    private readonly MoeOptions _options;
+    private readonly TokenDispatcher _dispatcher;
+    private readonly Parameter _router;
+    private readonly Parameter _gateUp;
+    private readonly Parameter _down;
+    private readonly FeedForward? _shared;
+
+    internal MoeFeedForward(string name, TransformerOptions options, TokenDispatcher dispatcher, ParameterInitializer initializer)
+    {
+        (_options, _dispatcher) = (options.Moe, dispatcher);
+        var (experts, width) = (dispatcher.LocalExperts, (long)_options.ExpertWidth);
+        int[] ids = [.. Enumerable.Range(dispatcher.FirstExpert, experts)];
+        _router = initializer.Normal($"{name}.router", [_options.Experts, options.Width], options.InitStd, ParameterKind.Router);
+        _gateUp = initializer.Normal(
+            $"{name}.experts.gate_up", [experts, 2 * width, options.Width], options.InitStd, ParameterKind.Expert, ids, FeedForward.GateAndUp(width));
+        _down = initializer.Normal($"{name}.experts.down", [experts, options.Width, width], options.ResidualStd, ParameterKind.Expert, ids);
+        _shared = _options.SharedExperts == 0
+            ? null
+            : new FeedForward($"{name}.shared", _options.SharedExperts * _options.ExpertWidth, options, initializer);
+        Bias = new LogicalTensor($"{name}.router.bias", Tensor.Zeros([_options.Experts]).Detached());
+    }
+
+    /// <summary>[E] float32, added to the scores for the selection only; no weight, hence never in the optimizer's hands.</summary>
+    internal LogicalTensor Bias { get; }
+
+    /// <inheritdoc/>
+    public void Dispose() => Bias.Value.Dispose();
+
+    /// <summary>Where the rows of x [T, D], in <paramref name="segments"/> segments, go.</summary>
+    internal Routing Route(Tensor x, long segments) =>
+        Router.Route(x.To(_router.Value.DType).Linear(_router.Value), Bias.Value, segments, _options);
+
+    /// <summary>[T, D] -> [T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
+    internal Tensor Forward(Tensor x, Routing routing)
+    {
+        var dispatched = _dispatcher.Dispatch(x, routing.ExpertIds);
+        var rows = GroupedSwiGlu.Apply(dispatched.Rows, _gateUp.Value.To(x.DType), _down.Value.To(x.DType), dispatched.RowsPerExpert);
+        var routed = _dispatcher.Combine(rows, routing.Weights, dispatched);
+        return _shared is null ? routed : routed + _shared.Forward(x);
+    }
+}

@@ -1,0 +1,191 @@
+using Moe.Distributed;
+using Moe.Torch;
+
+namespace Moe.Models;
+
+/// <summary>What a forward pass over one micro-batch yields.</summary>
+/// <param name="LossSum">A scalar in float32 (float64 in float64 models), on the graph: sum over tokens of -log p(target), in nats.</param>
+/// <param name="Routers">One a layer with experts, in the order of the layers.</param>
+public sealed record ForwardResult(Tensor LossSum, IReadOnlyList<RouterStatistics> Routers);
+
+/// <summary>A decoder-only language model whose feed-forward parts are, from some layer on, mixtures of experts.</summary>
+/// <remarks>
+/// Shapes: B sequences of S tokens, T = B S, width D, vocabulary V. Every rank feeds tokens of its own and holds the experts that its
+/// dispatcher names; everything else it holds whole. Losses are sums over tokens, to be divided by the global number of tokens once.
+/// Parameters stay in the type they were made in; where the compute type is bfloat16 they are rounded at each use, and routers,
+/// norms, softmax and losses work in float32.
+/// </remarks>
+public sealed class Transformer : IDisposable
+{
+    private readonly TransformerLayer[] _layers;
+    private readonly Parameter _embedding;
+    private readonly Parameter _finalNorm;
+    private readonly Parameter _head;
+    private readonly DType _computeType;
+
+    /// <param name="options">The model's shape.</param>
+    /// <param name="dispatcher">Says which experts this rank holds, and brings the tokens to them.</param>
+    /// <param name="seed">Of the initial weights, which are a function of it and of each parameter's key alone.</param>
+    /// <param name="parameterType">Float32 or Float64.</param>
+    /// <param name="computeType">The parameters' type, or BFloat16 beside Float32 parameters.</param>
+    /// <exception cref="ArgumentException">Lengths or types don't fit each other, or the dispatcher is for another number of experts.</exception>
+    public Transformer(
+        TransformerOptions options,
+        TokenDispatcher dispatcher,
+        ulong seed,
+        DType parameterType = DType.Float32,
+        DType computeType = DType.Float32)
+    {
+        options.Check();
+        if (parameterType is not (DType.Float32 or DType.Float64)
+            || computeType != parameterType && (parameterType, computeType) != (DType.Float32, DType.BFloat16))
+        {
+            throw new ArgumentException($"parameters in {parameterType} can't be worked in {computeType}", nameof(computeType));
+        }
+
+        if (options.DenseLayers < options.Layers && dispatcher.Experts != options.Moe.Experts)
+        {
+            throw new ArgumentException($"the dispatcher is for {dispatcher.Experts} experts, the model has {options.Moe.Experts}", nameof(dispatcher));
+        }
+
+        (Options, _computeType) = (options, computeType);
+        var initializer = new ParameterInitializer(seed, parameterType);
+        var rotary = new RotaryTable(options.SequenceLength, options.HeadWidth, options.RotaryBase);
+        long[] table = [options.Vocabulary, options.Width];
+        _embedding = initializer.Normal("embedding", table, options.InitStd, ParameterKind.Embedding);
+        _layers = [.. Enumerable.Range(0, options.Layers).Select(i => new TransformerLayer(i, options, rotary, dispatcher, initializer))];
+        _finalNorm = initializer.Norm("final_norm", options.Width);
+        _head = options.TieEmbeddings ? _embedding : initializer.Normal("head", table, options.InitStd, ParameterKind.Head);
+        Parameters = initializer.Parameters;
+        SelectionBiases = [.. ExpertLayers.Select(experts => experts.Bias)];
+    }
+
+    /// <summary>The model's shape.</summary>
+    public TransformerOptions Options { get; }
+
+    /// <summary>Everything that is trained on this rank; the same names in the same order on all ranks.</summary>
+    public IReadOnlyList<Parameter> Parameters { get; }
+
+    /// <summary>[E] float32 a layer with experts, added to the router's scores for the selection: state, but not trained by gradients.</summary>
+    public IReadOnlyList<LogicalTensor> SelectionBiases { get; }
+
+    private IEnumerable<MoeFeedForward> ExpertLayers => _layers.Select(layer => layer.Experts).OfType<MoeFeedForward>();
+
+    /// <summary>The loss of one micro-batch, and what the routers did.</summary>
+    /// <param name="tokens">[B, S] int64; B may be 0.</param>
+    /// <param name="targets">[B, S] int64: the token that follows each; -100 is not counted.</param>
+    /// <param name="sequencesPerSegment">Sequences whose balance and capacity is judged together; divides B.</param>
+    /// <exception cref="ArgumentException">S is above the options' sequence length, or the segments don't come out even.</exception>
+    public ForwardResult Forward(Tensor tokens, Tensor targets, long sequencesPerSegment)
+    {
+        var routers = new List<RouterStatistics>();
+        var hidden = Embed(tokens, sequencesPerSegment, out var batch);
+        foreach (var layer in _layers)
+        {
+            hidden = Pass(layer, hidden, batch, routers);
+        }
+
+        using var scope = new TensorScope();
+        var loss = HeadLogits(hidden).CrossEntropySum(targets.View(-1));
+        hidden.Dispose();
+        return new ForwardResult(scope.Keep(loss), routers);
+    }
+
+    /// <summary>Scores of every token that may follow: [B, S] int64 -> [B, S, V] in float32 (float64 in float64 models).</summary>
+    /// <exception cref="ArgumentException">S is above the options' sequence length.</exception>
+    public Tensor Logits(Tensor tokens)
+    {
+        var hidden = Embed(tokens, sequencesPerSegment: 1, out var batch);
+        foreach (var layer in _layers)
+        {
+            hidden = Pass(layer, hidden, batch, []);
+        }
+
+        using var scope = new TensorScope();
+        var logits = HeadLogits(hidden).View(tokens.Size(0), tokens.Size(1), Options.Vocabulary);
+        hidden.Dispose();
+        return scope.Keep(logits);
+    }
+
+    /// <summary>What each layer's experts will be chosen how often, without loss, gradients, or the last layer's experts.</summary>
+    /// <param name="tokens">[B, S] int64.</param>
+    /// <param name="sequencesPerSegment">As in <see cref="Forward"/>: it decides what a full expert drops.</param>
+    /// <returns>[M, E] int64 for M layers with experts: exactly the counts of <see cref="Forward"/>, summed over its segments.</returns>
+    public Tensor CountSelections(Tensor tokens, long sequencesPerSegment)
+    {
+        using var scope = new TensorScope();
+        using var mode = Autograd.NoGrad();
+        var routers = new List<RouterStatistics>();
+        var hidden = Embed(tokens, sequencesPerSegment, out var batch);
+        foreach (var layer in _layers[..^1])
+        {
+            hidden = Pass(layer, hidden, batch, routers);
+        }
+
+        if (_layers[^1].Experts is not null)
+        {
+            routers.Add(_layers[^1].RouteOnly(hidden, batch).Statistics);
+        }
+
+        return scope.Keep(
+            routers.Count == 0
+                ? Tensor.Zeros([0, Options.Moe.Experts], DType.Int64)
+                : Shaping.Stack([.. routers.Select(router => router.Counts.Sum(0))]));
+    }
+
+    /// <summary>Frees the parameters, their gradients and the biases.</summary>
+    public void Dispose()
+    {
+        foreach (var parameter in Parameters)
+        {
+            parameter.Value.Dispose();
+        }
+
+        foreach (var experts in ExpertLayers)
+        {
+            experts.Dispose();
+        }
+    }
+
+    // What a layer makes on the way ends with it; only its result and statistics go on, and what autograd keeps.
+    private static Tensor Pass(TransformerLayer layer, Tensor hidden, Batch batch, List<RouterStatistics> routers)
+    {
+        using var scope = new TensorScope();
+        var (output, routing) = layer.Forward(hidden, batch);
+        hidden.Dispose();
+        if (routing is { Statistics: var statistics })
+        {
+            scope.Keep(statistics.Counts);
+            scope.Keep(statistics.ScoreSums);
+            scope.Keep(statistics.SquaredLogSumExp);
+            scope.Keep(statistics.Dropped);
+            routers.Add(statistics);
+        }
+
+        return scope.Keep(output);
+    }
+
+    private Tensor Embed(Tensor tokens, long sequencesPerSegment, out Batch batch)
+    {
+        if (tokens.Rank != 2 || tokens.Size(1) < 1 || tokens.Size(1) > Options.SequenceLength)
+        {
+            throw new ArgumentException($"tokens should be [B, S] with S from 1 to {Options.SequenceLength}, not {tokens}", nameof(tokens));
+        }
+
+        if (sequencesPerSegment < 1 || tokens.Size(0) % sequencesPerSegment != 0)
+        {
+            throw new ArgumentException(
+                $"{tokens.Size(0)} sequences don't divide into segments of {sequencesPerSegment}", nameof(sequencesPerSegment));
+        }
+
+        batch = new Batch(tokens.Size(1), tokens.Size(0) / sequencesPerSegment);
+        using var scope = new TensorScope();
+        return scope.Keep(_embedding.Value.Embedding(tokens.Reshape(-1)).To(_computeType));
+    }
+
+    private Tensor HeadLogits(Tensor hidden)
+    {
+        var normed = RmsNorm.Apply(hidden, _finalNorm.Value, Options.NormEpsilon);
+        return normed.Linear(_head.Value.To(_computeType)).To(_head.Value.DType);
+    }
+}

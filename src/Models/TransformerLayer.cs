@@ -1,0 +1,62 @@
+using Moe.Distributed;
+using Moe.Torch;
+
+namespace Moe.Models;
+
+/// <summary>Attention and a feed-forward part, dense or of experts, each added to the residual stream.</summary>
+internal sealed class TransformerLayer
+{
+    private readonly SelfAttention _attention;
+    private readonly FeedForward? _dense;
+    private readonly Parameter _attentionNorm;
+    private readonly Parameter _feedForwardNorm;
+    private readonly Parameter? _attentionOutputNorm;
+    private readonly Parameter? _feedForwardOutputNorm;
+    private readonly double _epsilon;
+
+    internal TransformerLayer(int index, TransformerOptions options, RotaryTable rotary, TokenDispatcher dispatcher, ParameterInitializer initializer)
+    {
+        var name = FormattableString.Invariant($"layers.{index}");
+        _epsilon = options.NormEpsilon;
+        _attentionNorm = initializer.Norm($"{name}.attention_norm", options.Width);
+        _attention = new SelfAttention($"{name}.attention", options, rotary, initializer);
+        _feedForwardNorm = initializer.Norm($"{name}.feed_forward_norm", options.Width);
+        if (index < options.DenseLayers)
+        {
+            _dense = new FeedForward($"{name}.feed_forward", options.DenseWidth, options, initializer);
+        }
+        else
+        {
+            Experts = new MoeFeedForward($"{name}.moe", options, dispatcher, initializer);
+        }
+
+        if (options.Norm == NormPlacement.Peri)
+        {
+            _attentionOutputNorm = initializer.Norm($"{name}.attention_output_norm", options.Width);
+            _feedForwardOutputNorm = initializer.Norm($"{name}.feed_forward_output_norm", options.Width);
+        }
+    }
+
+    /// <summary>The experts; null in a dense layer.</summary>
+    internal MoeFeedForward? Experts { get; }
+
+    /// <summary>[B S, D] -> [B S, D], and what the router decided.</summary>
+    internal (Tensor Output, Routing? Routing) Forward(Tensor x, Batch batch)
+    {
+        x = AfterAttention(x, batch);
+        var normed = Norm(x, _feedForwardNorm);
+        var routing = Experts?.Route(normed, batch.Segments);
+        var change = routing is null ? _dense!.Forward(normed) : Experts!.Forward(normed, routing);
+        return (x + OutputNorm(change, _feedForwardOutputNorm), routing);
+    }
+
+    /// <summary>What the router of a layer with experts decides, without the experts' work.</summary>
+    internal Routing RouteOnly(Tensor x, Batch batch) => Experts!.Route(Norm(AfterAttention(x, batch), _feedForwardNorm), batch.Segments);
+
+    private Tensor AfterAttention(Tensor x, Batch batch) =>
+        x + OutputNorm(_attention.Forward(Norm(x, _attentionNorm), batch.Length), _attentionOutputNorm);
+
+    private Tensor Norm(Tensor x, Parameter scale) => RmsNorm.Apply(x, scale.Value, _epsilon);
+
+    private Tensor OutputNorm(Tensor x, Parameter? scale) => scale is null ? x : Norm(x, scale);
+}
