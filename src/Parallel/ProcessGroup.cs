@@ -274,7 +274,7 @@ public abstract class ProcessGroup : IDisposable
         var gathered = Tensor.Empty([Size, values.Count], values.DType).Detached();
         return new ChainedTransfer(
             StartGather(gathered.DataPointer, values.DataPointer, bytes),
-            () => OrderedReduction.Into(values, gathered, operation));
+            () => OrderedReduction.Into(values.DataPointer, gathered, operation));
     }
 
     private ChainedTransfer StartReduceScatter(Tensor output, Tensor input, ReduceOperation operation, long bytes)
@@ -284,7 +284,7 @@ public abstract class ProcessGroup : IDisposable
         Array.Fill(equal, bytes);
         return new ChainedTransfer(
             StartExchange(gathered.DataPointer, input.DataPointer, equal, equal),
-            () => OrderedReduction.Into(output, gathered, operation));
+            () => OrderedReduction.Into(output.DataPointer, gathered, operation));
     }
 
     private static long[] InBytes(long[] rows, long rowBytes) => Array.ConvertAll(rows, count => count * rowBytes);

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Moe.Distributed.Gloo;
 
-/// <summary>The exports of libmoe_torch for c10d, one to one. Each call is checked where it is made: <c>C10dAbi.Check(C10dAbi.Barrier(...))</c>.</summary>
+/// <summary>The exports of libmoe_torch for communication, one to one. Each call is checked where it is made: <c>C10dAbi.Check(C10dAbi.Barrier(...))</c>.</summary>
 internal static unsafe partial class C10dAbi
 {
     public const string Library = "moe_torch";
@@ -19,6 +19,9 @@ internal static unsafe partial class C10dAbi
 
     [LibraryImport(Library)]
     private static partial byte* moe_last_error();
+
+    [LibraryImport(Library, EntryPoint = "moe_reduce_rows")]
+    public static partial int ReduceRows(nint result, nint rows, long rowCount, long count, int dtype, int operation);
 
     [LibraryImport(Library, EntryPoint = "moe_store_serve")]
     public static partial int Serve(ref int port, out nint store);

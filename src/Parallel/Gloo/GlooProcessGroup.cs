@@ -13,7 +13,8 @@ namespace Moe.Distributed.Gloo;
 /// </remarks>
 public sealed class GlooProcessGroup : ProcessGroup
 {
-    // As for MPI, see there; measured with Gloo on 4 ranks of one machine.
+    // Up to here a gather is an exchange of copies, and an all-reduce one round of it: on 4 ranks of one machine Gloo's all-gather takes
+    // 1.3 to 2.6 ms where its all-to-all takes 0.5 ms.
     private const long GatheredLimit = 128 * 1024;
     private static readonly TimeSpan DefaultStartTimeout = TimeSpan.FromMinutes(5);
 
@@ -81,6 +82,11 @@ public sealed class GlooProcessGroup : ProcessGroup
 
     private protected override Transfer StartGather(nint output, nint input, long bytes)
     {
+        if (bytes * Size <= GatheredLimit)
+        {
+            return ExchangeCopies(output, input, bytes);
+        }
+
         C10dAbi.Check(C10dAbi.Gather(_handle, output, input, bytes, out var work));
         return new GlooTransfer(work);
     }
@@ -126,6 +132,23 @@ public sealed class GlooProcessGroup : ProcessGroup
         {
             _store.Dispose();
         }
+    }
+
+    private unsafe ChainedTransfer ExchangeCopies(nint output, nint input, long bytes)
+    {
+        var copies = Tensor.Empty([Size, bytes], DType.UInt8).Detached();
+        var equal = new long[Size];
+        for (var rank = 0; rank < Size; rank++)
+        {
+            equal[rank] = bytes;
+            Buffer.MemoryCopy((void*)input, (void*)(copies.DataPointer + (nint)(rank * bytes)), bytes, bytes);
+        }
+
+        return new ChainedTransfer(StartExchange(output, copies.DataPointer, equal, equal), () =>
+        {
+            copies.Dispose();
+            return Transfer.Done;
+        });
     }
 }
 

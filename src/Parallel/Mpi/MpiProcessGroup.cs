@@ -148,12 +148,7 @@ public sealed class MpiProcessGroup : ProcessGroup
         var scattered = Exchange(tag, gathered.DataPointer, Offsets(own), own, values.DataPointer, starts, parts);
         return _session.Drive(new ChainedTransfer(scattered, () =>
         {
-            using (new TensorScope())
-            {
-                var part = values.View(values.Count).Narrow(0, starts[Rank] / width, parts[Rank] / width);
-                OrderedReduction.Into(part, gathered, operation);
-            }
-
+            OrderedReduction.Into((nint)(values.DataPointer + starts[Rank]), gathered, operation);
             var sources = new long[Size];
             Array.Fill(sources, starts[Rank]);
             return Exchange(gatherTag, values.DataPointer, starts, parts, values.DataPointer, sources, own);
