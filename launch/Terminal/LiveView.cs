@@ -40,8 +40,8 @@ internal sealed class LiveView : IRunView
     {
         _header = header;
         _progress.Begin(0, header.Steps);
-        _console.WriteLine(header.FirstLine);
-        _console.WriteLine($"run {header.Folder}");
+        Say(header.FirstLine);
+        Say($"run {header.Folder}");
     });
 
     public void Info(InfoMessage info) => Change(() =>
@@ -50,7 +50,7 @@ internal sealed class LiveView : IRunView
         _progress.Begin(info.FirstStep, info.LastStep);
         if (info.ResumedFrom is { } checkpoint)
         {
-            _console.WriteLine($"continued from {checkpoint}");
+            Say($"continued from {checkpoint}");
         }
     });
 
@@ -60,19 +60,21 @@ internal sealed class LiveView : IRunView
         _expertLoad = metrics.ExpertLoad ?? _expertLoad;
     });
 
-    public void Event(EventMessage e) => Change(() => _console.WriteLine(MetricText.Invariant($"step {e.Step}: {e.Text}")));
+    public void Event(EventMessage e) => Change(() => Say(MetricText.Invariant($"step {e.Step}: {e.Text}")));
 
-    public void Text(string line) => Change(() => _console.WriteLine(line));
+    public void Text(string line) => Change(() => Say(line));
 
-    public void Notice(string text) => Change(() => _console.WriteLine(text));
+    public void Notice(string text) => Change(() => Say(text));
 
-    public void Ended(RunOutcome outcome) => Change(() => _console.WriteLine($"{outcome.Status} after {MetricText.Duration(outcome.Elapsed)}"));
+    public void Ended(RunOutcome outcome) => Change(() => Say($"{outcome.Status} after {MetricText.Duration(outcome.Elapsed)}"));
 
     public async ValueTask DisposeAsync()
     {
         _changes.Writer.Complete();
         await _drawing.ConfigureAwait(false);
     }
+
+    private void Say(string text) => _console.Write(new ScrolledLine(text));
 
     private void Change(Action change) => _changes.Writer.TryWrite(change);
 

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Moe.Training.Hosting;
 using NUnit.Framework;
 
@@ -31,6 +32,40 @@ internal sealed class ConsoleTests
         Assert.That(_run.Output, Does.Match(@"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ step=3/5 loss=1\.66667 tok_s=84120 step_ms=20\.0$"));
         Assert.That(_run.Output, Does.Match(@"(?m)status=done exit_code=0 elapsed_s=\d+\.\d$"));
         Assert.That(_run.Output + _run.Error, Does.Not.Contain('\u001b'));
+    }
+
+    [Test]
+    public void Terminal_shows_progress_in_place_within_its_width([Values(60, 100)] int columns)
+    {
+        var code = _run.StartOnTerminal(columns, "done", "--nodes", "4", "--backend", "gloo").End();
+
+        Assert.That(code, Is.Zero, _run.Output);
+        Assert.That(_run.Output, Does.Contain("step 5/5  100.0 %").And.Contain("loss 1.000 ").And.Contain("experts ▅▃▆▅"));
+        Assert.That(_run.Output, Does.Match("\u001b\\[\\d+A"), "the cursor moves up to draw over the lines before");
+        Assert.That(_run.Output, Does.Match("\u001b\\[[\\d;]+m"), "colours");
+        var lines = Regex.Replace(_run.Output, "\u001b\\[[\\d;?]*[A-Za-z]", "").Split('\r', '\n').Where(line => !line.Contains("simulated", StringComparison.Ordinal) && !line.StartsWith("run ", StringComparison.Ordinal));
+        Assert.That(lines, Is.All.Length.LessThanOrEqualTo(columns));
+    }
+
+    [Test]
+    public void No_color_means_no_colour_even_on_a_terminal()
+    {
+        _run.Environment["NO_COLOR"] = "1";
+
+        _run.StartOnTerminal(80, "throw@0", "--nodes", "2", "--backend", "gloo").End();
+
+        Assert.That(_run.Output, Does.Contain("✗ train failed after"));
+        Assert.That(_run.Output, Does.Not.Match("\u001b\\[[\\d;]*m"));
+    }
+
+    [Test]
+    public void Dumb_terminal_gets_plain_lines()
+    {
+        _run.Environment["TERM"] = "dumb";
+
+        _run.StartOnTerminal(80, "done", "--backend", "gloo").End();
+
+        Assert.That(_run.Output, Does.Contain("Z step=5/5 loss=1.00000").And.Not.Contain('\u001b'));
     }
 
     [Test]

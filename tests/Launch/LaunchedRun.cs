@@ -51,12 +51,23 @@ internal sealed partial class LaunchedRun : IDisposable
         StartBare(behaviour, ["--config", ConfigFile, "--run-dir", Folder.Path, .. arguments]);
 
     /// <summary>Starts the launcher with these arguments alone.</summary>
-    public LaunchedRun StartBare(string behaviour, params string[] arguments)
+    public LaunchedRun StartBare(string behaviour, params string[] arguments) => StartProcess("dotnet", Command(behaviour, arguments));
+
+    /// <summary>Starts the launcher on a terminal of its own, whose screen then is <see cref="Output"/>.</summary>
+    public LaunchedRun StartOnTerminal(int columns, string behaviour, params string[] arguments)
+    {
+        var command = string.Join(' ', Command(behaviour, ["--config", ConfigFile, "--run-dir", Folder.Path, .. arguments]).Select(word => $"'{word}'"));
+        return StartProcess("script", ["--quiet", "--return", "--command", $"stty cols {columns} rows 30; exec dotnet {command}", "/dev/null"]);
+    }
+
+    private static string[] Command(string behaviour, string[] arguments) =>
+        ["exec", typeof(LaunchedRun).Assembly.Location, FakeLauncher.Command, behaviour, .. arguments];
+
+    private LaunchedRun StartProcess(string program, string[] arguments)
     {
         _output.Clear();
         _error.Clear();
-        var assembly = typeof(LaunchedRun).Assembly.Location;
-        var start = new ProcessStartInfo("dotnet", ["exec", assembly, FakeLauncher.Command, behaviour, .. arguments])
+        var start = new ProcessStartInfo(program, arguments)
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

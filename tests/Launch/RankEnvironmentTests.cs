@@ -1,0 +1,55 @@
+using Moe.Training.Hosting;
+using NUnit.Framework;
+
+namespace Moe.Tests.Launch;
+
+/// <summary>A rank finds its place whoever started it.</summary>
+internal sealed class RankEnvironmentTests
+{
+    [Test]
+    public void Process_that_was_told_nothing_is_alone() =>
+        Assert.That(Read(), Is.EqualTo(new RankEnvironment(0, 1, 0, 1, 0)));
+
+    [Test]
+    public void Torchruns_variables_are_understood()
+    {
+        var rank = Read("RANK=5", "WORLD_SIZE=8", "LOCAL_RANK=1", "LOCAL_WORLD_SIZE=4", "GROUP_RANK=1", "MASTER_ADDR=10.0.0.1", "MASTER_PORT=29500");
+
+        Assert.That(rank, Is.EqualTo(new RankEnvironment(5, 8, 1, 4, 1, "10.0.0.1", 29500)));
+    }
+
+    [Test]
+    public void Ranks_of_mpirun_are_grouped_into_the_launchers_nodes()
+    {
+        var rank = Read("OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_SIZE=4", "OMPI_COMM_WORLD_LOCAL_RANK=3", "OMPI_COMM_WORLD_LOCAL_SIZE=4", "LOCAL_WORLD_SIZE=2");
+
+        Assert.That(rank, Is.EqualTo(new RankEnvironment(3, 4, 1, 2, 1)));
+    }
+
+    [Test]
+    public void Ranks_of_mpirun_alone_take_its_numbers()
+    {
+        var rank = Read("OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_SIZE=4", "OMPI_COMM_WORLD_LOCAL_RANK=1", "OMPI_COMM_WORLD_LOCAL_SIZE=2");
+
+        Assert.That(rank, Is.EqualTo(new RankEnvironment(3, 4, 1, 2, 1)));
+    }
+
+    [Test]
+    public void Slurms_variables_are_understood()
+    {
+        var rank = Read("SLURM_PROCID=2", "SLURM_NTASKS=4", "SLURM_LOCALID=0", "SLURM_NTASKS_PER_NODE=2", "SLURM_NODEID=1");
+
+        Assert.That(rank, Is.EqualTo(new RankEnvironment(2, 4, 0, 2, 1)));
+    }
+
+    [TestCase("RANK=two", "WORLD_SIZE=4", "RANK is 'two'")]
+    [TestCase("RANK=4", "WORLD_SIZE=4", "rank 4 of 4")]
+    public void Nonsense_is_refused_by_name(string first, string second, string complaint) =>
+        Assert.That(() => Read(first, second), Throws.TypeOf<FormatException>().With.Message.Contains(complaint));
+
+    private static RankEnvironment Read(params string[] variables)
+    {
+        var values = variables.Select(text => text.Split('=')).ToDictionary(pair => pair[0], pair => pair[1]);
+        return RankEnvironment.Read(values.GetValueOrDefault);
+    }
+}
