@@ -8,7 +8,7 @@ namespace Moe.Models;
 /// <param name="Statistics">What balancing needs to know of the decision.</param>
 public sealed record Routing(Tensor ExpertIds, Tensor Weights, RouterStatistics Statistics);
 
-/// <summary>What the balancing losses, the load-free bias and the metrics need to know of one layer's routing of one micro-batch.</summary>
+/// <summary>What the balancing losses, the loss-free bias and the metrics need to know of one layer's routing of one micro-batch.</summary>
 /// <remarks>
 /// Shapes: E experts, G segments: consecutive sequences whose balance is judged together (the micro-batch, or each sequence by itself).
 /// Counts are of the router's choices before any drop, the selection bias included: the real load that balancing should even out.

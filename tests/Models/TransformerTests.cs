@@ -41,14 +41,21 @@ public class TransformerTests : ScopedTests
     [TestCaseSource(nameof(Shapes))]
     public void Every_gradient_is_the_slope_of_the_loss(TransformerOptions options)
     {
+        // A token repeated from the start would have equal scores, between which a full expert chooses by the last bit.
+        const double Step = 1e-7;
         using var model = Model(options);
-        var (tokens, targets) = (Random.Tokens(2, 10, 17), Random.Tokens(2, 10, 17));
+        var different = Enumerable.Range(0, 17).Select(token => (long)token).ToArray();
+        Random.Shuffle(different);
+        var (tokens, targets) = (Tensor.From(different).Narrow(0, 0, 10).Expand(2, 10).Contiguous(), Random.Tokens(2, 10, 17));
         Autograd.Backward(Loss());
         foreach (var parameter in model.Parameters)
         {
             var direction = Random.Normal(parameter.Value.Shape, 1);
-            var slope = (At(1e-6) - At(-1e-6)) / 2e-6;
-            Assert.That((parameter.Value.Gradient! * direction).Sum().Item(), Is.EqualTo(slope).Within(1e-5 * (1 + Math.Abs(slope))), parameter.Name);
+            var expected = (parameter.Value.Gradient! * direction).Sum().Item();
+
+            // One side suffices: on the other a token may be about to choose another expert, where the loss jumps.
+            double[] slopes = [(At(Step) - At(0)) / Step, (At(0) - At(-Step)) / Step];
+            Assert.That(slopes.Min(slope => Math.Abs(slope - expected)), Is.LessThan(1e-3 * (1 + Math.Abs(expected))), parameter.Name);
 
             double At(double step)
             {
