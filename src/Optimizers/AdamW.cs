@@ -42,7 +42,7 @@ public sealed class AdamW : Optimizer
 
         // Both means start at 0; dividing by what they have gathered of their weights undoes the bias.
         var root = ForEach.Sqrt(_meanSquare);
-        ForEach.Multiply_(root, 1 / Math.Sqrt(1 - Math.Pow(beta2, Steps)));
+        ForEach.Divide_(root, Math.Sqrt(1 - Math.Pow(beta2, Steps)));
         ForEach.Add_(root, _options.Epsilon);
         ForEach.AddQuotient_(Values, _mean, root, -learningRate / (1 - Math.Pow(beta1, Steps)));
     }

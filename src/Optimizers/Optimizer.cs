@@ -15,12 +15,14 @@ public readonly record struct OptimizerState(string Name, Parameter Parameter, T
 public abstract class Optimizer : IDisposable
 {
     private readonly Dictionary<string, Tensor[]> _state = [];
+    private readonly Tensor[] _stored;
 
     /// <param name="parameters">What it steps; each has a gradient, of its own type, whenever <see cref="Step"/> is called.</param>
     protected Optimizer(IReadOnlyList<Parameter> parameters)
     {
         Parameters = parameters;
-        Values = [.. parameters.Select(parameter => parameter.Value)];
+        _stored = [.. parameters.Select(parameter => parameter.Value)];
+        Values = _stored;
     }
 
     /// <summary>What it steps.</summary>
@@ -38,8 +40,8 @@ public abstract class Optimizer : IDisposable
     /// <summary>Updates made so far; a step that was left out does not count.</summary>
     protected long Steps { get; private set; }
 
-    /// <summary>The parameters' tensors, in order.</summary>
-    protected Tensor[] Values { get; }
+    /// <summary>The parameters' values, in order: their tensors, or float32 copies of bfloat16 ones that are written back after the update.</summary>
+    protected Tensor[] Values { get; private set; }
 
     /// <summary>Sets what <see cref="Scalars"/> returned when the checkpoint was written.</summary>
     /// <exception cref="ArgumentException">One is missing.</exception>
@@ -49,12 +51,23 @@ public abstract class Optimizer : IDisposable
 
     /// <summary>Makes one update.</summary>
     /// <param name="learningRate">Of this step, at least 0.</param>
+    /// <exception cref="InvalidOperationException">A parameter has no gradient.</exception>
     public void Step(double learningRate)
     {
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
+        Tensor[] gradients = [.. Parameters.Select(parameter => parameter.Value.Gradient
+            ?? throw new InvalidOperationException($"'{parameter.Name}' has no gradient; one that nothing depended on should be zeros"))];
         Steps++;
-        Update(Array.ConvertAll(Values, value => value.Gradient!), learningRate);
+        Values = Array.ConvertAll(_stored, Widened);
+        Update(Array.ConvertAll(gradients, Widened), learningRate);
+        for (var i = 0; i < _stored.Length; i++)
+        {
+            if (!ReferenceEquals(Values[i], _stored[i]))
+            {
+                _stored[i].CopyFrom_(Values[i]);
+            }
+        }
     }
 
     /// <summary>Frees the state; the parameters stay.</summary>
@@ -76,7 +89,9 @@ public abstract class Optimizer : IDisposable
     /// <summary>A tensor of zeros for each parameter, kept in <see cref="State"/>.</summary>
     protected Tensor[] NewState(string name)
     {
-        var tensors = Array.ConvertAll(Values, value => Tensor.Zeros(value.Shape, value.DType).Detached());
+        // In float32 for a bfloat16 parameter: running means move by less than its 8 bits can hold.
+        var tensors = Array.ConvertAll(
+            _stored, value => Tensor.Zeros(value.Shape, value.DType == DType.Float64 ? DType.Float64 : DType.Float32).Detached());
         _state.Add(name, tensors);
         return tensors;
     }
@@ -87,7 +102,13 @@ public abstract class Optimizer : IDisposable
     {
         if (rate != 0)
         {
-            ForEach.Multiply_([.. Parameters.Where(parameter => parameter.Kind != ParameterKind.Norm).Select(parameter => parameter.Value)], 1 - rate);
+            Tensor[] decaying = [.. Values.Where((_, i) => Parameters[i].Kind != ParameterKind.Norm)];
+            if (decaying.Length > 0)
+            {
+                ForEach.Multiply_(decaying, 1 - rate);
+            }
         }
     }
+
+    private static Tensor Widened(Tensor value) => value.DType == DType.BFloat16 ? value.To(DType.Float32) : value;
 }

@@ -18,7 +18,7 @@ public enum Decay
 /// <param name="Decay">Course after the warm-up.</param>
 /// <param name="Steps">Length of the whole training.</param>
 /// <param name="WarmupSteps">Steps below the peak at the start; less than <paramref name="Steps"/>.</param>
-/// <param name="FinalFraction">Share of the peak that a decay would reach one step after the last, in [0, 1].</param>
+/// <param name="FinalFraction">Learning rate of the last step, and of any after it, as a share of the peak where it decays, in [0, 1].</param>
 public sealed record Schedule(double Peak, Decay Decay, long Steps, long WarmupSteps, double FinalFraction)
 {
     /// <summary>Learning rate of a step.</summary>
@@ -30,13 +30,13 @@ public sealed record Schedule(double Peak, Decay Decay, long Steps, long WarmupS
             return Peak * (step + 1) / (WarmupSteps + 1);
         }
 
-        var progress = Math.Min(1, (double)(step - WarmupSteps) / Math.Max(1, Steps - WarmupSteps));
+        var progress = Math.Min(1, (double)(step - WarmupSteps) / Math.Max(1, Steps - 1 - WarmupSteps));
         var left = Decay switch
         {
             Decay.Linear => 1 - progress,
             Decay.Cosine => (1 + Math.Cos(Math.PI * progress)) / 2,
             _ => 1,
         };
-        return Peak * (FinalFraction + (1 - FinalFraction) * left);
+        return Peak * (left + (FinalFraction * (1 - left))); // exact at both ends
     }
 }
