@@ -2,6 +2,8 @@ using System.CommandLine;
 using System.CommandLine.Invocation;
 using Moe.Data;
 using Moe.Launch.Commands;
+using Moe.Torch;
+using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 
@@ -41,6 +43,16 @@ internal static class LaunchProgram
             }
 
             return ExitCodes.Usage;
+        }
+        catch (CheckpointException e)
+        {
+            host.Screen.WriteHeadline(e.Message);
+            return ExitCodes.Checkpoint;
+        }
+        catch (NativeLibraryException e)
+        {
+            host.Screen.WriteHeadline(e.Message);
+            return ExitCodes.Preflight;
         }
         catch (DataException e)
         {

@@ -3,6 +3,7 @@ using Moe.Launch.Checks;
 using Moe.Launch.Runs;
 using Moe.Launch.Supervision;
 using Moe.Launch.Terminal;
+using Moe.Training;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 
@@ -21,6 +22,7 @@ internal static class RankRun
         var resolved = Preflight.Configuration(configPath, request.Overrides, request.WorldSize);
         var backend = Preflight.Backend(request.Backend, host);
         var resume = ResumePoint(request, host);
+        DomainTokens.Prepare(resolved.Config.Data, host.Screen.Error.WriteLine);
 
         using var opening = Open(request, resolved.Config, host);
         var plan = new RankPlan(

@@ -1,7 +1,9 @@
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
-#include <cstring>
+#include <malloc.h>
+
+#include <climits>
 
 #include "torch/torch_abi.h"
 
@@ -31,5 +33,17 @@ MOE_EXPORT int32_t moe_set_threads(int32_t threads) {
 
 MOE_EXPORT int32_t moe_get_threads(int32_t* threads) {
   MOE_TRY { *threads = at::get_num_threads(); }
+  MOE_CATCH
+}
+
+// Has malloc keep what is freed. A training step frees and takes the same blocks again and again; by default the large ones go back
+// to the kernel each time, and every page of them is zeroed and mapped anew.
+MOE_EXPORT int32_t moe_keep_freed_memory() {
+  MOE_TRY {
+    // One arena: those of other threads than the first are too small for a tensor, which is then mapped by itself.
+    bool kept = mallopt(M_ARENA_MAX, 1) && mallopt(M_MMAP_THRESHOLD, INT_MAX) && mallopt(M_TRIM_THRESHOLD, INT_MAX) &&
+                mallopt(M_TOP_PAD, 64 << 20);
+    TORCH_CHECK(kept, "malloc does not take the settings that keep freed memory");
+  }
   MOE_CATCH
 }

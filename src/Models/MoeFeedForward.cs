@@ -34,9 +34,9 @@ internal sealed class MoeFeedForward : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Bias.Value.Dispose();
 
-    /// <summary>Where the rows of x [T, D], in <paramref name="segments"/> segments, go.</summary>
-    internal Routing Route(Tensor x, long segments) =>
-        Router.Route(x.To(_router.Value.DType).Linear(_router.Value), Bias.Value, segments, _options);
+    /// <summary>Where the rows of x [T, D], of a batch, go.</summary>
+    internal Routing Route(Tensor x, Batch batch) =>
+        Router.Route(x.To(_router.Value.DType).Linear(_router.Value), Bias.Value, batch.Segments, _options, batch.CapacitySegments);
 
     /// <summary>[T, D] -> [T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
     internal Tensor Forward(Tensor x, Routing routing)

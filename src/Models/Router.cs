@@ -18,7 +18,8 @@ internal static class Router
     /// <param name="bias">[E] float32, added to the scores for the selection.</param>
     /// <param name="segments">G; divides T.</param>
     /// <param name="options">How scores become choices and weights.</param>
-    internal static Routing Route(Tensor logits, Tensor bias, long segments, MoeOptions options)
+    /// <param name="capacitySegments">Segments, likewise dividing T, in which an expert's capacity counts; null for the same.</param>
+    internal static Routing Route(Tensor logits, Tensor bias, long segments, MoeOptions options, long? capacitySegments = null)
     {
         var scores = options.Score == RouterScore.Softmax ? logits.Softmax(-1) : logits.Sigmoid();
         var ids = Select(scores.Detach(), bias, options.TopK);
@@ -34,7 +35,8 @@ internal static class Router
         var kept = ids;
         if (options.CapacityFactor is { } factor && ids.Size(0) > 0)
         {
-            var full = Capacity.Overflow(ids, chosen.Detach(), counts, factor, options.DropPolicy);
+            var full = Capacity.Overflow(
+                ids, chosen.Detach(), capacitySegments is { } groups ? Count(ids, groups, options.Experts) : counts, factor, options.DropPolicy);
             kept = ids.MaskedFill(full, options.Experts);
             weights = weights.MaskedFill(full, 0);
             dropped = full.Sum();

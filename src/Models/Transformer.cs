@@ -6,7 +6,14 @@ namespace Moe.Models;
 /// <summary>What a forward pass over one micro-batch yields.</summary>
 /// <param name="LossSum">A scalar in float32 (float64 in float64 models), on the graph: sum over tokens of -log p(target), in nats.</param>
 /// <param name="Routers">One a layer with experts, in the order of the layers.</param>
-public sealed record ForwardResult(Tensor LossSum, IReadOnlyList<RouterStatistics> Routers);
+public sealed record ForwardResult(Tensor LossSum, IReadOnlyList<RouterStatistics> Routers)
+{
+    /// <summary>[M, E] int64 for M layers with experts: how often each expert was chosen, over all segments.</summary>
+    /// <param name="experts">E.</param>
+    public Tensor Counts(int experts) => Routers.Count == 0
+        ? Tensor.Zeros([0, experts], DType.Int64)
+        : Shaping.Stack([.. Routers.Select(router => router.Counts.Sum(0))]);
+}
 
 /// <summary>A decoder-only language model whose feed-forward parts are, from some layer on, mixtures of experts.</summary>
 /// <remarks>
@@ -74,12 +81,14 @@ public sealed class Transformer : IDisposable
     /// <summary>The loss of one micro-batch, and what the routers did.</summary>
     /// <param name="tokens">[B, S] int64; B may be 0.</param>
     /// <param name="targets">[B, S] int64: the token that follows each; -100 is not counted.</param>
-    /// <param name="sequencesPerSegment">Sequences whose balance and capacity is judged together; divides B.</param>
+    /// <param name="sequencesPerSegment">Sequences whose balance is judged together; divides B.</param>
+    /// <param name="sequencesPerCapacity">Sequences that share an expert's capacity; divides B. Null for <paramref name="sequencesPerSegment"/>.</param>
     /// <exception cref="ArgumentException">S is above the options' sequence length, or the segments don't come out even.</exception>
-    public ForwardResult Forward(Tensor tokens, Tensor targets, long sequencesPerSegment)
+    public ForwardResult Forward(Tensor tokens, Tensor targets, long sequencesPerSegment, long? sequencesPerCapacity = null)
     {
         var routers = new List<RouterStatistics>();
-        var hidden = Embed(tokens, sequencesPerSegment, out var batch);
+        var batch = Divide(tokens, sequencesPerSegment, sequencesPerCapacity ?? sequencesPerSegment);
+        var hidden = Embed(tokens);
         foreach (var layer in _layers)
         {
             hidden = Pass(layer, hidden, batch, routers);
@@ -95,7 +104,8 @@ public sealed class Transformer : IDisposable
     /// <exception cref="ArgumentException">S is above the options' sequence length.</exception>
     public Tensor Logits(Tensor tokens)
     {
-        var hidden = Embed(tokens, sequencesPerSegment: 1, out var batch);
+        var batch = Divide(tokens, 1, 1);
+        var hidden = Embed(tokens);
         foreach (var layer in _layers)
         {
             hidden = Pass(layer, hidden, batch, []);
@@ -109,14 +119,15 @@ public sealed class Transformer : IDisposable
 
     /// <summary>What each layer's experts will be chosen how often, without loss, gradients, or the last layer's experts.</summary>
     /// <param name="tokens">[B, S] int64.</param>
-    /// <param name="sequencesPerSegment">As in <see cref="Forward"/>: it decides what a full expert drops.</param>
+    /// <param name="sequencesPerCapacity">As in <see cref="Forward"/>: it decides what a full expert drops.</param>
     /// <returns>[M, E] int64 for M layers with experts: exactly the counts of <see cref="Forward"/>, summed over its segments.</returns>
-    public Tensor CountSelections(Tensor tokens, long sequencesPerSegment)
+    public Tensor CountSelections(Tensor tokens, long sequencesPerCapacity)
     {
         using var scope = new TensorScope();
         using var mode = Autograd.NoGrad();
         var routers = new List<RouterStatistics>();
-        var hidden = Embed(tokens, sequencesPerSegment, out var batch);
+        var batch = Divide(tokens, 1, sequencesPerCapacity);
+        var hidden = Embed(tokens);
         foreach (var layer in _layers[..^1])
         {
             hidden = Pass(layer, hidden, batch, routers);
@@ -165,20 +176,22 @@ public sealed class Transformer : IDisposable
         return scope.Keep(output);
     }
 
-    private Tensor Embed(Tensor tokens, long sequencesPerSegment, out Batch batch)
+    private Batch Divide(Tensor tokens, long sequencesPerSegment, long sequencesPerCapacity)
     {
         if (tokens.Rank != 2 || tokens.Size(1) < 1 || tokens.Size(1) > Options.SequenceLength)
         {
             throw new ArgumentException($"tokens should be [B, S] with S from 1 to {Options.SequenceLength}, not {tokens}", nameof(tokens));
         }
 
-        if (sequencesPerSegment < 1 || tokens.Size(0) % sequencesPerSegment != 0)
-        {
-            throw new ArgumentException(
-                $"{tokens.Size(0)} sequences don't divide into segments of {sequencesPerSegment}", nameof(sequencesPerSegment));
-        }
+        return new Batch(tokens.Size(1), Segments(tokens.Size(0), sequencesPerSegment), Segments(tokens.Size(0), sequencesPerCapacity));
+    }
 
-        batch = new Batch(tokens.Size(1), tokens.Size(0) / sequencesPerSegment);
+    private static long Segments(long sequences, long perSegment) => perSegment >= 1 && sequences % perSegment == 0
+        ? sequences / perSegment
+        : throw new ArgumentException($"{sequences} sequences don't divide into segments of {perSegment}", nameof(perSegment));
+
+    private Tensor Embed(Tensor tokens)
+    {
         using var scope = new TensorScope();
         return scope.Keep(_embedding.Value.Embedding(tokens.Reshape(-1)).To(_computeType));
     }

@@ -45,13 +45,13 @@ internal sealed class TransformerLayer
     {
         x = AfterAttention(x, batch);
         var normed = Norm(x, _feedForwardNorm);
-        var routing = Experts?.Route(normed, batch.Segments);
+        var routing = Experts?.Route(normed, batch);
         var change = routing is null ? _dense!.Forward(normed) : Experts!.Forward(normed, routing);
         return (x + OutputNorm(change, _feedForwardOutputNorm), routing);
     }
 
     /// <summary>What the router of a layer with experts decides, without the experts' work.</summary>
-    internal Routing RouteOnly(Tensor x, Batch batch) => Experts!.Route(Norm(AfterAttention(x, batch), _feedForwardNorm), batch.Segments);
+    internal Routing RouteOnly(Tensor x, Batch batch) => Experts!.Route(Norm(AfterAttention(x, batch), _feedForwardNorm), batch);
 
     private Tensor AfterAttention(Tensor x, Batch batch) =>
         x + OutputNorm(_attention.Forward(Norm(x, _attentionNorm), batch.Length), _attentionOutputNorm);

@@ -93,6 +93,9 @@ public sealed class DeviceMesh : IDisposable
             : throw new ArgumentException($"the mesh has no axis '{axis}', only {string.Join(", ", _axes.Select(one => one.Name))}", nameof(axis));
     }
 
+    /// <summary>The axes with their sizes, as in <c>replica 2 x expert 2</c>.</summary>
+    public override string ToString() => string.Join(" x ", _axes.Select(axis => $"{axis.Name} {axis.Size}"));
+
     /// <summary>Disposes the groups of the mesh; <see cref="World"/> stays.</summary>
     public void Dispose()
     {

@@ -10,6 +10,12 @@ public static class TorchRuntime
     /// <exception cref="NativeLibraryException">The native library was not built.</exception>
     public static unsafe string Version => Marshal.PtrToStringUTF8((nint)Abi.TorchVersion())!;
 
+    /// <summary>
+    /// Keeps the memory of freed tensors in the process instead of giving it back to the kernel: for a process that trains, whose steps all
+    /// need the same again. To be called before the first tensor is made.
+    /// </summary>
+    public static void KeepFreedMemory() => Abi.Check(Abi.KeepFreedMemory());
+
     /// <summary>Threads that one operator uses, at least 1. To be set before the first operator runs.</summary>
     public static int Threads
     {

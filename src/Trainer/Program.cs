@@ -1,1 +1,3 @@
-return 0;
+using Moe.Training.Hosting;
+
+return RankHost.Run(args, RankEnvironment.Read(Environment.GetEnvironmentVariable));

@@ -66,6 +66,9 @@ internal static unsafe partial class Abi
     [LibraryImport(Library, EntryPoint = "moe_get_threads")]
     public static partial int GetThreads(out int threads);
 
+    [LibraryImport(Library, EntryPoint = "moe_keep_freed_memory")]
+    public static partial int KeepFreedMemory();
+
     [LibraryImport(Library, EntryPoint = "moe_find_operator", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int FindOperator(string name, string overload, out nint found);
 

@@ -1,5 +1,6 @@
 using Moe.Data;
 using Moe.Distributed;
+using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
 
 namespace Moe.Training.Hosting;
@@ -16,6 +17,8 @@ internal static class FailureAccount
         // Either the peer is gone, and has said or will say why; or it does not answer, and then nobody knows better than this rank.
         CommunicationException broken => new RankFailure(
             rank, step, ExitCodes.Communication, exception.Message, Where(broken), Why: exception.InnerException?.Message, Try: Remedy(broken), Secondary: true),
+        CheckpointException => new RankFailure(rank, step, ExitCodes.Checkpoint, exception.Message, Why: exception.InnerException?.Message),
+        TrainingException => new RankFailure(rank, step, ExitCodes.Failed, exception.Message),
         DataException => new RankFailure(rank, step, ExitCodes.Failed, exception.Message, Why: exception.InnerException?.Message),
         OutOfMemoryException => new RankFailure(rank, step, ExitCodes.Failed, "out of memory", Why: exception.Message, Try: SmallerBatch),
         IOException or UnauthorizedAccessException => new RankFailure(

@@ -1,0 +1,44 @@
+using System.Runtime.InteropServices;
+
+namespace Moe.Training.Checkpoints;
+
+/// <summary>Writing that survives a power cut: a file has its final name only once its bytes are on the disk.</summary>
+internal static partial class Durable
+{
+    private const int ReadOnlyDirectory = 0x10000; // O_RDONLY | O_DIRECTORY
+
+    /// <summary>Writes a temporary file beside <paramref name="path"/>, syncs it and renames it.</summary>
+    public static void WriteAllBytes(string path, byte[] bytes)
+    {
+        var temporary = path + ".tmp";
+        using (var stream = new FileStream(temporary, FileMode.Create, FileAccess.Write))
+        {
+            stream.Write(bytes);
+            stream.Flush(flushToDisk: true);
+        }
+
+        File.Move(temporary, path, overwrite: true);
+        Sync(Path.GetDirectoryName(Path.GetFullPath(path))!);
+    }
+
+    /// <summary>Makes renames within a folder durable; .NET has no name for a sync of a folder.</summary>
+    public static void Sync(string folder)
+    {
+        var descriptor = Open(folder, ReadOnlyDirectory);
+        if (descriptor >= 0)
+        {
+            // Some file systems refuse to sync a folder; the rename stands all the same.
+            _ = SyncDescriptor(descriptor);
+            _ = Close(descriptor);
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Open(string path, int flags);
+
+    [LibraryImport("libc", EntryPoint = "fsync")]
+    private static partial int SyncDescriptor(int descriptor);
+
+    [LibraryImport("libc", EntryPoint = "close")]
+    private static partial int Close(int descriptor);
+}

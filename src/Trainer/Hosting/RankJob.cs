@@ -1,0 +1,104 @@
+using Microsoft.Extensions.Logging;
+using Moe.Distributed;
+using Moe.Distributed.Gloo;
+using Moe.Distributed.Mpi;
+using Moe.Torch;
+using Moe.Training.Checkpoints;
+using Moe.Training.Configuration;
+using Moe.Training.Verification;
+
+namespace Moe.Training.Hosting;
+
+/// <summary>From a rank's arguments to its exit code: joins the other ranks, builds the session, resumes, and runs the loop.</summary>
+internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, SupervisorLink link, CollectiveTrace trace, ILogger logger)
+{
+    private bool IsFirst => rank.Rank == 0;
+
+    public int Run()
+    {
+        var config = ConfigReader.Read(arguments.ConfigFile, []).Config;
+        TorchRuntime.KeepFreedMemory();
+        TorchRuntime.Threads = config.Parallel.Threads ?? Math.Max(1, Environment.ProcessorCount / rank.LocalWorldSize);
+        logger.Starting(rank.Rank, rank.WorldSize, arguments.Backend, TorchRuntime.Version, TorchRuntime.Threads);
+        var world = Join(TimeSpan.FromSeconds(config.Parallel.TimeoutSeconds));
+        var exitCode = arguments.Mode == "verify" ? Verify(config, world) : Train(config, world);
+        world.Close();
+        return exitCode;
+    }
+
+    private ProcessGroup Join(TimeSpan timeout) => arguments.Backend switch
+    {
+        "mpi" => MpiProcessGroup.Initialize(timeout, trace),
+        "gloo" when rank.WorldSize > 1 => GlooProcessGroup.Connect(
+            new StoreAddress(
+                rank.MasterAddress ?? throw new ConfigException("", "the gloo backend needs MASTER_ADDR and MASTER_PORT in the environment"),
+                rank.MasterPort),
+            rank.Rank,
+            rank.WorldSize,
+            timeout,
+            trace),
+        "gloo" or "single" when rank.WorldSize == 1 => new SingleProcessGroup(timeout, trace),
+        _ => throw new ConfigException("", $"backend '{arguments.Backend}' cannot join {rank.WorldSize} ranks; take mpi or gloo"),
+    };
+
+    private int Verify(RunConfig config, ProcessGroup world) =>
+        new MeshVerification(config, world, Folder.Path, line =>
+        {
+            if (IsFirst)
+            {
+                link.ReportText(line);
+            }
+        }).Run() ? ExitCodes.Done : ExitCodes.Failed;
+
+    private int Train(RunConfig config, ProcessGroup world)
+    {
+        using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
+        var checkpoints = new CheckpointFolder(Folder.CheckpointsFolder);
+        using var resumed = ResumeSource.Choose(arguments.Resume, checkpoints, world, Warn);
+        using var session = new TrainingSession(resumed is null ? config : resumed.Adapt(config, world.Size, Warn), mesh, checkpoints);
+        if (resumed is not null)
+        {
+            session.Resume(resumed.Checkpoint, Warn);
+        }
+
+        if (IsFirst)
+        {
+            link.ReportInfo(new InfoMessage(
+                session.Parameters.Total,
+                session.Parameters.Active,
+                mesh.ToString(),
+                session.Step,
+                config.Train.Steps,
+                resumed?.Folder));
+        }
+
+        using var metrics = IsFirst ? new MetricsFile(Folder.MetricsFile, session.Step) : null;
+        var end = new TrainingLoop(session, link, metrics).Run();
+        logger.Ended(end, session.Step);
+        return end == TrainingEnd.Finished ? ExitCodes.Done : ExitCodes.Stopped;
+    }
+
+    private RunFolder Folder => new(rank.RunFolder ?? Path.GetDirectoryName(Path.GetFullPath(arguments.ConfigFile))!);
+
+    private void Warn(string text)
+    {
+        if (IsFirst)
+        {
+            link.ReportEvent("warning", trace.Step ?? 0, text);
+            logger.Warned(text);
+        }
+    }
+}
+
+/// <summary>The lines of a rank's log.</summary>
+internal static partial class RankLogMessages
+{
+    [LoggerMessage(1, LogLevel.Information, "rank {Rank} of {World}, backend {Backend}, libtorch {Version}, {Threads} thread(s)")]
+    public static partial void Starting(this ILogger logger, int rank, int world, string backend, string version, int threads);
+
+    [LoggerMessage(2, LogLevel.Information, "{End} after step {Step}")]
+    public static partial void Ended(this ILogger logger, TrainingEnd end, long step);
+
+    [LoggerMessage(3, LogLevel.Warning, "{Text}")]
+    public static partial void Warned(this ILogger logger, string text);
+}

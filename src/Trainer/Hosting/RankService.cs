@@ -1,0 +1,43 @@
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Moe.Distributed;
+
+namespace Moe.Training.Hosting;
+
+/// <summary>Runs the rank's job on a thread of its own, and ends the host when the job has ended.</summary>
+/// <param name="arguments">What to do.</param>
+/// <param name="rank">Who this process is.</param>
+/// <param name="link">Whoever watches.</param>
+/// <param name="lifetime">Of the host.</param>
+/// <param name="logger">Writes to the rank's log.</param>
+internal sealed class RankService(
+    RankArguments arguments, RankEnvironment rank, SupervisorLink link, IHostApplicationLifetime lifetime, ILogger<RankService> logger) : BackgroundService
+{
+    /// <summary>What the process leaves with.</summary>
+    public int ExitCode { get; private set; } = ExitCodes.Failed;
+
+    protected override Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        // Tensor scopes belong to a thread, and a collective may block it for long: not a thread of the pool.
+        new Thread(Work) { Name = "rank" }.Start();
+        return Task.CompletedTask;
+    }
+
+    private void Work()
+    {
+        var trace = new CollectiveTrace();
+        try
+        {
+            ExitCode = new RankJob(arguments, rank, link, trace, logger).Run();
+        }
+#pragma warning disable CA1031 // The one place where a rank's exceptions end: each becomes a report and an exit code.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            // Nothing is disposed here: leaving a group whose peers hang may take as long as they do.
+            Posix.ExitNow(link.ReportFailure(e, trace.Step ?? 0).ExitCode);
+        }
+
+        lifetime.StopApplication();
+    }
+}

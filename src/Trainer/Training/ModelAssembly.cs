@@ -1,0 +1,90 @@
+using Moe.Distributed;
+using Moe.Models;
+using Moe.Optimizers;
+using Moe.Torch;
+using Moe.Training.Configuration;
+
+namespace Moe.Training;
+
+/// <summary>From configuration records to the objects of the rooms below, which know nothing of configurations.</summary>
+internal static class ModelAssembly
+{
+    /// <summary>This rank's share of the model, with its initial weights.</summary>
+    public static Transformer Build(RunConfig config, DeviceMesh mesh) => new(
+        Options(config.Model),
+        Dispatcher(config, mesh),
+        config.Run.Seed,
+        config.Train.Precision == Precision.Float64 ? DType.Float64 : DType.Float32,
+        config.Train.Precision switch
+        {
+            Precision.Float64 => DType.Float64,
+            Precision.BFloat16 => DType.BFloat16,
+            _ => DType.Float32,
+        });
+
+    /// <summary>The optimizer that the configuration names; another one is one more line here.</summary>
+    public static Optimizer Optimizer(OptimizerConfig config, IReadOnlyList<Parameter> parameters) => config.Name switch
+    {
+        OptimizerName.AdamW => new AdamW(parameters, new AdamWOptions(config.Beta1, config.Beta2, config.Epsilon, config.WeightDecay)),
+        OptimizerName.Sgd => new Sgd(parameters, new SgdOptions(config.Momentum, config.Dampening, config.Nesterov, config.WeightDecay)),
+        _ => throw new ArgumentOutOfRangeException(nameof(config), config.Name, "an optimizer without a class"),
+    };
+
+    /// <summary>The learning rate's course over the run.</summary>
+    public static Schedule Schedule(RunConfig config) => new(
+        config.Optimizer.LearningRate,
+        Same<ScheduleName, Decay>(config.Schedule.Name),
+        config.Train.Steps,
+        config.Schedule.WarmupSteps,
+        config.Schedule.FinalFraction);
+
+    private static TokenDispatcher Dispatcher(RunConfig config, DeviceMesh mesh)
+    {
+        var experts = config.Model.Moe.Experts;
+        return config.Parallel.Dispatcher switch
+        {
+            DispatcherName.AllGather => new AllGatherDispatcher(mesh.Expert, experts),
+            DispatcherName.AllToAll => new AllToAllDispatcher(mesh.Expert, experts),
+            _ when mesh.Expert.Size == 1 => new LocalDispatcher(experts),
+            DispatcherName.Auto => new AllToAllDispatcher(mesh.Expert, experts),
+            _ => throw new ConfigException(
+                "parallel.dispatcher", $"dispatcher local needs all experts on each rank, but {mesh.Expert.Size} ranks share them; take auto, or parallel.expert_parallel=1"),
+        };
+    }
+
+    private static TransformerOptions Options(ModelConfig model) => new()
+    {
+        Layers = model.Layers,
+        Width = model.Width,
+        Heads = model.Heads,
+        KeyValueHeads = model.KeyValueHeadCount,
+        HeadWidth = model.HeadSize,
+        SequenceLength = model.SequenceLength,
+        Vocabulary = model.Vocabulary,
+        Norm = Same<Configuration.NormPlacement, Models.NormPlacement>(model.Norm),
+        NormEpsilon = model.NormEpsilon,
+        QueryKeyNorm = model.QueryKeyNorm,
+        RotaryBase = model.RotaryBase,
+        DenseLayers = model.DenseLayers,
+        DenseWidth = model.DenseHiddenSize,
+        TieEmbeddings = model.TieEmbeddings,
+        InitStd = model.InitStd,
+        Moe = new MoeOptions
+        {
+            Experts = model.Moe.Experts,
+            TopK = model.Moe.TopK,
+            ExpertWidth = model.Moe.ExpertWidth,
+            SharedExperts = model.Moe.SharedExperts,
+            Score = Same<Configuration.RouterScore, Models.RouterScore>(model.Moe.Score),
+            NormalizeWeights = model.Moe.NormalizeWeights,
+            RoutedScale = model.Moe.RoutedScale,
+            CapacityFactor = model.Moe.CapacityFactor,
+            DropPolicy = Same<Configuration.DropPolicy, Models.DropPolicy>(model.Moe.DropPolicy),
+        },
+    };
+
+    // The same names in two rooms, since the model's room must not know the configuration's.
+    private static TTo Same<TFrom, TTo>(TFrom value)
+        where TFrom : struct, Enum
+        where TTo : struct, Enum => Enum.Parse<TTo>(value.ToString());
+}

@@ -1,0 +1,182 @@
+using System.Text;
+using Moe.Distributed;
+using Moe.Models;
+using Moe.Optimizers;
+using Moe.Torch;
+using Moe.Training.Configuration;
+
+namespace Moe.Training;
+
+/// <summary>What one step computed; the same on every rank.</summary>
+public sealed record StepResult
+{
+    /// <summary>Nats per token of the language model, mean over the global batch, before the update.</summary>
+    public required double Loss { get; init; }
+
+    /// <summary>E * sum f_i P_i, mean over layers and tokens; 1 when balanced, 0 without a balancing loss.</summary>
+    public required double BalanceLoss { get; init; }
+
+    /// <summary>Mean over layers and tokens of logsumexp(logits)^2.</summary>
+    public required double ZLoss { get; init; }
+
+    /// <summary>Euclidean norm of the gradient of the whole model, before clipping.</summary>
+    public required double GradientNorm { get; init; }
+
+    /// <summary>Whether the update was made; it is left out on all ranks where loss or gradient is not finite.</summary>
+    public required bool Updated { get; init; }
+
+    /// <summary>The first parameter whose gradient is not finite, by a rank's order; null where all are.</summary>
+    public string? NotFinite { get; init; }
+
+    /// <summary>Choices of the router that went to no expert because it was full.</summary>
+    public required long Dropped { get; init; }
+
+    /// <summary>Load of the experts over the global batch.</summary>
+    public required ExpertLoad Load { get; init; }
+
+    /// <summary>Whether any rank was asked to stop.</summary>
+    public required bool Stop { get; init; }
+}
+
+/// <summary>
+/// One optimizer step over a global batch: forward and backward of each micro-batch, one reduction of the gradients, clipping, update.
+/// </summary>
+/// <remarks>
+/// Losses are sums over tokens, gradients are summed over ranks, and the one factor 1 / tokens is applied once, after the reduction: then
+/// nothing depends on how the batch is cut. See docs/design.md.
+/// </remarks>
+/// <param name="model">This rank's share of the model.</param>
+/// <param name="mesh">All ranks.</param>
+/// <param name="optimizer">Steps the model's parameters.</param>
+/// <param name="balance">What keeps the experts equally loaded.</param>
+/// <param name="clipNorm">Largest norm of the gradient; 0 for no limit.</param>
+/// <param name="sequencesPerSegment">Sequences of a micro-batch as configured: the unit of balancing by micro-batch and of capacity.</param>
+public sealed class TrainStep(Transformer model, DeviceMesh mesh, Optimizer optimizer, BalanceConfig balance, double clipNorm, int sequencesPerSegment) : IDisposable
+{
+    private readonly GradientReduction _reduction = new(model.Parameters, mesh);
+    private readonly int _moeLayers = model.SelectionBiases.Count;
+    /// <summary>Makes one step.</summary>
+    /// <param name="batches">This rank's micro-batches.</param>
+    /// <param name="consumed">Samples used by all earlier steps.</param>
+    /// <param name="learningRate">Of this step.</param>
+    /// <param name="stop">Whether this rank was asked to stop; the ranks agree on it here.</param>
+    public StepResult Run(TrainingBatches batches, long consumed, double learningRate, bool stop)
+    {
+        _reduction.Zero();
+        var totals = new StepTotals();
+        var load = NewLoad();
+        var wholeBatch = CountFirst ? CountAll(batches, consumed) : null;
+        for (var microStep = 0; microStep < batches.Plan.Accumulation; microStep++)
+        {
+            using var scope = new TensorScope();
+            Accumulate(batches.Read(consumed, microStep), load, wholeBatch, totals);
+        }
+
+        mesh.World.Trace.Layer = null;
+        _reduction.Reduce(1.0 / batches.TokensPerStep);
+        var gradient = _reduction.MeasureNorm();
+        totals.AllReduce(mesh.Metrics, stop);
+        var updated = gradient.IsFinite && double.IsFinite(totals.Loss);
+        if (updated)
+        {
+            gradient.Clip(clipNorm);
+            optimizer.Step(learningRate);
+            UpdateBias(load);
+        }
+
+        var perLayerToken = 1.0 / (batches.TokensPerStep * Math.Max(1, _moeLayers));
+        return new StepResult
+        {
+            Loss = totals.Loss / batches.TokensPerStep,
+            BalanceLoss = totals.Balance * perLayerToken,
+            ZLoss = totals.Z * perLayerToken,
+            GradientNorm = gradient.Norm,
+            Updated = updated,
+            NotFinite = gradient.IsFinite ? null : FirstNotFinite(gradient),
+            Dropped = (long)totals.Dropped,
+            Load = load,
+            Stop = totals.Stop,
+        };
+    }
+
+    /// <summary>Frees the buffers of the reduction; model and optimizer stay.</summary>
+    public void Dispose() => _reduction.Dispose();
+
+    // Every rank knows that the norm is not finite, but only some see where.
+    private string? FirstNotFinite(GradientNorm gradient) => mesh.Metrics
+        .GatherBytes(Encoding.UTF8.GetBytes(gradient.FirstNotFinite ?? ""))
+        .Select(Encoding.UTF8.GetString)
+        .FirstOrDefault(name => name.Length > 0);
+
+    // With a single micro-step its own counts are already those of the global batch.
+    private bool CountFirst => balance is { Scope: BalanceScope.Global, Accumulation: BalanceAccumulation.Exact, Coefficient: > 0 } && _moeLayers > 0;
+
+    private ExpertLoad NewLoad() => new(mesh.Metrics, _moeLayers, model.Options.Moe.Experts);
+
+    // Routing does not depend on the balancing loss, so a forward without gradient finds the counts that the training forwards will have.
+    private ExpertLoad? CountAll(TrainingBatches batches, long consumed)
+    {
+        if (batches.Plan.Accumulation == 1)
+        {
+            return null;
+        }
+
+        using var mode = Autograd.NoGrad();
+        var load = NewLoad();
+        for (var microStep = 0; microStep < batches.Plan.Accumulation; microStep++)
+        {
+            using var scope = new TensorScope();
+            var batch = batches.Read(consumed, microStep);
+            load.Add(model.CountSelections(batch.Tokens, sequencesPerSegment));
+        }
+
+        return load;
+    }
+
+    private void Accumulate(MicroBatch batch, ExpertLoad load, ExpertLoad? wholeBatch, StepTotals totals)
+    {
+        var forward = model.Forward(
+            batch.Tokens, batch.Targets, balance.Scope == BalanceScope.Sequence ? 1 : sequencesPerSegment, sequencesPerSegment);
+        load.Add(forward.Counts(model.Options.Moe.Experts));
+        var loss = forward.LossSum;
+        if (_moeLayers > 0)
+        {
+            var balanceLoss = BalanceLossOf(forward, wholeBatch ?? load);
+            if (balanceLoss is not null)
+            {
+                totals.Balance += balanceLoss.Item();
+                loss = balance.Coefficient > 0 ? loss + balanceLoss * balance.Coefficient : loss;
+            }
+
+            var z = BalanceLoss.RouterZ(forward.Routers);
+            totals.Z += z.Item();
+            loss = balance.ZLoss > 0 ? loss + z * balance.ZLoss : loss;
+        }
+
+        totals.Loss += forward.LossSum.Item();
+        totals.Dropped += forward.Routers.Sum(router => router.Dropped.Item());
+        mesh.World.Trace.Phase = "backward";
+        Autograd.Backward(loss);
+    }
+
+    private Tensor? BalanceLossOf(ForwardResult forward, ExpertLoad load) => balance.Scope switch
+    {
+        BalanceScope.None => null,
+        BalanceScope.Global => BalanceLoss.Global(forward.Routers, BalanceLoss.Fractions(load.ToTensor())),
+        _ => BalanceLoss.Local(forward.Routers),
+    };
+
+    private void UpdateBias(ExpertLoad load)
+    {
+        if (balance.BiasRate > 0)
+        {
+            using var scope = new TensorScope();
+            var counts = load.ToTensor();
+            for (var layer = 0; layer < _moeLayers; layer++)
+            {
+                var bias = model.SelectionBiases[layer].Value;
+                bias.CopyFrom_(SelectionBias.Updated(bias, counts.Select(0, layer), balance.BiasRate));
+            }
+        }
+    }
+}

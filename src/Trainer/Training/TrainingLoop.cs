@@ -1,0 +1,175 @@
+using System.Diagnostics;
+using System.Globalization;
+using Moe.Distributed;
+using Moe.Training.Configuration;
+using Moe.Training.Hosting;
+
+namespace Moe.Training;
+
+/// <summary>How a training ended.</summary>
+public enum TrainingEnd
+{
+    /// <summary>All steps are done.</summary>
+    Finished,
+
+    /// <summary>Stopped before the last step, after saving.</summary>
+    Stopped,
+}
+
+/// <summary>
+/// The loop of a rank: steps, and between them what is due of logging, evaluation and checkpoints. Every rank makes the same decisions
+/// at the same step, because all that they rest on is the same on every rank.
+/// </summary>
+/// <param name="session">All that the loop steps.</param>
+/// <param name="link">Whoever watches this rank.</param>
+/// <param name="metrics">Where rows go; null on every rank but the first.</param>
+public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, MetricsFile? metrics)
+{
+    private readonly TrainConfig _train = session.Config.Train;
+    private readonly Stopwatch _sinceRow = new();
+    private long _stepsSinceRow;
+
+    /// <summary>Runs from the session's position to the last step, or until a stop is asked for.</summary>
+    /// <exception cref="TrainingException">Too many steps in a row had a gradient that was not finite.</exception>
+    public TrainingEnd Run()
+    {
+        // The step that begins is the one that a failure is reported with.
+        var trace = session.Mesh.World.Trace;
+        Restart(trace);
+        while (session.Step < _train.Steps)
+        {
+            trace.Step = session.Step + 1;
+            var result = session.Advance(link.StopRequested);
+            _stepsSinceRow++;
+            RefuseToGoOn(result);
+            var due = new Due(_train, session.Step, result.Stop || session.Step == _train.StopAtStep);
+            if (due.Row || !result.Updated)
+            {
+                WriteRow(result, trace);
+            }
+
+            if (due.Evaluation)
+            {
+                Evaluate();
+                Restart(trace);
+            }
+
+            if (due.Checkpoint)
+            {
+                Save();
+                Restart(trace);
+            }
+
+            if (due.Stop)
+            {
+                return TrainingEnd.Stopped;
+            }
+        }
+
+        return TrainingEnd.Finished;
+    }
+
+    private void RefuseToGoOn(StepResult result)
+    {
+        if (!result.Updated)
+        {
+            link.ReportEvent("skipped_step", session.Step, string.Create(
+                CultureInfo.InvariantCulture,
+                $"no update: loss {result.Loss:G6}, gradient norm {result.GradientNorm:G6}{(result.NotFinite is null ? "" : $", first in {result.NotFinite}")}"));
+        }
+
+        if (session.SkippedInARow > _train.MaxSkippedSteps)
+        {
+            throw new TrainingException(
+                $"{session.SkippedInARow} steps in a row had a loss or gradient that is not finite"
+                + $"{(result.NotFinite is null ? "" : $", first in '{result.NotFinite}'")}; try a lower optimizer.learning_rate, a longer schedule.warmup_steps"
+                + ", or train.precision=float32");
+        }
+    }
+
+    private void Restart(CollectiveTrace trace)
+    {
+        trace.ResetTotals();
+        _sinceRow.Restart();
+        _stepsSinceRow = 0;
+    }
+
+    private void WriteRow(StepResult result, CollectiveTrace trace)
+    {
+        var seconds = _sinceRow.Elapsed.TotalSeconds / _stepsSinceRow;
+        var row = new Dictionary<string, double>
+        {
+            ["step"] = session.Step,
+            ["train/loss"] = result.Loss,
+            ["train/balance_loss"] = result.BalanceLoss,
+            ["train/z_loss"] = result.ZLoss,
+            ["train/grad_norm"] = result.GradientNorm,
+            ["train/lr"] = session.LearningRate,
+            ["train/tokens"] = session.ConsumedTokens,
+            ["train/skipped"] = session.SkippedInARow,
+            ["perf/tokens_per_s"] = session.Batches.TokensPerStep / seconds,
+            ["perf/step_ms"] = 1000 * seconds,
+            ["perf/all_to_all_ms"] = trace.Totals(Collective.AllToAll).Waited.TotalMilliseconds / _stepsSinceRow,
+            ["moe/load_max_over_mean"] = result.Load.MaxOverMean,
+            ["moe/dead_experts"] = result.Load.Dead,
+            ["moe/dropped"] = result.Dropped,
+        };
+        metrics?.Append(row);
+        if (metrics is not null)
+        {
+            link.ReportMetrics(row, result.Load.Relative());
+        }
+
+        Restart(trace);
+    }
+
+    private void Evaluate()
+    {
+        var evaluation = session.Evaluator.Run();
+        var row = new Dictionary<string, double>
+        {
+            ["step"] = session.Step,
+            ["train/tokens"] = session.ConsumedTokens,
+            ["eval/loss"] = evaluation.Loss,
+            ["eval/tokens"] = evaluation.Domains.Sum(domain => domain.Tokens),
+        };
+        if (evaluation.Domains.Count > 1)
+        {
+            foreach (var domain in evaluation.Domains)
+            {
+                row[$"eval/loss/{domain.Name}"] = domain.Loss;
+            }
+        }
+
+        metrics?.Append(row);
+        if (metrics is not null)
+        {
+            link.ReportMetrics(row);
+        }
+    }
+
+    private void Save()
+    {
+        var time = Stopwatch.StartNew();
+        var folder = session.Save();
+        if (metrics is not null)
+        {
+            link.ReportEvent("checkpoint", session.Step, string.Create(
+                CultureInfo.InvariantCulture, $"{Path.GetFileName(folder)} written in {time.Elapsed.TotalSeconds:F2} s"));
+        }
+    }
+
+    /// <summary>What follows a step.</summary>
+    private readonly record struct Due(TrainConfig Train, long Step, bool StopAsked)
+    {
+        private bool Last => Step == Train.Steps;
+
+        public bool Stop => StopAsked && !Last;
+
+        public bool Row => Last || Stop || Step % Train.LogEvery == 0 || Step == 1;
+
+        public bool Evaluation => Train.EvalEvery > 0 && !Stop && (Last || Step % Train.EvalEvery == 0);
+
+        public bool Checkpoint => Stop || (Train.CheckpointEvery > 0 && (Last || Step % Train.CheckpointEvery == 0));
+    }
+}

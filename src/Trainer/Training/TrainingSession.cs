@@ -1,0 +1,164 @@
+using Moe.Data;
+using Moe.Distributed;
+using Moe.Models;
+using Moe.Optimizers;
+using Moe.Torch;
+using Moe.Training.Checkpoints;
+using Moe.Training.Configuration;
+
+namespace Moe.Training;
+
+/// <summary>The parts of a training on one rank, and where it stands between two steps.</summary>
+public sealed class TrainingSession : IDisposable
+{
+    private readonly TrainStep _step;
+    private readonly Schedule _schedule;
+    private readonly CheckpointWriter _writer;
+    private readonly IReadOnlyList<Domain> _domains;
+
+    /// <summary>Builds model, optimizer and data of this rank, at step 0. Every rank calls this at the same time.</summary>
+    /// <param name="config">Checked, also against the mesh.</param>
+    /// <param name="mesh">All ranks.</param>
+    /// <param name="checkpoints">Where to save.</param>
+    /// <param name="sequencesPerSegment">
+    /// Sequences that are balanced and capped together, where that is not a rank's micro-batch: one process that stands for several ranks
+    /// reads their micro-batches as one. Null for the micro-batch.
+    /// </param>
+    /// <exception cref="DataException">A domain cannot be read, or is too short.</exception>
+    public TrainingSession(RunConfig config, DeviceMesh mesh, CheckpointFolder checkpoints, int? sequencesPerSegment = null)
+    {
+        Config = config;
+        Mesh = mesh;
+        _domains = DomainTokens.Open(config.Data);
+        var length = config.Model.SequenceLength;
+        var sampler = new TrainingSampler(_domains, length, config.Data.EvalFraction, unchecked((long)config.Run.Seed));
+        Batches = new TrainingBatches(sampler, new BatchPlan(config.Train.Accumulation, mesh.World.Size, config.Train.MicroBatch), mesh.World.Rank);
+        Model = ModelAssembly.Build(config, mesh);
+        Optimizer = ModelAssembly.Optimizer(config.Optimizer, Model.Parameters);
+        _schedule = ModelAssembly.Schedule(config);
+        _step = new TrainStep(Model, mesh, Optimizer, config.Balance, config.Train.ClipNorm, sequencesPerSegment ?? config.Train.MicroBatch);
+        Evaluator = new Evaluator(Model, mesh.Metrics, _domains, length, config.Data.EvalFraction, config.Train.MicroBatch, config.Train.EvalSequences);
+        _writer = new CheckpointWriter(checkpoints, mesh, config.Train.KeepCheckpoints);
+    }
+
+    /// <summary>The configuration that it was built from.</summary>
+    public RunConfig Config { get; }
+
+    /// <summary>All ranks.</summary>
+    public DeviceMesh Mesh { get; }
+
+    /// <summary>This rank's share of the model.</summary>
+    public Transformer Model { get; }
+
+    /// <summary>What steps the model.</summary>
+    public Optimizer Optimizer { get; }
+
+    /// <summary>This rank's micro-batches.</summary>
+    public TrainingBatches Batches { get; }
+
+    /// <summary>Measures the held-out text.</summary>
+    public Evaluator Evaluator { get; }
+
+    /// <summary>How large the whole model is.</summary>
+    public ParameterCount Parameters => ParameterCount.Of(Model.Parameters, Mesh.Expert.Size, Config.Model.Moe);
+
+    /// <summary>Steps done.</summary>
+    public long Step { get; private set; }
+
+    /// <summary>Training samples used.</summary>
+    public long ConsumedSamples { get; private set; }
+
+    /// <summary>Training tokens used.</summary>
+    public long ConsumedTokens { get; private set; }
+
+    /// <summary>Steps without an update up to now, in a row.</summary>
+    public long SkippedInARow { get; private set; }
+
+    /// <summary>Learning rate of the last step.</summary>
+    public double LearningRate { get; private set; }
+
+    /// <summary>Makes the next step.</summary>
+    /// <param name="stop">Whether this rank was asked to stop.</param>
+    public StepResult Advance(bool stop)
+    {
+        LearningRate = _schedule.At(Step);
+        var result = _step.Run(Batches, ConsumedSamples, LearningRate, stop);
+        Step++;
+        ConsumedSamples += Batches.Plan.GlobalBatch;
+        ConsumedTokens += Batches.TokensPerStep;
+        SkippedInARow = result.Updated ? 0 : SkippedInARow + 1;
+        return result;
+    }
+
+    /// <summary>Saves a checkpoint of the current step. Every rank calls this at the same step.</summary>
+    /// <returns>Its folder.</returns>
+    /// <exception cref="TrainingException">A rank could not write.</exception>
+    public string Save()
+    {
+        using var scope = new TensorScope();
+        var position = new RunPosition(
+            Step,
+            ConsumedSamples,
+            ConsumedTokens,
+            Batches.Plan.GlobalBatch,
+            SkippedInARow,
+            Config.Run.Seed,
+            Config.Optimizer.Name.ToString(),
+            Optimizer.Scalars,
+            DataFingerprints());
+        return _writer.Save(position, State());
+    }
+
+    /// <summary>Continues where a checkpoint stands. Every rank calls this.</summary>
+    /// <param name="checkpoint">Verified before.</param>
+    /// <param name="warn">Told of what differs without making the checkpoint unusable.</param>
+    /// <exception cref="CheckpointException">It is of another model, optimizer or seed.</exception>
+    public void Resume(CheckpointReader checkpoint, Action<string> warn)
+    {
+        var position = checkpoint.Manifest.Position;
+        if (position.Optimizer != Config.Optimizer.Name.ToString())
+        {
+            throw new CheckpointException(
+                $"the checkpoint holds the state of optimizer {position.Optimizer}, the configuration asks for {Config.Optimizer.Name}");
+        }
+
+        if (position.Seed != Config.Run.Seed)
+        {
+            warn($"the checkpoint was trained with seed {position.Seed}; with seed {Config.Run.Seed} the order of samples changes from here on");
+        }
+
+        foreach (var (name, sha256) in DataFingerprints())
+        {
+            if (position.Data.GetValueOrDefault(name) != sha256)
+            {
+                warn($"the text of domain '{name}' is not the one that the checkpoint was trained on");
+            }
+        }
+
+        checkpoint.Load(State());
+        Optimizer.LoadScalars(position.OptimizerScalars);
+        (Step, ConsumedSamples, ConsumedTokens, SkippedInARow) =
+            (position.Step, position.ConsumedSamples, position.ConsumedTokens, position.SkippedInARow);
+    }
+
+    /// <summary>Frees model, optimizer and buffers, and closes the data; the mesh stays.</summary>
+    public void Dispose()
+    {
+        _step.Dispose();
+        Optimizer.Dispose();
+        Model.Dispose();
+        foreach (var domain in _domains)
+        {
+            domain.Tokens.Dispose();
+        }
+    }
+
+    private Dictionary<string, string> DataFingerprints() => _domains.ToDictionary(domain => domain.Name, domain => domain.Tokens.Sha256);
+
+    private IEnumerable<StateTensor> State() => StateTensor.Of(
+        Mesh,
+        [
+            .. Model.Parameters.Select(parameter => ("", parameter, parameter.Value)),
+            .. Optimizer.State.Select(state => ($"optimizer.{state.Name}/", state.Parameter, state.Value)),
+        ]).Concat(Model.SelectionBiases.Select(bias => new StateTensor(bias.Key, bias.Value, Mesh.World.Rank == 0)));
+}

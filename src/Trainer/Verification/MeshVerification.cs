@@ -1,0 +1,111 @@
+using System.Globalization;
+using Moe.Distributed;
+using Moe.Torch;
+using Moe.Training.Checkpoints;
+using Moe.Training.Configuration;
+
+namespace Moe.Training.Verification;
+
+/// <summary>
+/// Runs a small form of the user's own configuration on the mesh and again on one process, on the same samples, and compares loss, gradient
+/// norm and every logical parameter. What differs is an error of the parallel form, whatever the model.
+/// </summary>
+/// <param name="config">The user's, checked against the mesh.</param>
+/// <param name="world">All ranks.</param>
+/// <param name="folder">Where the mesh's weights pass to the process that compares them; removed again.</param>
+/// <param name="print">Told of each line of the table.</param>
+internal sealed class MeshVerification(RunConfig config, ProcessGroup world, string folder, Action<string> print)
+{
+    private readonly int _expertParallel = config.Parallel.ExpertParallel ?? world.Size;
+
+    /// <summary>Makes all comparisons. Every rank calls this.</summary>
+    /// <returns>Whether all differences are within their bounds; the same on every rank.</returns>
+    public bool Run()
+    {
+        using var mesh = new DeviceMesh(world, _expertParallel);
+        print($"verify: {world.Size} rank(s), {mesh}, backend {world.Backend}, against one process; "
+            + $"{Trial.Steps} steps, clipping on, accumulation 2; differences relative to the largest entry");
+        var within = true;
+        foreach (var trial in Trial.Of(ShrunkConfig.Of(config, _expertParallel)))
+        {
+            within &= Compare(trial, mesh);
+        }
+
+        print(within ? "verified: the mesh computes what one process computes" : "NOT verified: a difference is beyond its bound");
+        return within;
+    }
+
+    private bool Compare(Trial trial, DeviceMesh mesh)
+    {
+        var onMesh = new CheckpointFolder(Path.Combine(folder, "verify"));
+        using var session = Session(trial.Config, mesh);
+        var meshResults = Steps(session);
+        session.Save();
+        var verdict = new byte[1];
+        if (world.Rank == 0)
+        {
+            var differences = Differences(trial, onMesh.Of(Trial.Steps), meshResults);
+            Report(trial, differences);
+            verdict[0] = differences.All(difference => difference.Relative <= trial.Bound) ? (byte)1 : (byte)0;
+            Directory.Delete(onMesh.Location, recursive: true);
+        }
+
+        // The other ranks wait here for the process that compares.
+        return world.GatherBytes(verdict)[0][0] == 1;
+    }
+
+    private List<Difference> Differences(Trial trial, string checkpoint, StepResult[] meshResults)
+    {
+        // One process reads as one micro-batch what the mesh's ranks read as one each: the same samples in the same order.
+        using var alone = new DeviceMesh(new SingleProcessGroup(world.Timeout), 1);
+        var parallel = trial.Config.Parallel with { Dispatcher = DispatcherName.Local, ExpertParallel = 1 };
+        using var session = Session(trial.Config with { Parallel = parallel }, alone);
+        var reference = Steps(session);
+        List<Difference> differences = [];
+        for (var step = 0; step < Trial.Steps; step++)
+        {
+            differences.Add(Difference.Of($"loss of step {step + 1}", meshResults[step].Loss, reference[step].Loss));
+            differences.Add(Difference.Of($"gradient norm of step {step + 1}", meshResults[step].GradientNorm, reference[step].GradientNorm));
+        }
+
+        using var reader = new CheckpointReader(checkpoint);
+        using var scope = new TensorScope();
+        differences.AddRange(session.Model.Parameters
+            .SelectMany(parameter => parameter.Logical(parameter.Value.Detach()))
+            .Select(logical => Difference.Of(logical.Key, reader.Read(logical.Key, logical.Value.Shape), logical.Value)));
+        return differences;
+    }
+
+    private TrainingSession Session(RunConfig trial, DeviceMesh mesh)
+    {
+        var sequencesPerRank = trial.Train.MicroBatch * (world.Size / mesh.World.Size);
+        return new TrainingSession(
+            trial with { Train = trial.Train with { MicroBatch = sequencesPerRank, KeepCheckpoints = 1 } },
+            mesh,
+            new CheckpointFolder(Path.Combine(folder, "verify")),
+            sequencesPerSegment: trial.Train.MicroBatch);
+    }
+
+    private static StepResult[] Steps(TrainingSession session)
+    {
+        var results = new StepResult[Trial.Steps];
+        for (var step = 0; step < results.Length; step++)
+        {
+            session.Mesh.World.Trace.Step = step + 1;
+            results[step] = session.Advance(stop: false);
+        }
+
+        return results;
+    }
+
+    private void Report(Trial trial, List<Difference> differences)
+    {
+        var worst = differences.MaxBy(difference => difference.Order)!;
+        print(string.Create(CultureInfo.InvariantCulture, $"{trial.Name}: bound {trial.Bound:E0}, largest difference {worst.Relative:E2} ({worst.What})"));
+        foreach (var difference in differences)
+        {
+            var mark = difference.Relative <= trial.Bound ? "" : "  BEYOND";
+            print(string.Create(CultureInfo.InvariantCulture, $"  {difference.Relative,9:E2}  {difference.What}{mark}"));
+        }
+    }
+}
