@@ -76,6 +76,9 @@ public sealed class Transformer : IDisposable
     /// <summary>[E] float32 a layer with experts, added to the router's scores for the selection: state, but not trained by gradients.</summary>
     public IReadOnlyList<LogicalTensor> SelectionBiases { get; }
 
+    /// <summary>Told the index of each layer before its forward, so that what it communicates can be labelled.</summary>
+    public Action<int>? LayerStarting { get; set; }
+
     private IEnumerable<MoeFeedForward> ExpertLayers => _layers.Select(layer => layer.Experts).OfType<MoeFeedForward>();
 
     /// <summary>The loss of one micro-batch, and what the routers did.</summary>
@@ -89,7 +92,7 @@ public sealed class Transformer : IDisposable
         var routers = new List<RouterStatistics>();
         var batch = Divide(tokens, sequencesPerSegment, sequencesPerCapacity ?? sequencesPerSegment);
         var hidden = Embed(tokens);
-        foreach (var layer in _layers)
+        for (var layer = 0; layer < _layers.Length; layer++)
         {
             hidden = Pass(layer, hidden, batch, routers);
         }
@@ -106,7 +109,7 @@ public sealed class Transformer : IDisposable
     {
         var batch = Divide(tokens, 1, 1);
         var hidden = Embed(tokens);
-        foreach (var layer in _layers)
+        for (var layer = 0; layer < _layers.Length; layer++)
         {
             hidden = Pass(layer, hidden, batch, []);
         }
@@ -128,13 +131,14 @@ public sealed class Transformer : IDisposable
         var routers = new List<RouterStatistics>();
         var batch = Divide(tokens, 1, sequencesPerCapacity);
         var hidden = Embed(tokens);
-        foreach (var layer in _layers[..^1])
+        for (var layer = 0; layer < _layers.Length - 1; layer++)
         {
             hidden = Pass(layer, hidden, batch, routers);
         }
 
         if (_layers[^1].Experts is not null)
         {
+            LayerStarting?.Invoke(_layers.Length - 1);
             routers.Add(_layers[^1].RouteOnly(hidden, batch).Statistics);
         }
 
@@ -159,10 +163,11 @@ public sealed class Transformer : IDisposable
     }
 
     // What a layer makes on the way ends with it; only its result and statistics go on, and what autograd keeps.
-    private static Tensor Pass(TransformerLayer layer, Tensor hidden, Batch batch, List<RouterStatistics> routers)
+    private Tensor Pass(int layer, Tensor hidden, Batch batch, List<RouterStatistics> routers)
     {
+        LayerStarting?.Invoke(layer);
         using var scope = new TensorScope();
-        var (output, routing) = layer.Forward(hidden, batch);
+        var (output, routing) = _layers[layer].Forward(hidden, batch);
         hidden.Dispose();
         if (routing is { Statistics: var statistics })
         {

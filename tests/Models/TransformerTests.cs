@@ -106,7 +106,10 @@ public class TransformerTests : ScopedTests
         using var model = Model(options);
         var tokens = Random.Tokens(4, 9, 17);
         var expected = model.Forward(tokens, tokens, 2).Routers.SelectMany(router => router.Counts.Sum(0).ToArray<long>());
+        var started = new List<int>();
+        model.LayerStarting = started.Add;
         var counts = model.CountSelections(tokens, 2);
+        Assert.That(started.Distinct(), Is.EqualTo(Enumerable.Range(0, options.DenseLayers == 3 ? 2 : 3)));
         Assert.That(counts.Shape, Is.EqualTo(new long[] { 3 - options.DenseLayers, 6 }));
         Assert.That(counts.ToArray<long>(), Is.EqualTo(expected));
         Assert.That(counts.RequiresGrad, Is.False);
