@@ -29,7 +29,7 @@ public class MoeLayerTests : ScopedTests
     {
         var (layer, parameters) = Layer(options);
         var x = Random.Normal([12, Width]).Leaf();
-        var routing = layer.Route(x, 2);
+        var routing = layer.Route(x, InSegments(2));
         var actual = layer.Forward(x, routing);
         var seed = Random.Normal(actual.Shape);
         Autograd.Backward(actual, seed);
@@ -52,7 +52,7 @@ public class MoeLayerTests : ScopedTests
         var (layer, parameters) = Layer(Base with { Experts = 1, TopK = 1 });
         var x = Random.Normal([7, Width]);
         var dense = GroupedSwiGlu.Reference(x, parameters[1].Value, parameters[2].Value, [7]);
-        Assert.That(Oracle.Difference(layer.Forward(x, layer.Route(x, 1)), dense), Is.LessThan(1e-13));
+        Assert.That(Oracle.Difference(layer.Forward(x, layer.Route(x, InSegments(1))), dense), Is.LessThan(1e-13));
     }
 
     [Test]
@@ -64,7 +64,7 @@ public class MoeLayerTests : ScopedTests
         down.CopyFrom_(down.Narrow(0, 0, 1).Clone());
         var x = Random.Normal([7, Width]);
         var dense = GroupedSwiGlu.Reference(x, gateUp.Narrow(0, 0, 1), down.Narrow(0, 0, 1), [7]) * 2.5;
-        Assert.That(Oracle.Difference(layer.Forward(x, layer.Route(x, 1)), dense), Is.LessThan(1e-13));
+        Assert.That(Oracle.Difference(layer.Forward(x, layer.Route(x, InSegments(1))), dense), Is.LessThan(1e-13));
     }
 
     [Test]
@@ -73,9 +73,9 @@ public class MoeLayerTests : ScopedTests
         var (free, _) = Layer(Base);
         var (limited, _) = Layer(Base with { CapacityFactor = 5.0 / 2, DropPolicy = policy });
         var x = Random.Normal([10, Width]);
-        var routing = limited.Route(x, 1);
+        var routing = limited.Route(x, InSegments(1));
         Assert.That(routing.Statistics.Dropped.Item(), Is.Zero);
-        Assert.That(limited.Forward(x, routing).ToArray<double>(), Is.EqualTo(free.Forward(x, free.Route(x, 1)).ToArray<double>()));
+        Assert.That(limited.Forward(x, routing).ToArray<double>(), Is.EqualTo(free.Forward(x, free.Route(x, InSegments(1))).ToArray<double>()));
     }
 
     [Test]
@@ -83,7 +83,7 @@ public class MoeLayerTests : ScopedTests
     {
         var (layer, parameters) = Layer(Base with { TopK = 1, CapacityFactor = 0.1, DropPolicy = DropPolicy.Position, SharedExperts = 1 });
         var x = Random.Normal([1, Width]).Expand(8, Width).Contiguous();
-        var output = layer.Forward(x, layer.Route(x, 1));
+        var output = layer.Forward(x, layer.Route(x, InSegments(1)));
         var shared = GroupedSwiGlu.Reference(x, parameters[3].Value.Unsqueeze(0), parameters[4].Value.Unsqueeze(0), [8]);
         Assert.That(Oracle.Difference(output.Narrow(0, 1, 7), shared.Narrow(0, 1, 7)), Is.LessThan(1e-13));
         Assert.That(Oracle.Difference(output.Narrow(0, 0, 1), shared.Narrow(0, 0, 1)), Is.GreaterThan(1e-6));
@@ -94,12 +94,14 @@ public class MoeLayerTests : ScopedTests
     {
         var (layer, parameters) = Layer(Base with { SharedExperts = 1 });
         var x = Tensor.Zeros([0, Width], DType.Float64).Leaf();
-        var output = layer.Forward(x, layer.Route(x, 0));
+        var output = layer.Forward(x, layer.Route(x, InSegments(0)));
         Autograd.Backward(output.Sum());
         Assert.That(output.Shape, Is.EqualTo(new long[] { 0, Width }));
         Assert.That(parameters.Where(parameter => parameter.Value.Gradient is null).Select(parameter => parameter.Name), Is.Empty);
         Assert.That(parameters.Max(parameter => parameter.Value.Gradient!.Abs().Max().Item()), Is.Zero);
     }
+
+    private static Batch InSegments(long segments) => new(Length: 1, segments, segments);
 
     private static (MoeFeedForward Layer, IReadOnlyList<Parameter> Parameters) Layer(MoeOptions options)
     {
