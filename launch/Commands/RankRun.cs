@@ -6,12 +6,16 @@ using Moe.Launch.Terminal;
 using Moe.Training;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
+using Moe.Training.Sampling;
 
 namespace Moe.Launch.Commands;
 
 /// <summary>Runs ranks from the command line to the exit code: check, open the run folder, start, watch, report.</summary>
 internal static class RankRun
 {
+    // Somewhat below 1: what a small model finds unlikely is mostly noise.
+    private const double SampleTemperature = 0.8;
+
     /// <summary>Runs to the end.</summary>
     /// <returns>The launcher's exit code, see <see cref="ExitCodes"/>.</returns>
     /// <exception cref="ConfigException">The configuration is faulty; nothing was started or written.</exception>
@@ -62,9 +66,28 @@ internal static class RankRun
             using var signals = new StopSignals(supervisor.RequestStop, supervisor.RequestLeave);
             var outcome = await supervisor.RunAsync(store?.Port, log).ConfigureAwait(false);
             recorder.Ended(outcome);
+            if (plan.Mode == "train" && outcome.ExitCode == ExitCodes.Done && config.Train.SampleTokens > 0)
+            {
+                ShowSample(plan.Folder, config, view);
+            }
+
             view.Ended(outcome);
             return outcome;
         }
+    }
+
+    private static void ShowSample(RunFolder folder, RunConfig config, IRunView view)
+    {
+        using var trained = TrainedRun.Open(folder.Path, view.Notice);
+        var prompt = config.Train.SamplePrompt;
+        var text = prompt + string.Concat(new TextGenerator(trained.Model, config.Run.Seed).Continue(prompt, config.Train.SampleTokens, SampleTemperature));
+        view.Text("");
+        foreach (var line in text.Split('\n'))
+        {
+            view.Text(line);
+        }
+
+        view.Text("");
     }
 
     private static void Conclude(RankPlan plan, RunOutcome outcome, LaunchHost host)

@@ -1,6 +1,7 @@
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
+#include <dlfcn.h>
 #include <malloc.h>
 
 #include <climits>
@@ -25,9 +26,15 @@ MOE_EXPORT int32_t moe_abi() { return kMoeAbi; }
 
 MOE_EXPORT const char* moe_torch_version() { return TORCH_VERSION; }
 
-// Threads of one operator. Set before the first operator runs: libtorch keeps its pool for good.
+// Threads of one operator. Set before the first operator runs: libtorch keeps its pool for good. OpenBLAS, where it is the BLAS, has
+// a pool of its own, whose idle threads would spin on the cores of other ranks.
 MOE_EXPORT int32_t moe_set_threads(int32_t threads) {
-  MOE_TRY { at::set_num_threads(threads); }
+  MOE_TRY {
+    at::set_num_threads(threads);
+    if (void* set = dlsym(RTLD_DEFAULT, "openblas_set_num_threads")) {
+      reinterpret_cast<void (*)(int)>(set)(threads);
+    }
+  }
   MOE_CATCH
 }
 

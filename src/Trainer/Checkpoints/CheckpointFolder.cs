@@ -84,7 +84,7 @@ public sealed class CheckpointFolder(string path)
 
     /// <summary>Gives the partial checkpoint its final name, points <c>latest</c> at it, and removes all but the newest <paramref name="keep"/>.</summary>
     /// <param name="step">The partial checkpoint's step.</param>
-    /// <param name="keep">At least 1.</param>
+    /// <param name="keep">At least 1; or 0 for all.</param>
     internal void Complete(long step, int keep)
     {
         var final = Of(step);
@@ -96,7 +96,7 @@ public sealed class CheckpointFolder(string path)
         Directory.Move(PartialOf(step), final);
         Durable.Sync(Location);
         Durable.WriteAllBytes(Path.Combine(Location, LatestName), System.Text.Encoding.UTF8.GetBytes(Path.GetFileName(final) + "\n"));
-        foreach (var old in Steps().Where(other => other < step).Skip(keep - 1))
+        foreach (var old in keep == 0 ? [] : Steps().Where(other => other < step).Skip(keep - 1))
         {
             Directory.Delete(Of(old), recursive: true);
         }

@@ -7,7 +7,7 @@ namespace Moe.Training.Checkpoints;
 /// <summary>Writes checkpoints: every rank its share as a safetensors file, then rank 0 the manifest, and then the final name.</summary>
 /// <param name="folder">Seen by all ranks.</param>
 /// <param name="mesh">All ranks of <see cref="DeviceMesh.World"/> write together.</param>
-/// <param name="keep">Newest checkpoints that stay, at least 1.</param>
+/// <param name="keep">Newest checkpoints that stay; 0 for all.</param>
 public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, int keep)
 {
     /// <summary>Saves one checkpoint. Every rank calls this at the same step.</summary>

@@ -41,6 +41,12 @@ public sealed record TrainConfig
 
     [Setting("Whether a run resumed on another number of ranks adapts accumulation, so that the global batch stays.")]
     public bool KeepGlobalBatch { get; init; } = true;
+
+    [Setting("Tokens of a sample that the launcher prints when training has finished; 0 prints none.", AtLeast = 0, AtMost = 1000000)]
+    public int SampleTokens { get; init; }
+
+    [Setting("Text that the sample continues.")]
+    public string SamplePrompt { get; init; } = "The";
 }
 
 /// <summary>Values of <c>train.precision</c>.</summary>

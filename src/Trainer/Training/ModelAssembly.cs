@@ -20,7 +20,10 @@ internal static class ModelAssembly
             Precision.Float64 => DType.Float64,
             Precision.BFloat16 => DType.BFloat16,
             _ => DType.Float32,
-        });
+        })
+    {
+        LayerStarting = layer => mesh.World.Trace.Layer = layer,
+    };
 
     /// <summary>The optimizer that the configuration names; another one is one more line here.</summary>
     public static Optimizer Optimizer(OptimizerConfig config, IReadOnlyList<Parameter> parameters) => config.Name switch

@@ -170,6 +170,6 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
 
         public bool Evaluation => Train.EvalEvery > 0 && !Stop && (Last || Step % Train.EvalEvery == 0);
 
-        public bool Checkpoint => Stop || (Train.CheckpointEvery > 0 && (Last || Step % Train.CheckpointEvery == 0));
+        public bool Checkpoint => Stop || Last || (Train.CheckpointEvery > 0 && Step % Train.CheckpointEvery == 0);
     }
 }

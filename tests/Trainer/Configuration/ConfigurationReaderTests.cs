@@ -60,7 +60,7 @@ internal sealed class ConfigurationReaderTests
             var got = ConfigSchema.Root.Values(read.Config).Single(v => v.Key.Path == key.Path).Value;
             if (key.Items is null)
             {
-                Assert.That(ConfigScalar.Write(got), Is.EqualTo(value), key.Path);
+                Assert.That(got as string ?? ConfigScalar.Write(got), Is.EqualTo(value), key.Path);
             }
 
             Assert.That(got, key.Type == typeof(TokenizerName) ? Is.EqualTo(key.Default) : Is.Not.EqualTo(key.Default), $"{key.Path}={value}");
