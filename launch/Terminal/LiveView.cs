@@ -13,6 +13,8 @@ internal sealed class LiveView : IRunView
     private const int WidestExperts = 32;
     private const int WidestLosses = 24;
 
+    private static readonly Text EmptyLine = new(" ");
+
     private readonly Channel<Action> _changes = Channel.CreateUnbounded<Action>();
     private readonly RunProgress _progress = new();
     private readonly IAnsiConsole _console;
@@ -26,7 +28,7 @@ internal sealed class LiveView : IRunView
     public LiveView(IAnsiConsole console)
     {
         _console = console;
-        _drawing = console.Live(new Text("")).StartAsync(async context =>
+        _drawing = console.Live(Blank).StartAsync(async context =>
         {
             await foreach (var change in _changes.Reader.ReadAllAsync().ConfigureAwait(false))
             {
@@ -78,11 +80,15 @@ internal sealed class LiveView : IRunView
 
     private void Change(Action change) => _changes.Writer.TryWrite(change);
 
+    // Two lines at least: above a single one Spectre moves the cursor up by 0 lines, which terminals read as 1, and what was said
+    // last would be drawn over.
+    private static Rows Blank => new(EmptyLine, EmptyLine);
+
     private Rows Draw()
     {
         if (_header is null)
         {
-            return new Rows();
+            return Blank;
         }
 
         var width = _console.Profile.Width - 1; // a full line would wrap on some terminals
@@ -95,7 +101,7 @@ internal sealed class LiveView : IRunView
             lines.AddRange(Packed(ExpertFields(), width));
         }
 
-        return new Rows(lines);
+        return lines.Count > 1 ? new Rows(lines) : new Rows(lines[0], EmptyLine);
     }
 
     private IEnumerable<string> HeaderFields(RunHeader header)

@@ -48,6 +48,15 @@ internal sealed class ConsoleTests
     }
 
     [Test]
+    public void Live_lines_leave_standing_what_was_said_before_them()
+    {
+        _run.StartOnTerminal(100, "done", "--nodes", "2", "--backend", "gloo").End();
+
+        Assert.That(_run.Output, Does.Contain("2 nodes simulated on this machine"));
+        Assert.That(_run.Output, Does.Not.Contain("\u001b[0A"), "terminals move up by one line, over what was said");
+    }
+
+    [Test]
     public void No_color_means_no_colour_even_on_a_terminal()
     {
         _run.Environment["NO_COLOR"] = "1";
