@@ -43,7 +43,9 @@ internal sealed class ConsoleTests
         Assert.That(_run.Output, Does.Contain("step 5/5  100.0 %").And.Contain("loss 1.000 ").And.Contain("experts ▅▃▆▅"));
         Assert.That(_run.Output, Does.Match("\u001b\\[\\d+A"), "the cursor moves up to draw over the lines before");
         Assert.That(_run.Output, Does.Match("\u001b\\[[\\d;]+m"), "colours");
-        var lines = Regex.Replace(_run.Output, "\u001b\\[[\\d;?]*[A-Za-z]", "").Split('\r', '\n').Where(line => !line.Contains("simulated", StringComparison.Ordinal) && !line.StartsWith("run ", StringComparison.Ordinal));
+        string[] said = ["simulated", "run ", "domain "]; // once, and as long as they are
+        var lines = Regex.Replace(_run.Output, "\u001b\\[[\\d;?]*[A-Za-z]", "").Split('\r', '\n')
+            .Where(line => !said.Any(word => line.Contains(word, StringComparison.Ordinal)));
         Assert.That(lines, Is.All.Length.LessThanOrEqualTo(columns));
     }
 
@@ -96,7 +98,7 @@ internal sealed class ConsoleTests
     {
         _run.Start("throw@0", "--nodes", "2", "--backend", "gloo").End();
 
-        Assert.That(_run.Error, Does.StartWith("✗ train failed after "));
+        Assert.That(_run.Error, Does.Match("(?m)^✗ train failed after "));
         Assert.That(_run.Error.Split('\n'), Has.Length.LessThan(24).And.All.Length.LessThan(180));
         Assert.That(_run.Error, Does.Not.Contain('\u001b'));
     }

@@ -42,6 +42,9 @@ internal sealed class RankEnvironmentTests
         Assert.That(rank, Is.EqualTo(new RankEnvironment(2, 4, 0, 2, 1)));
     }
 
+    [TestCase("OMP_NUM_THREADS=3"), TestCase("OMP_NUM_THREADS=3,2,1")]
+    public void Threads_are_those_that_the_starter_gives(string variable) => Assert.That(Read(variable).Threads, Is.EqualTo(3));
+
     [TestCase("RANK=two", "WORLD_SIZE=4", "RANK is 'two'")]
     [TestCase("RANK=4", "WORLD_SIZE=4", "rank 4 of 4")]
     public void Nonsense_is_refused_by_name(string first, string second, string complaint) =>

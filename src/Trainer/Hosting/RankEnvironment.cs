@@ -13,6 +13,7 @@ namespace Moe.Training.Hosting;
 /// <param name="RunFolder">MOE_RUN_DIR; null where the rank was not started by the launcher.</param>
 /// <param name="Supervisor">MOE_SUPERVISOR, the launcher's <c>host:port</c>; null where the rank was not started by it.</param>
 /// <param name="SupervisorToken">MOE_SUPERVISOR_TOKEN; null where the rank was not started by the launcher.</param>
+/// <param name="Threads">OMP_NUM_THREADS, of a list its first number; null where it is not set.</param>
 public sealed record RankEnvironment(
     int Rank,
     int WorldSize,
@@ -23,7 +24,8 @@ public sealed record RankEnvironment(
     int MasterPort = 0,
     string? RunFolder = null,
     string? Supervisor = null,
-    string? SupervisorToken = null)
+    string? SupervisorToken = null,
+    int? Threads = null)
 {
     /// <summary>Reads the variables; a process that was given none is the only rank of its world.</summary>
     /// <param name="variable">Value of a variable by name, null where it is not set; <see cref="Environment.GetEnvironmentVariable(string)"/>.</param>
@@ -55,7 +57,8 @@ public sealed record RankEnvironment(
             Number(variable, "MASTER_PORT") ?? 0,
             variable("MOE_RUN_DIR"),
             variable("MOE_SUPERVISOR"),
-            variable("MOE_SUPERVISOR_TOKEN"));
+            variable("MOE_SUPERVISOR_TOKEN"),
+            Number(name => variable(name)?.Split(',')[0], "OMP_NUM_THREADS"));
     }
 
     private static int? Number(Func<string, string?> variable, params ReadOnlySpan<string> names)

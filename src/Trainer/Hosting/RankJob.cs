@@ -18,7 +18,9 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
     {
         var config = ConfigReader.Read(arguments.ConfigFile, []).Config;
         TorchRuntime.KeepFreedMemory();
-        TorchRuntime.Threads = config.Parallel.Threads ?? Math.Max(1, Environment.ProcessorCount / rank.LocalWorldSize);
+
+        // Whoever starts the ranks knows how many share the machine: the launcher's nodes may all be this one.
+        TorchRuntime.Threads = config.Parallel.Threads ?? rank.Threads ?? Math.Max(1, Environment.ProcessorCount / rank.LocalWorldSize);
         logger.Starting(rank.Rank, rank.WorldSize, arguments.Backend, TorchRuntime.Version, TorchRuntime.Threads);
         var world = Join(TimeSpan.FromSeconds(config.Parallel.TimeoutSeconds));
         var exitCode = arguments.Mode == "verify" ? Verify(config, world) : Train(config, world);

@@ -23,7 +23,7 @@ public static class DomainTokens
         {
             if (!TokenFolder.Exists(domain.Path) && TokenFolder.PrepareIfStale([domain.Path], FolderOf(domain.Path), progress) is { } reason)
             {
-                prepared?.Invoke($"domain '{domain.Name}': {reason}");
+                prepared?.Invoke($"domain '{domain.Name}': token folder prepared ({reason})");
             }
         }
     }
