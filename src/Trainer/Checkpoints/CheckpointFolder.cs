@@ -102,10 +102,15 @@ public sealed class CheckpointFolder(string path)
         }
     }
 
-    /// <summary>Makes an empty partial folder, removing what a killed run left.</summary>
+    /// <summary>Makes an empty partial folder, removing what killed runs left, of whatever step.</summary>
     internal void Begin(long step)
     {
-        Discard(step);
+        Directory.CreateDirectory(Location);
+        foreach (var left in Directory.GetDirectories(Location, Prefix + "*" + PartialSuffix))
+        {
+            Directory.Delete(left, recursive: true);
+        }
+
         Directory.CreateDirectory(PartialOf(step));
     }
 

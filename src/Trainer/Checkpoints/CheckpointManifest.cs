@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Moe.Torch;
@@ -55,14 +57,23 @@ public sealed record CheckpointManifest(
     /// <summary>Name of the manifest within a checkpoint's folder.</summary>
     public const string FileName = "manifest.json";
 
+    /// <summary>Name of the file with the manifest's own sha256, as <c>sha256sum --check</c> reads it: a changed digit of a position would show nowhere else.</summary>
+    public const string SumFileName = "manifest.sha256";
+
     /// <summary>Reads and checks the manifest of a folder.</summary>
-    /// <exception cref="CheckpointException">There is none, or it cannot be understood.</exception>
+    /// <exception cref="CheckpointException">There is none, it is damaged, or it cannot be understood.</exception>
     public static CheckpointManifest Read(string folder)
     {
         var path = Path.Combine(folder, FileName);
         try
         {
-            var manifest = JsonSerializer.Deserialize(File.ReadAllBytes(path), CheckpointJson.Default.CheckpointManifest);
+            var bytes = File.ReadAllBytes(path);
+            if (File.ReadAllText(Path.Combine(folder, SumFileName)) != SumOf(bytes))
+            {
+                throw new CheckpointException($"'{path}' is damaged: its sha256 is not that in {SumFileName}");
+            }
+
+            var manifest = JsonSerializer.Deserialize(bytes, CheckpointJson.Default.CheckpointManifest);
             return manifest switch
             {
                 { Position: not null, Files: not null, Tensors: not null, Format: CurrentFormat } => manifest,
@@ -77,7 +88,16 @@ public sealed record CheckpointManifest(
         }
     }
 
-    internal byte[] ToBytes() => JsonSerializer.SerializeToUtf8Bytes(this, CheckpointJson.Default.CheckpointManifest);
+    /// <summary>Writes the manifest of a folder, and its sum.</summary>
+    /// <exception cref="IOException">The folder cannot be written to.</exception>
+    internal void Write(string folder)
+    {
+        var bytes = JsonSerializer.SerializeToUtf8Bytes(this, CheckpointJson.Default.CheckpointManifest);
+        Durable.WriteAllBytes(Path.Combine(folder, SumFileName), Encoding.ASCII.GetBytes(SumOf(bytes)));
+        Durable.WriteAllBytes(Path.Combine(folder, FileName), bytes);
+    }
+
+    private static string SumOf(byte[] manifest) => $"{Convert.ToHexStringLower(SHA256.HashData(manifest))}  {FileName}\n";
 }
 
 /// <summary>What one rank wrote, or why it could not; sent to all ranks before the manifest is written.</summary>

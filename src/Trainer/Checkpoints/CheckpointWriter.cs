@@ -77,7 +77,7 @@ public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, i
             }
         }
 
-        Durable.WriteAllBytes(Path.Combine(folder.PartialOf(position.Step), CheckpointManifest.FileName), manifest.ToBytes());
+        manifest.Write(folder.PartialOf(position.Step));
         folder.Complete(position.Step, keep);
     }
 

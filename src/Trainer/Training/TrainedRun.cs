@@ -72,5 +72,9 @@ public sealed class TrainedRun : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _mesh.Dispose();
+    public void Dispose()
+    {
+        Model.Dispose();
+        _mesh.Dispose();
+    }
 }
