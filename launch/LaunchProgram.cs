@@ -23,6 +23,12 @@ internal static class LaunchProgram
             return ExitCodes.Usage;
         }
 
+        if (UsageErrors.Misplaced(result) is { Count: > 0 } misplaced)
+        {
+            UsageErrors.WriteMisplaced(host.Screen, result, misplaced);
+            return ExitCodes.Usage;
+        }
+
         var configuration = new InvocationConfiguration
         {
             Output = host.Screen.Output,

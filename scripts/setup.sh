@@ -50,8 +50,9 @@ fi
 
 # --- 3. Native libraries --------------------------------------------------------------------------------------------------------
 if [ -f native/CMakeLists.txt ]; then
-  if [ ! -f native/build/CMakeCache.txt ]; then
-    say "building the native libraries (about a minute, once)"
+  # Configured again where it failed before, and where something new may be found: MPI and Gloo are built only where they are.
+  if { [ ! -f native/build/build.ninja ] && [ ! -f native/build/Makefile ]; } || [ -n "$missing" ] || [ ! -f native/build/libmoe_mpi.so ]; then
+    say "configuring and building the native libraries (about a minute the first time)"
     log=$(mktemp)
     cmake -S native -B native/build -DCMAKE_BUILD_TYPE=Release > "$log" 2>&1 || { cat "$log" >&2; rm -f "$log"; die "CMake failed" "cmake -S native -B native/build"; }
     rm -f "$log"

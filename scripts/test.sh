@@ -13,7 +13,7 @@ code=$?
 counters=$(grep -o '<Counters [^>]*>' "$results/tests.trx" 2> /dev/null)
 if [ -z "$counters" ]; then
   echo "the test runner left no result"
-  echo "0 passed, 1 failed"
+  echo "0 passed, 1 failed, 0 skipped"
   exit 1
 fi
 

@@ -38,6 +38,7 @@ internal static class RankRun
             Threads(resolved.Config, request.WorldSize),
             resume,
             opening.Folder);
+        RefuseOtherModel(opening.Folder, resolved.Config, host);
         await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(resolved.Config)).ConfigureAwait(false);
         foreach (var warning in resolved.Warnings)
         {
@@ -63,8 +64,7 @@ internal static class RankRun
             using var store = plan.Backend == BackendNames.Gloo && plan.Program.NeedsNativeLibraries ? new StoreServer() : null;
             using var log = TextWriter.Synchronized(new StreamWriter(plan.Folder.LauncherLogFile, append: true) { AutoFlush = true });
             using var supervisor = new Supervisor(plan, recorder, view, host.StartPatience);
-            using var signals = new StopSignals(supervisor.RequestStop, supervisor.RequestLeave);
-            var outcome = await supervisor.RunAsync(store?.Port, log).ConfigureAwait(false);
+            var outcome = await SuperviseAsync(supervisor, store?.Port, log).ConfigureAwait(false);
             recorder.Ended(outcome);
             if (plan.Mode == "train" && outcome.ExitCode == ExitCodes.Done && config.Train.SampleTokens > 0)
             {
@@ -76,6 +76,13 @@ internal static class RankRun
         }
     }
 
+    // While ranks run, signals are requests to them; afterwards they end this process as they end any other.
+    private static async Task<RunOutcome> SuperviseAsync(Supervisor supervisor, int? storePort, TextWriter log)
+    {
+        using var signals = new StopSignals(supervisor.RequestStop, supervisor.RequestLeave);
+        return await supervisor.RunAsync(storePort, log).ConfigureAwait(false);
+    }
+
     private static void ShowSample(RunFolder folder, RunConfig config, IRunView view)
     {
         using var trained = TrainedRun.Open(folder.Path, view.Notice);
@@ -84,7 +91,7 @@ internal static class RankRun
         view.Text("");
         foreach (var line in text.Split('\n'))
         {
-            view.Text(line);
+            view.Text(string.Concat(line.Select(c => char.IsControl(c) && c != '\t' ? '\uFFFD' : c))); // a model may write escape sequences
         }
 
         view.Text("");
@@ -112,6 +119,28 @@ internal static class RankRun
 
         var name = request.Mode == "train" ? config.Run.Name : $"{request.Mode}-{config.Run.Name}";
         return RunFolderOpening.Create(Repository.RunsFolder(host.WorkingDirectory), name);
+    }
+
+    // Before config.yaml is replaced: sampling and evaluation read it together with the checkpoints that are there.
+    private static void RefuseOtherModel(RunFolder folder, RunConfig config, LaunchHost host)
+    {
+        if (!File.Exists(folder.LatestFile) || !File.Exists(folder.ConfigFile))
+        {
+            return;
+        }
+
+        var earlier = ConfigReader.Read(folder.ConfigFile, []).Config;
+        var before = ConfigYaml.Write(new RunConfig { Model = earlier.Model }).Split('\n');
+        var now = ConfigYaml.Write(new RunConfig { Model = config.Model }).Split('\n');
+        var differences = before.Zip(now).Where(lines => lines.First != lines.Second).Select(lines => $"{lines.Second.Trim()} (was {lines.First.Trim()})").ToList();
+        if (differences.Count > 0)
+        {
+            var file = host.Shorten(folder.ConfigFile);
+            throw new LaunchException(
+                ExitCodes.Usage,
+                $"'{host.Shorten(folder.Path)}' holds checkpoints of another model: {string.Join(", ", differences)}",
+                $"--config {file} to continue it, or another --run-dir");
+        }
     }
 
     private static string ResumePoint(RunRequest request, LaunchHost host)

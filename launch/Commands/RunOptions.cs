@@ -7,6 +7,9 @@ namespace Moe.Launch.Commands;
 /// <summary>The options that every command which starts ranks has.</summary>
 internal sealed class RunOptions
 {
+    // All ranks run on this machine; far below what would overflow their product.
+    private const int Most = 4096;
+
     public Option<string?> Config { get; } = ConfigOption();
 
     public Option<string[]> Set { get; } = SetOption();
@@ -66,9 +69,9 @@ internal sealed class RunOptions
         option.Validators.Add(result =>
         {
             // What is no number is refused by the parser itself.
-            if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var count) && count < 1)
+            if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var count) && count is < 1 or > Most)
             {
-                result.AddError($"{name} must be at least 1.");
+                result.AddError(count < 1 ? $"{name} must be at least 1." : $"{name} must be at most {Most}.");
             }
         });
         return option;

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Moe.Launch.Terminal;
+using Moe.Training.Configuration;
 
 namespace Moe.Launch.Commands;
 
@@ -13,8 +14,8 @@ internal static class UsageErrors
         var known = Known(result.CommandResult.Command);
         foreach (var word in unknown)
         {
-            var nearest = known.MinBy(candidate => Distance(word, candidate));
-            var hint = nearest is not null && Distance(word, nearest) <= Math.Max(2, word.Length / 3) ? $"; did you mean {nearest}?" : "";
+            var nearest = known.MinBy(candidate => NearestKey.Distance(word, candidate));
+            var hint = nearest is not null && NearestKey.Distance(word, nearest) <= Math.Max(2, word.Length / 3) ? $"; did you mean {nearest}?" : "";
             screen.WriteHeadline($"'{word}' is no {(word.StartsWith('-') ? "option" : "command")} of {Path(result)}{hint}");
         }
 
@@ -24,6 +25,21 @@ internal static class UsageErrors
         }
 
         screen.WriteParagraph("try", $"{Path(result)} --help");
+    }
+
+    /// <summary>
+    /// Options of <c>launch</c> itself that stand before a sub-command: they are training's, and the sub-command, which has its own of the
+    /// same names, would run without them.
+    /// </summary>
+    public static IReadOnlyList<string> Misplaced(ParseResult result) => result.CommandResult.Command is RootCommand
+        ? []
+        : [.. result.RootCommandResult.Children.OfType<OptionResult>().Where(option => !option.Implicit).Select(option => option.Option.Name)];
+
+    /// <summary>Says where misplaced options belong.</summary>
+    public static void WriteMisplaced(Screen screen, ParseResult result, IReadOnlyList<string> options)
+    {
+        screen.WriteHeadline($"{string.Join(", ", options)} before the command '{result.CommandResult.Command.Name}' would have no effect");
+        screen.WriteParagraph("try", $"{Path(result)} {string.Join(' ', options.Select(option => option + " ..."))}");
     }
 
     // The value after an unknown option is unknown too, but that is no second mistake.
@@ -48,22 +64,5 @@ internal static class UsageErrors
         }
 
         return string.Join(' ', names);
-    }
-
-    /// <summary>Levenshtein's distance: the fewest letters to insert, remove or replace.</summary>
-    internal static int Distance(string a, string b)
-    {
-        var row = Enumerable.Range(0, b.Length + 1).ToArray();
-        for (var i = 1; i <= a.Length; i++)
-        {
-            var diagonal = row[0];
-            row[0] = i;
-            for (var j = 1; j <= b.Length; j++)
-            {
-                (diagonal, row[j]) = (row[j], Math.Min(Math.Min(row[j], row[j - 1]) + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)));
-            }
-        }
-
-        return row[^1];
     }
 }

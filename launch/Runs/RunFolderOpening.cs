@@ -66,6 +66,11 @@ internal sealed class RunFolderOpening : IDisposable
     {
         try
         {
+            Directory.CreateDirectory(folder.Path);
+
+            // An advisory lock that the kernel drops with the process, so that a killed launcher leaves nothing to clean up.
+            var opening = new RunFolderOpening(
+                folder, id, attempt, new FileStream(Path.Combine(folder.Path, LockName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None));
             Directory.CreateDirectory(folder.LogsFolder);
             Directory.CreateDirectory(folder.CheckpointsFolder);
             if (Directory.Exists(folder.ErrorsFolder))
@@ -73,9 +78,7 @@ internal sealed class RunFolderOpening : IDisposable
                 Directory.Delete(folder.ErrorsFolder, recursive: true); // of an earlier attempt
             }
 
-            // An advisory lock that the kernel drops with the process, so that a killed launcher leaves nothing to clean up.
-            var path = Path.Combine(folder.Path, LockName);
-            return new RunFolderOpening(folder, id, attempt, new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None));
+            return opening;
         }
         catch (UnauthorizedAccessException e)
         {

@@ -103,6 +103,15 @@ internal sealed class ConsoleTests
         Assert.That(_run.Error, Does.Not.Contain('\u001b'));
     }
 
+    [TestCase("train"), TestCase("verify")]
+    public void Options_before_the_command_are_refused(string command)
+    {
+        var code = _run.StartBare("done", "--nodes", "4", command, "--config", _run.ConfigFile).End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Contain("--nodes before the command").And.Contain($"launch {command} --nodes"));
+    }
+
     [Test]
     public void Unknown_option_is_refused_with_the_nearest_one()
     {

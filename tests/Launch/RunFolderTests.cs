@@ -75,13 +75,31 @@ internal sealed class RunFolderTests
     }
 
     [Test]
+    public void Checkpoints_keep_the_configuration_of_their_model()
+    {
+        Directory.CreateDirectory(_run.Folder.CheckpointsFolder);
+        File.WriteAllText(_run.Folder.RunFile, """{"id":"mine","status":"done","attempt":1}""");
+        File.WriteAllText(_run.Folder.ConfigFile, "model:\n  layers: 3\ndata:\n  domains:\n    - {name: text, path: ../text.txt}\n");
+        File.WriteAllText(_run.Folder.LatestFile, "step_00000005\n");
+        var before = File.ReadAllText(_run.Folder.ConfigFile);
+
+        var code = _run.Start("done", "--backend", "gloo", "--set", "model.layers=2").End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Contain("layers: 2 (was layers: 3)"));
+        Assert.That(File.ReadAllText(_run.Folder.ConfigFile), Is.EqualTo(before));
+    }
+
+    [Test]
     public void Two_launchers_do_not_share_a_folder()
     {
         _run.Start("endless", "--backend", "gloo").Until("step=2");
+        Directory.CreateDirectory(_run.Folder.ErrorsFolder); // the first one's
 
         var open = () => Moe.Launch.Runs.RunFolderOpening.OpenNamed(_run.Folder.Path, startsAfresh: false);
 
         Assert.That(open, Throws.TypeOf<Moe.Launch.LaunchException>().With.Property("ExitCode").EqualTo(ExitCodes.Preflight));
+        Assert.That(Directory.Exists(_run.Folder.ErrorsFolder), Is.True);
     }
 
     [Test]

@@ -12,6 +12,7 @@ public sealed class CheckpointFolder(string path)
 {
     private const string Prefix = "step_";
     private const string PartialSuffix = ".partial";
+    private const string ReplacedSuffix = ".replaced";
     private const string LatestName = "latest";
 
     /// <summary>Its path.</summary>
@@ -88,12 +89,15 @@ public sealed class CheckpointFolder(string path)
     internal void Complete(long step, int keep)
     {
         var final = Of(step);
+        var replaced = final + ReplacedSuffix;
+        Delete(replaced);
         if (Directory.Exists(final))
         {
-            Directory.Delete(final, recursive: true); // a run resumed from an older checkpoint reaches this step again
+            Directory.Move(final, replaced); // a run resumed from an older checkpoint reaches this step again
         }
 
         Directory.Move(PartialOf(step), final);
+        Delete(replaced);
         Durable.Sync(Location);
         Durable.WriteAllBytes(Path.Combine(Location, LatestName), System.Text.Encoding.UTF8.GetBytes(Path.GetFileName(final) + "\n"));
         foreach (var old in keep == 0 ? [] : Steps().Where(other => other < step).Skip(keep - 1))
@@ -114,11 +118,13 @@ public sealed class CheckpointFolder(string path)
         Directory.CreateDirectory(PartialOf(step));
     }
 
-    internal void Discard(long step)
+    internal void Discard(long step) => Delete(PartialOf(step));
+
+    private static void Delete(string folder)
     {
-        if (Directory.Exists(PartialOf(step)))
+        if (Directory.Exists(folder))
         {
-            Directory.Delete(PartialOf(step), recursive: true);
+            Directory.Delete(folder, recursive: true);
         }
     }
 }

@@ -22,7 +22,7 @@ public static partial class ConfigReader
     {
         var faults = new List<ConfigFault>();
         var binder = new ConfigBinder(faults);
-        ReadFile(path, ConfigOrigin.Default, [], binder, faults);
+        var isWhole = ReadFile(path, ConfigOrigin.Default, [], binder, faults);
         foreach (var text in overrides)
         {
             ReadOverride(text, binder, faults);
@@ -34,7 +34,11 @@ public static partial class ConfigReader
         }
 
         var config = (RunConfig)ConfigSchema.Root.Build(binder.Values);
-        faults.AddRange(ConfigRules.Faults(config, binder.Origins, binder.Unread));
+        if (isWhole)
+        {
+            faults.AddRange(ConfigRules.Faults(config, binder.Origins, binder.Unread));
+        }
+
         ConfigRules.ThrowIfAny(InOrder(faults));
 
         var warnings = ConfigRules.Warnings(config, binder.Origins);
@@ -51,20 +55,23 @@ public static partial class ConfigReader
     /// <param name="children">Full paths of the files that led here.</param>
     /// <param name="binder">Receives the file's values, after its parent's.</param>
     /// <param name="faults">Receives what is wrong in either.</param>
-    private static void ReadFile(string path, ConfigOrigin namedAt, List<string> children, ConfigBinder binder, List<ConfigFault> faults)
+    /// <returns>False where a file could not be read, so that nothing can be said about the keys that seem to be missing.</returns>
+    private static bool ReadFile(string path, ConfigOrigin namedAt, List<string> children, ConfigBinder binder, List<ConfigFault> faults)
     {
+        var before = faults.Count;
         if (ReadText(path, namedAt, faults) is not { } text || YamlTree.Read(text, path, faults) is not { } root)
         {
-            return;
+            return faults.Count == before; // an empty file says nothing, and lacks nothing
         }
 
+        var isWhole = true;
         var full = Path.GetFullPath(path);
         if (root is YamlMapping mapping)
         {
             var parents = mapping.Entries.Where(e => e.Key.Text == Extends).ToList();
             foreach (var (key, value) in parents.Take(1))
             {
-                ReadParent(path, value, [.. children, full], binder, faults);
+                isWhole = ReadParent(path, value, [.. children, full], binder, faults);
             }
 
             foreach (var (key, _) in parents.Skip(1))
@@ -80,14 +87,16 @@ public static partial class ConfigReader
             var sections = string.Join(", ", ConfigSchema.Root.Children.Select(c => c.Name));
             faults.Add(new ConfigFault(root.Origin, "", "a configuration is a mapping of sections", $"the sections are {sections}"));
         }
+
+        return isWhole;
     }
 
-    private static void ReadParent(string child, YamlNode value, List<string> children, ConfigBinder binder, List<ConfigFault> faults)
+    private static bool ReadParent(string child, YamlNode value, List<string> children, ConfigBinder binder, List<ConfigFault> faults)
     {
         if (value is not YamlScalar { Text.Length: > 0 } scalar || scalar.Text.Contains('\0', StringComparison.Ordinal))
         {
             faults.Add(new ConfigFault(value.Origin, Extends, $"{Extends} takes the path of one file, relative to this one"));
-            return;
+            return false;
         }
 
         var parent = Path.Combine(Path.GetDirectoryName(child) ?? "", scalar.Text);
@@ -95,10 +104,10 @@ public static partial class ConfigReader
         {
             var circle = string.Join(" -> ", children.Append(Path.GetFullPath(parent)).Select(Path.GetFileName));
             faults.Add(new ConfigFault(value.Origin, Extends, $"{Extends} goes in a circle: {circle}"));
-            return;
+            return false;
         }
 
-        ReadFile(parent, value.Origin, children, binder, faults);
+        return ReadFile(parent, value.Origin, children, binder, faults);
     }
 
     private static string? ReadText(string path, ConfigOrigin namedAt, List<ConfigFault> faults)

@@ -1,7 +1,7 @@
 namespace Moe.Training.Configuration;
 
 /// <summary>Finds what a misspelt or misplaced key was meant to be.</summary>
-internal static class NearestKey
+public static class NearestKey
 {
     /// <summary>Longer keys are no slips of the pen, and would make the distance dear.</summary>
     private const int MaximumLength = 64;
@@ -33,7 +33,7 @@ internal static class NearestKey
     }
 
     /// <summary>Levenshtein's distance: the fewest insertions, deletions and replacements of one character that turn a into b.</summary>
-    internal static int Distance(string a, string b)
+    public static int Distance(string a, string b)
     {
         var row = Enumerable.Range(0, b.Length + 1).ToArray();
         for (var i = 1; i <= a.Length; i++)

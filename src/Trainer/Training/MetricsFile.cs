@@ -68,7 +68,7 @@ public sealed class MetricsFile : IDisposable
                     break;
                 }
             }
-            catch (JsonException)
+            catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException) // no row of ours
             {
                 break;
             }

@@ -15,6 +15,7 @@ public sealed class TrainingSession : IDisposable
     private readonly Schedule _schedule;
     private readonly CheckpointWriter _writer;
     private readonly IReadOnlyList<Domain> _domains;
+    private readonly Lazy<Evaluator> _evaluator;
 
     /// <summary>Builds model, optimizer and data of this rank, at step 0. Every rank calls this at the same time.</summary>
     /// <param name="config">Checked, also against the mesh.</param>
@@ -37,7 +38,13 @@ public sealed class TrainingSession : IDisposable
         Optimizer = ModelAssembly.Optimizer(config.Optimizer, Model.Parameters);
         _schedule = ModelAssembly.Schedule(config);
         _step = new TrainStep(Model, mesh, Optimizer, config.Balance, config.Train.ClipNorm, sequencesPerSegment ?? config.Train.MicroBatch);
-        Evaluator = new Evaluator(Model, mesh.Metrics, _domains, length, config.Data.EvalFraction, config.Train.MicroBatch, config.Train.EvalSequences);
+        _evaluator = new Lazy<Evaluator>(() => new Evaluator(
+            Model, mesh.Metrics, _domains, length, config.Data.EvalFraction, config.Train.MicroBatch, config.Train.EvalSequences));
+        if (config.Train.EvalEvery > 0)
+        {
+            _ = Evaluator; // a held-out text that is too short is refused now, not at the first evaluation
+        }
+
         _writer = new CheckpointWriter(checkpoints, mesh, config.Train.KeepCheckpoints);
     }
 
@@ -56,8 +63,9 @@ public sealed class TrainingSession : IDisposable
     /// <summary>This rank's micro-batches.</summary>
     public TrainingBatches Batches { get; }
 
-    /// <summary>Measures the held-out text.</summary>
-    public Evaluator Evaluator { get; }
+    /// <summary>Measures the held-out text; made on first use, as a run without evaluations needs none.</summary>
+    /// <exception cref="DataException">A held-out text is shorter than a sequence.</exception>
+    public Evaluator Evaluator => _evaluator.Value;
 
     /// <summary>How large the whole model is.</summary>
     public ParameterCount Parameters => ParameterCount.Of(Model.Parameters, Mesh.Expert.Size, Config.Model.Moe);
@@ -135,6 +143,15 @@ public sealed class TrainingSession : IDisposable
             }
         }
 
+        // Load refuses what the checkpoint lacks; what it has beyond this model would be left behind without a word.
+        var expected = LogicalTensors();
+        if (checkpoint.Manifest.Tensors.Count != expected)
+        {
+            throw new CheckpointException(
+                $"the checkpoint holds {checkpoint.Manifest.Tensors.Count} tensors, but this model and optimizer have {expected}: it is of a run with "
+                + "another model or other optimizer settings");
+        }
+
         checkpoint.Load(State());
         Optimizer.LoadScalars(position.OptimizerScalars);
         (Step, ConsumedSamples, ConsumedTokens, SkippedInARow) =
@@ -155,10 +172,15 @@ public sealed class TrainingSession : IDisposable
 
     private Dictionary<string, string> DataFingerprints() => _domains.ToDictionary(domain => domain.Name, domain => domain.Tokens.Sha256);
 
-    private IEnumerable<StateTensor> State() => StateTensor.Of(
-        Mesh,
-        [
-            .. Model.Parameters.Select(parameter => ("", parameter, parameter.Value)),
-            .. Optimizer.State.Select(state => ($"optimizer.{state.Name}/", state.Parameter, state.Value)),
-        ]).Concat(Model.SelectionBiases.Select(bias => new StateTensor(bias.Key, bias.Value, Mesh.World.Rank == 0)));
+    private IEnumerable<(string Prefix, Parameter Parameter, Tensor Stored)> Stored() =>
+    [
+        .. Model.Parameters.Select(parameter => ("", parameter, parameter.Value)),
+        .. Optimizer.State.Select(state => ($"optimizer.{state.Name}/", state.Parameter, state.Value)),
+    ];
+
+    // Of all ranks together.
+    private int LogicalTensors() => Model.SelectionBiases.Count
+        + Stored().Sum(stored => stored.Parameter.Keys.Count() * (stored.Parameter.ExpertIds is null ? 1 : Mesh.Expert.Size));
+
+    private IEnumerable<StateTensor> State() => StateTensor.Of(Mesh, Stored()).Concat(Model.SelectionBiases.Select(bias => new StateTensor(bias.Key, bias.Value, Mesh.World.Rank == 0)));
 }
