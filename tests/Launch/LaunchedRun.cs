@@ -53,6 +53,18 @@ internal sealed partial class LaunchedRun : IDisposable
     /// <summary>Starts the launcher with these arguments alone.</summary>
     public LaunchedRun StartBare(string behaviour, params string[] arguments) => StartProcess("dotnet", Command(behaviour, arguments));
 
+    /// <summary>Starts the launch command itself, with real ranks.</summary>
+    public LaunchedRun StartTrainer(params string[] arguments) =>
+        StartProcess("dotnet", ["exec", Path.Combine(AppContext.BaseDirectory, "launch.dll"), .. arguments]);
+
+    /// <summary>The process of a rank itself, not the shell that mpirun starts around it.</summary>
+    public int ProcessOfRank(int rank) => Processes.Single(process =>
+        ReadOrEmpty($"/proc/{process}/comm").StartsWith("dotnet", StringComparison.Ordinal)
+        && ReadOrEmpty($"/proc/{process}/environ").Split('\0').Any(variable => variable == $"RANK={rank}" || variable == $"OMPI_COMM_WORLD_RANK={rank}"));
+
+    /// <summary>Signals any process of the run.</summary>
+    public static void SignalProcess(int process, int signal) => _ = Kill(process, signal);
+
     /// <summary>Starts the launcher on a terminal of its own, whose screen then is <see cref="Output"/>.</summary>
     public LaunchedRun StartOnTerminal(int columns, string behaviour, params string[] arguments)
     {

@@ -77,7 +77,10 @@ public sealed class ResumeSource : IDisposable
 
         var accumulation = checked((int)(before / perMicroStep));
         warn($"train.accumulation is {accumulation} instead of {train.Accumulation}, so that a step has {before} sequences as before (train.keep_global_batch)");
-        return config with { Train = train with { Accumulation = accumulation } };
+
+        // A single micro-step was balanced by the counts of the whole batch; only exact counts are those when it is several.
+        var balance = train.Accumulation == 1 ? config.Balance with { Accumulation = BalanceAccumulation.Exact } : config.Balance;
+        return config with { Train = train with { Accumulation = accumulation }, Balance = balance };
     }
 
     /// <inheritdoc/>

@@ -47,8 +47,12 @@ public class ResumeTests : TinyRunTests
     {
         var adapted = _source.Adapt(With(microBatch, accumulation), ranks, _warnings.Add);
 
-        Assert.That(adapted, Is.EqualTo(With(microBatch, expected)), "nothing else changes");
+        var balance = adapted.Balance;
+        Assert.That(adapted with { Balance = Config.Balance }, Is.EqualTo(With(microBatch, expected)), "nothing else changes");
         Assert.That(_warnings, Has.Count.EqualTo(accumulation == expected ? 0 : 1));
+        Assert.That(
+            balance, Is.EqualTo(Config.Balance with { Accumulation = accumulation == 1 && expected > 1 ? BalanceAccumulation.Exact : BalanceAccumulation.Running }),
+            "one micro-step that becomes several is balanced by the whole batch still");
     }
 
     [Test]
