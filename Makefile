@@ -4,7 +4,7 @@ CONFIGURATION ?= Release
 NODES ?= 4
 CONFIG ?= configs/quickstart.yaml
 
-.PHONY: setup train test bench format clean
+.PHONY: setup train test format clean
 
 setup:            ## installs what is missing, builds native and managed code
 	@scripts/setup.sh
@@ -14,9 +14,6 @@ train: setup      ## trains the quickstart on four ranks and prints a sample
 
 test: setup       ## all tests
 	@scripts/test.sh
-
-bench: setup      ## the measurements of docs/performance.md
-	dotnet run --project benchmarks --configuration $(CONFIGURATION)
 
 format: setup     ## lays the code out as CI wants it
 	dotnet format Trainer.sln

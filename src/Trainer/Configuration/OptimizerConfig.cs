@@ -9,7 +9,7 @@ public sealed record OptimizerConfig
     [Setting("Peak learning rate, reached after the warm-up.", Above = 0)]
     public double LearningRate { get; init; } = 1e-3;
 
-    [Setting("Decoupled decay a step and a unit of learning rate; norms, biases and the router's bias aren't decayed.", AtLeast = 0)]
+    [Setting("Decoupled decay a step and a unit of learning rate; norms and the router's selection bias aren't decayed.", AtLeast = 0)]
     public double WeightDecay { get; init; } = 0.1;
 
     [Setting("Share of the running mean of gradients kept a step.", AtLeast = 0, Below = 1, When = "optimizer.name=adamw")]
