@@ -108,7 +108,15 @@ public class MoeLayerTests : ScopedTests
         var initializer = new ParameterInitializer(11, DType.Float64);
         var shape = new TransformerOptions
         {
-            Layers = 1, Width = Width, Heads = 1, KeyValueHeads = 1, HeadWidth = 2, SequenceLength = 1, Vocabulary = 2, InitStd = 0.8, Moe = options,
+            Layers = 1,
+            Width = Width,
+            Heads = 1,
+            KeyValueHeads = 1,
+            HeadWidth = 2,
+            SequenceLength = 1,
+            Vocabulary = 2,
+            InitStd = 0.8,
+            Moe = options,
         };
         return (new MoeFeedForward("moe", shape, new LocalDispatcher(options.Experts), initializer), initializer.Parameters);
     }

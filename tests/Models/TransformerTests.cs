@@ -9,8 +9,16 @@ public class TransformerTests : ScopedTests
 {
     private static readonly TransformerOptions Small = new()
     {
-        Layers = 3, Width = 12, Heads = 4, KeyValueHeads = 2, HeadWidth = 4, SequenceLength = 10, Vocabulary = 17,
-        DenseLayers = 1, DenseWidth = 9, InitStd = 0.3,
+        Layers = 3,
+        Width = 12,
+        Heads = 4,
+        KeyValueHeads = 2,
+        HeadWidth = 4,
+        SequenceLength = 10,
+        Vocabulary = 17,
+        DenseLayers = 1,
+        DenseWidth = 9,
+        InitStd = 0.3,
         Moe = new() { Experts = 6, TopK = 2, ExpertWidth = 5, SharedExperts = 1 },
     };
 

@@ -26,7 +26,12 @@ internal static class TinyRun
         Run = new() { Seed = seed },
         Model = new()
         {
-            Layers = 2, Width = 16, Heads = 2, SequenceLength = SequenceLength, Vocabulary = 256, InitStd = 0.2,
+            Layers = 2,
+            Width = 16,
+            Heads = 2,
+            SequenceLength = SequenceLength,
+            Vocabulary = 256,
+            InitStd = 0.2,
             Moe = new() { Experts = 8, TopK = 2, ExpertWidth = 12 },
         },
         Balance = new() { Coefficient = 0.5 },
