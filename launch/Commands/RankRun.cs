@@ -52,11 +52,11 @@ internal static class RankRun
 
     private static async Task<RunOutcome> WatchAsync(RankPlan plan, RunFolderOpening opening, RunConfig config, string ui, LaunchHost host)
     {
-        var recorder = new RunRecorder(opening.Folder, new RunRecord(
-            opening.Id, "starting", plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.WorldSize, Environment.ProcessId, Environment.MachineName, DateTime.UtcNow, opening.Attempt));
         var view = RunViews.Create(ui, host.Screen);
         await using (view.ConfigureAwait(false))
         {
+            var recorder = new RunRecorder(opening.Folder, new RunRecord(
+                opening.Id, "starting", plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.WorldSize, Environment.ProcessId, Environment.MachineName, DateTime.UtcNow, opening.Attempt), view.Notice);
             view.Started(new RunHeader(
                 opening.Id, host.Shorten(plan.Folder.Path), plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.Threads, config.Train.Steps));
 

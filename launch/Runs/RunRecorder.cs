@@ -5,18 +5,27 @@ using Moe.Training.Hosting;
 namespace Moe.Launch.Runs;
 
 /// <summary>Keeps run.json and events.jsonl of one run. The launcher alone writes them.</summary>
+/// <remarks>
+/// Once the run is on its way, a file that cannot be written (a full disk) is said once and passed over: the ranks fail by themselves where it
+/// matters, and their account must not be lost over it.
+/// </remarks>
 internal sealed class RunRecorder
 {
     private readonly RunFolder _folder;
+    private readonly Action<string> _warn;
     private RunRecord _record;
+    private bool _hasWarned;
 
     /// <param name="folder">The run folder, which exists.</param>
     /// <param name="record">The first state, written at once.</param>
-    public RunRecorder(RunFolder folder, RunRecord record)
+    /// <param name="warn">Told when a file cannot be written.</param>
+    /// <exception cref="IOException">The first state cannot be written.</exception>
+    public RunRecorder(RunFolder folder, RunRecord record, Action<string> warn)
     {
         _folder = folder;
         _record = record;
-        Update(record);
+        _warn = warn;
+        record.Write(_folder.RunFile);
         Event("start", null, $"{record.Mode} on {record.WorldSize} rank(s) over {record.Backend}, attempt {record.Attempt}");
     }
 
@@ -49,12 +58,28 @@ internal sealed class RunRecorder
     }
 
     /// <summary>Adds a line to events.jsonl.</summary>
-    public void Event(string kind, long? step, string text) => File.AppendAllText(
-        _folder.EventsFile, JsonSerializer.Serialize(new RunEvent(DateTime.UtcNow, kind, step, text), RunJson.Default.RunEvent) + "\n");
+    public void Event(string kind, long? step, string text) => Write(() => File.AppendAllText(
+        _folder.EventsFile, JsonSerializer.Serialize(new RunEvent(DateTime.UtcNow, kind, step, text), RunJson.Default.RunEvent) + "\n"));
 
     private void Update(RunRecord record)
     {
         _record = record;
-        record.Write(_folder.RunFile);
+        Write(() => record.Write(_folder.RunFile));
+    }
+
+    private void Write(Action write)
+    {
+        try
+        {
+            write();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            if (!_hasWarned)
+            {
+                _hasWarned = true;
+                _warn($"the run's record cannot be kept: {e.Message}");
+            }
+        }
     }
 }

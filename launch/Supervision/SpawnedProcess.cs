@@ -88,12 +88,25 @@ internal sealed class SpawnedProcess : IDisposable
         return _process.ExitCode;
     }
 
+    // A full disk must not end the reading: a child whose output nobody takes would block.
+    private void Log(string line)
+    {
+        try
+        {
+            _log.WriteLine($"{_name}: {line}");
+        }
+        catch (IOException)
+        {
+            // The line is still among the last ones, for the failure report.
+        }
+    }
+
     private async Task CopyAsync(StreamReader reader)
     {
         while (await reader.ReadLineAsync().ConfigureAwait(false) is { } line)
         {
-            _log.WriteLine($"{_name}: {line}");
             _line?.Invoke(line);
+            Log(line);
             lock (_lastLines)
             {
                 _lastLines.Enqueue(line);

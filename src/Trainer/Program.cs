@@ -1,3 +1,3 @@
 using Moe.Training.Hosting;
 
-return RankHost.Run(args, RankEnvironment.Read(Environment.GetEnvironmentVariable));
+return RankHost.Run(args, Environment.GetEnvironmentVariable);

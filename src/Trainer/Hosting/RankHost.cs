@@ -9,14 +9,16 @@ public static class RankHost
 {
     /// <summary>Runs what the arguments ask for.</summary>
     /// <param name="arguments">The command line, see <see cref="RankArguments"/>.</param>
-    /// <param name="rank">Who this process is.</param>
+    /// <param name="variable">Environment variables by name, which say who this process is; see <see cref="RankEnvironment"/>.</param>
     /// <returns>The exit code.</returns>
-    public static int Run(string[] arguments, RankEnvironment rank)
+    public static int Run(string[] arguments, Func<string, string?> variable)
     {
         RankArguments parsed;
+        RankEnvironment rank;
         try
         {
             parsed = RankArguments.Parse(arguments);
+            rank = RankEnvironment.Read(variable);
         }
         catch (FormatException e)
         {

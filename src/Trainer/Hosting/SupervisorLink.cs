@@ -70,7 +70,7 @@ public abstract class SupervisorLink : IDisposable
     /// <returns>The account; leave with its <see cref="RankFailure.ExitCode"/>.</returns>
     public RankFailure ReportFailure(Exception exception, long step)
     {
-        Console.Error.WriteLine(exception);
+        Say(exception.ToString());
         var failure = FailureAccount.Of(exception, Rank.Rank, step);
         if (Rank.RunFolder is { } folder)
         {
@@ -80,7 +80,7 @@ public abstract class SupervisorLink : IDisposable
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                Console.Error.WriteLine($"the failure report could not be written: {e.Message}"); // a full disk may be what ended the rank
+                Say($"the failure report could not be written: {e.Message}"); // a full disk may be what ended the rank
             }
         }
 
@@ -97,6 +97,19 @@ public abstract class SupervisorLink : IDisposable
     {
         Dispose(disposing: true);
         GC.SuppressFinalize(this);
+    }
+
+    // The log may be on the disk that is full; the launcher must hear of the failure all the same.
+    private static void Say(string text)
+    {
+        try
+        {
+            Console.Error.WriteLine(text);
+        }
+        catch (IOException)
+        {
+            // Nowhere is left to say it.
+        }
     }
 
     private protected abstract void Report(ControlMessage message);

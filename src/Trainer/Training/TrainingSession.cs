@@ -143,7 +143,9 @@ public sealed class TrainingSession : IDisposable
             }
         }
 
-        // Load refuses what the checkpoint lacks; what it has beyond this model would be left behind without a word.
+        checkpoint.Load(State());
+
+        // Load has refused what the checkpoint lacks; what it has beyond this model would be left behind without a word.
         var expected = LogicalTensors();
         if (checkpoint.Manifest.Tensors.Count != expected)
         {
@@ -152,7 +154,6 @@ public sealed class TrainingSession : IDisposable
                 + "another model or other optimizer settings");
         }
 
-        checkpoint.Load(State());
         Optimizer.LoadScalars(position.OptimizerScalars);
         (Step, ConsumedSamples, ConsumedTokens, SkippedInARow) =
             (position.Step, position.ConsumedSamples, position.ConsumedTokens, position.SkippedInARow);
