@@ -30,7 +30,7 @@ internal static class FailureReport
         }
 
         screen.WriteParagraph("log", new RunFolder(folder).LogFile(failure.Rank));
-        if (LatestCheckpoint(plan.Folder) is { } checkpoint && plan.Mode == "train")
+        if (LatestCheckpoint(plan.Folder) is { } checkpoint && plan.Mode == "train" && outcome.ExitCode != ExitCodes.Checkpoint)
         {
             screen.WriteParagraph("resume", $"from {checkpoint}: {ContinueCommand(plan, folder)}");
         }
