@@ -42,7 +42,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
             var result = session.Advance(link.StopRequested);
             _stepsSinceRow++;
             RefuseToGoOn(result);
-            var due = new Due(_train, session.Step, result.Stop || session.Step == _train.StopAtStep);
+            var due = new Due(_train, session.Step, result.Stop);
             if (due.Row || !result.Updated)
             {
                 WriteRow(result, trace);
@@ -164,11 +164,12 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
     {
         private bool Last => Step == Train.Steps;
 
-        public bool Stop => StopAsked && !Last;
+        public bool Stop => (StopAsked || Step == Train.StopAtStep) && !Last;
 
         public bool Row => Last || Stop || Step % Train.LogEvery == 0 || Step == 1;
 
-        public bool Evaluation => Train.EvalEvery > 0 && !Stop && (Last || Step % Train.EvalEvery == 0);
+        // A planned stop leaves the same rows as none; whoever asks for one is not kept waiting.
+        public bool Evaluation => Train.EvalEvery > 0 && (Last || (!StopAsked && Step % Train.EvalEvery == 0));
 
         public bool Checkpoint => Stop || Last || (Train.CheckpointEvery > 0 && Step % Train.CheckpointEvery == 0);
     }

@@ -110,6 +110,7 @@ internal sealed class TrainedRunTests
 
         Assert.That(Train(stopped, 4), Is.EqualTo(ExitCodes.Done), stopped.Error);
         Assert.That(Losses(stopped), Is.EqualTo(whole));
+        Assert.That(Losses(stopped, "eval/loss"), Is.EqualTo(Losses(_whole, "eval/loss")));
         Assert.That(stopped.Record.GetProperty("attempt").GetInt32(), Is.EqualTo(2));
         Assert.That(stopped.Record.GetProperty("resumed_from").GetString(), Is.EqualTo(checkpoint));
         AssertSameFiles(Path.Combine(_whole.Folder.CheckpointsFolder, "step_00000012"), Path.Combine(stopped.Folder.CheckpointsFolder, "step_00000012"));
@@ -239,8 +240,8 @@ internal sealed class TrainedRunTests
     private static Dictionary<string, double>[] Rows(LaunchedRun run) =>
         [.. File.ReadLines(run.Folder.MetricsFile).Select(line => JsonSerializer.Deserialize<Dictionary<string, double>>(line)!)];
 
-    private static SortedDictionary<double, double> Losses(LaunchedRun run) =>
-        new(Rows(run).Where(row => row.ContainsKey("train/loss")).ToDictionary(row => row["step"], row => row["train/loss"]));
+    private static SortedDictionary<double, double> Losses(LaunchedRun run, string key = "train/loss") =>
+        new(Rows(run).Where(row => row.ContainsKey(key)).ToDictionary(row => row["step"], row => row[key]));
 
     private static void AssertSameFiles(string expected, string actual)
     {
