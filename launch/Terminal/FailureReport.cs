@@ -38,7 +38,7 @@ internal static class FailureReport
 
     /// <summary>The command that continues a run from its newest checkpoint.</summary>
     public static string ContinueCommand(RankPlan plan, string folder) =>
-        $"launch --config {new RunFolder(folder).ConfigFile} --run-dir {folder} --nodes {plan.Nodes} --procs-per-node {plan.ProcessesPerNode}";
+        $"launch --config {new RunFolder(folder).ConfigFile} --run-dir {folder} --nodes {plan.Nodes} --procs-per-node {plan.ProcessesPerNode} --backend {plan.Backend}";
 
     /// <summary>Name of the newest complete checkpoint; null where there is none.</summary>
     private static string? LatestCheckpoint(RunFolder folder) =>

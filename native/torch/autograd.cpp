@@ -14,16 +14,23 @@ namespace {
 using Backward = int32_t (*)(void* context, const moe::Handle* output_gradients, int32_t outputs, moe::Handle* input_gradients, int32_t inputs);
 using Release = void (*)(void* context);
 
-struct ManagedNode : torch::autograd::Node {
+// What managed code has to do for a node.
+struct Callbacks {
   Backward backward;
-  Release release;
+  Release release_saved;  // the graph is used up: what was saved for backward may go
+  Release release;        // the node is gone
+};
+
+struct ManagedNode : torch::autograd::Node {
+  Callbacks callbacks;
   void* context;
   int32_t inputs;
 
-  ManagedNode(Backward backward, Release release, void* context, int32_t inputs)
-      : backward(backward), release(release), context(context), inputs(inputs) {}
+  ManagedNode(Callbacks callbacks, void* context, int32_t inputs) : callbacks(callbacks), context(context), inputs(inputs) {}
 
-  ~ManagedNode() override { release(context); }
+  ~ManagedNode() override { callbacks.release(context); }
+
+  void release_variables() override { callbacks.release_saved(context); }
 
   std::string name() const override { return "ManagedNode"; }
 
@@ -33,7 +40,7 @@ struct ManagedNode : torch::autograd::Node {
       outgoing.push_back(gradient.defined() ? gradient.unsafeGetTensorImpl() : nullptr);
     }
     std::vector<moe::Handle> incoming(inputs, nullptr);
-    int32_t status = backward(context, outgoing.data(), static_cast<int32_t>(outgoing.size()), incoming.data(), inputs);
+    int32_t status = callbacks.backward(context, outgoing.data(), static_cast<int32_t>(outgoing.size()), incoming.data(), inputs);
     torch::autograd::variable_list result(inputs);
     for (int32_t i = 0; i < inputs; ++i) {
       if (incoming[i] != nullptr) {
@@ -95,9 +102,9 @@ MOE_EXPORT int32_t moe_backward(const moe::Handle* roots, const moe::Handle* see
 
 // Makes `outputs` the results of one node over `inputs`. The node owns `context` from here on, also where this fails.
 MOE_EXPORT int32_t moe_attach_backward(
-    const moe::Handle* inputs, int32_t input_count, const moe::Handle* outputs, int32_t output_count, Backward backward, Release release, void* context) {
+    const moe::Handle* inputs, int32_t input_count, const moe::Handle* outputs, int32_t output_count, Callbacks callbacks, void* context) {
   MOE_TRY {
-    std::shared_ptr<ManagedNode> node(new ManagedNode(backward, release, context, input_count), torch::autograd::deleteNode);
+    std::shared_ptr<ManagedNode> node(new ManagedNode(callbacks, context, input_count), torch::autograd::deleteNode);
     node->set_next_edges(torch::autograd::collect_next_edges(borrow_all(inputs, input_count)));
     for (auto& output : borrow_all(outputs, output_count)) {
       torch::autograd::set_history(output, node);

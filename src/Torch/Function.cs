@@ -119,6 +119,10 @@ public abstract class Function
         }
     }
 
+    // As soon as this node's backward has run: the memory of a pass shrinks while its backward goes on.
+    [UnmanagedCallersOnly]
+    private static void OnReleaseSaved(nint context) => ((Function)GCHandle.FromIntPtr(context).Target!).Free();
+
     [UnmanagedCallersOnly]
     private static void OnRelease(nint context)
     {
@@ -141,8 +145,9 @@ public abstract class Function
             outputHandles[i] = outputs[i].LiveHandle;
         }
 
+        var callbacks = new NodeCallbacks { Backward = &OnBackward, ReleaseSaved = &OnReleaseSaved, Release = &OnRelease };
         var context = GCHandle.ToIntPtr(GCHandle.Alloc(this));
-        Abi.Check(Abi.AttachBackward(inputHandles, inputs.Length, outputHandles, outputs.Length, &OnBackward, &OnRelease, context));
+        Abi.Check(Abi.AttachBackward(inputHandles, inputs.Length, outputHandles, outputs.Length, callbacks, context));
     }
 
     private void Free()

@@ -54,6 +54,19 @@ public class AutogradTests
     }
 
     [Test]
+    public void Saved_tensors_are_freed_as_soon_as_the_backward_has_used_them()
+    {
+        var x = Tensor.From([2.0, 3.0]);
+        x.RequiresGrad = true;
+        var before = Tensor.LiveCount;
+        var y = new Cube().Apply(x)[0];
+        var loss = y.Sum();
+        Assert.That(Tensor.LiveCount, Is.EqualTo(before + 4), "y, loss, the saved tensor, and a product of the forward");
+        Autograd.Backward(loss);
+        Assert.That(Tensor.LiveCount, Is.EqualTo(before + 3));
+    }
+
+    [Test]
     public void Native_errors_carry_the_message_of_libtorch()
     {
         var x = Tensor.Zeros([2, 3]);

@@ -14,6 +14,15 @@ internal struct NativeValue
     public long Bits;
 }
 
+/// <summary>What managed code does for a node of the graph, laid out as the shim's <c>Callbacks</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct NodeCallbacks
+{
+    public delegate* unmanaged<nint, nint*, int, nint*, int, int> Backward;
+    public delegate* unmanaged<nint, void> ReleaseSaved;
+    public delegate* unmanaged<nint, void> Release;
+}
+
 internal enum ArgumentTag
 {
     None,
@@ -29,7 +38,7 @@ internal enum ArgumentTag
 /// <summary>The exports of libmoe_torch for tensors and autograd, one to one. Each call is checked where it is made: <c>Abi.Check(Abi.Call(...))</c>.</summary>
 internal static unsafe partial class Abi
 {
-    public const int Version = 1;
+    public const int Version = 2;
     public const int MaxRank = 8;
     private const string Library = "moe_torch";
 
@@ -118,7 +127,6 @@ internal static unsafe partial class Abi
         int inputCount,
         nint* outputs,
         int outputCount,
-        delegate* unmanaged<nint, nint*, int, nint*, int, int> backward,
-        delegate* unmanaged<nint, void> release,
+        NodeCallbacks callbacks,
         nint context);
 }

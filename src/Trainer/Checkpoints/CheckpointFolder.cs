@@ -100,6 +100,13 @@ public sealed class CheckpointFolder(string path)
         Delete(replaced);
         Durable.Sync(Location);
         Durable.WriteAllBytes(Path.Combine(Location, LatestName), System.Text.Encoding.UTF8.GetBytes(Path.GetFileName(final) + "\n"));
+        foreach (var later in Steps().Where(other => other > step))
+        {
+            // Of a course that this run has left, by resuming before it; the next `auto` must not go on from there.
+            Delete(Of(later) + ReplacedSuffix);
+            Directory.Move(Of(later), Of(later) + ReplacedSuffix);
+        }
+
         foreach (var old in keep == 0 ? [] : Steps().Where(other => other < step).Skip(keep - 1))
         {
             Directory.Delete(Of(old), recursive: true);
