@@ -36,9 +36,11 @@ internal sealed record TopologyCase(string Name, Func<RunConfig, RunConfig> Chan
             Balance = c.Balance with { Scope = BalanceScope.Global, Accumulation = BalanceAccumulation.Exact },
             Train = c.Train with { Accumulation = 2 },
         }),
-
-        // Dropping by score is left to the router's tests: equal tokens at the start of two sequences have equal scores, and which of them a
-        // full expert drops is then decided by the rounding of products, which differs between batch sizes.
+        new("capacity-score", c => c with
+        {
+            Balance = c.Balance with { Scope = BalanceScope.Micro },
+            Model = c.Model with { Moe = c.Model.Moe with { CapacityFactor = 0.75 } },
+        }),
         new("capacity-position-dense", c => c with
         {
             Balance = c.Balance with { Scope = BalanceScope.Sequence },
