@@ -121,11 +121,6 @@ MOE_EXPORT int32_t moe_find_operator(const char* name, const char* overload, voi
   MOE_CATCH
 }
 
-MOE_EXPORT int32_t moe_has_operator(const char* name, const char* overload, int32_t* has) {
-  MOE_TRY { *has = c10::Dispatcher::singleton().findSchema({name, overload}).has_value(); }
-  MOE_CATCH
-}
-
 MOE_EXPORT int32_t moe_call(const void* op, const Value* arguments, int32_t count, Value* results, int32_t capacity, int32_t* returned) {
   MOE_TRY {
     auto& target = *static_cast<const Operator*>(op);

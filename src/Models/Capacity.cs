@@ -9,6 +9,10 @@ namespace Moe.Models;
 /// </remarks>
 internal static class Capacity
 {
+    // Equal tokens at the start of two sequences have equal scores, but for the rounding of products, which differs with the size of the
+    // batch. Scores count in steps far above that rounding and far below what matters, so that such pairs are ties wherever they are computed.
+    internal const double ScoreStep = 1.0 / 4096;
+
     /// <summary>Pairs of one segment that an expert takes: ceil(factor * tokens * k / E).</summary>
     internal static long PerExpert(double factor, long tokens, long topK, long experts) =>
         (long)Math.Ceiling(factor * (tokens * topK) / experts);
@@ -28,7 +32,7 @@ internal static class Capacity
 
         // A queue is one expert in one segment. Sorting is stable, so within a queue the pairs keep the order of the policy.
         var queues = (ids.View(segments, -1) + Tensor.Arange(segments).Unsqueeze(1) * Whole(experts)).View(-1);
-        var order = policy == DropPolicy.Score ? scores.View(-1).ArgSort(0, descending: true) : Tensor.Arange(ids.Count);
+        var order = policy == DropPolicy.Score ? scores.View(-1).Divide(ScoreStep).To(DType.Int64).ArgSort(0, descending: true) : Tensor.Arange(ids.Count);
         order = order.IndexSelect(0, queues.IndexSelect(0, order).ArgSort(0));
 
         var lengths = counts.View(-1);

@@ -13,7 +13,7 @@ public enum RouterScore
 /// <summary>Which token-expert pairs a full expert drops.</summary>
 public enum DropPolicy
 {
-    /// <summary>Those with the lowest scores; of equal ones the later token's.</summary>
+    /// <summary>Those with the lowest scores; of equal ones, to 1/4096, the later token's.</summary>
     Score,
 
     /// <summary>Those of the latest tokens.</summary>

@@ -7,7 +7,6 @@ public static class LinearAlgebra
     private static readonly Operator LinearOp = new("aten::linear");
     private static readonly Operator MatMulOut = new("aten::mm", "out");
     private static readonly Operator BatchMatMulOut = new("aten::bmm", "out");
-    private static readonly Operator AddMatMulInPlace = new("aten::addmm_");
     private static readonly Operator EmbeddingOp = new("aten::embedding");
 
     /// <summary>Matrix product over the last two dimensions, the others broadcast: [..., M, K] x [..., K, N] -> [..., M, N].</summary>
@@ -21,9 +20,6 @@ public static class LinearAlgebra
 
     /// <summary>Writes x [B, M, K] times y [B, K, N], pair by pair, into <paramref name="result"/> [B, M, N], which may be a view.</summary>
     public static Tensor BatchMatMulInto(this Tensor x, Tensor y, Tensor result) => Write(BatchMatMulOut, result, x, y);
-
-    /// <summary>result += x [M, K] times y [K, N].</summary>
-    public static Tensor AddMatMul_(this Tensor result, Tensor x, Tensor y) => AddMatMulInPlace.CallInPlace(result, x, y);
 
     /// <summary>Rows of <paramref name="table"/> [V, D] at <paramref name="indices"/> [...] (int64) -> [..., D].</summary>
     public static Tensor Embedding(this Tensor table, Tensor indices) => EmbeddingOp.Call(table, indices);

@@ -67,16 +67,6 @@ public sealed unsafe class Operator(string name, string overload = "")
         }
     }
 
-    /// <summary>Whether the libtorch in use has the operator.</summary>
-    public bool Exists
-    {
-        get
-        {
-            Abi.Check(Abi.HasOperator(name, overload, out var has));
-            return has != 0;
-        }
-    }
-
     /// <summary>Calls an operator that returns one tensor.</summary>
     /// <exception cref="TorchException">libtorch refused the call.</exception>
     public Tensor Call(params ReadOnlySpan<Argument> arguments)

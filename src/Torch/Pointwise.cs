@@ -11,7 +11,6 @@ public static class Pointwise
     private static readonly Operator DivideTensor = new("aten::div", "Tensor");
     private static readonly Operator DivideScalar = new("aten::div", "Scalar");
     private static readonly Operator NegateOp = new("aten::neg");
-    private static readonly Operator PowerOp = new("aten::pow", "Tensor_Scalar");
     private static readonly Operator ExpOp = new("aten::exp");
     private static readonly Operator LogOp = new("aten::log");
     private static readonly Operator SqrtOp = new("aten::sqrt");
@@ -19,18 +18,13 @@ public static class Pointwise
     private static readonly Operator AbsOp = new("aten::abs");
     private static readonly Operator SignOp = new("aten::sign");
     private static readonly Operator CosOp = new("aten::cos");
-    private static readonly Operator SinOp = new("aten::sin");
     private static readonly Operator SigmoidOp = new("aten::sigmoid");
     private static readonly Operator SiluOp = new("aten::silu");
-    private static readonly Operator SiluBackwardOp = new("aten::silu_backward");
     private static readonly Operator ClampMinOp = new("aten::clamp_min");
-    private static readonly Operator ClampMaxOp = new("aten::clamp_max");
     private static readonly Operator MaskedFillOp = new("aten::masked_fill", "Scalar");
     private static readonly Operator WhereOp = new("aten::where", "self");
     private static readonly Operator EqualTensor = new("aten::eq", "Tensor");
     private static readonly Operator EqualScalar = new("aten::eq", "Scalar");
-    private static readonly Operator LessTensor = new("aten::lt", "Tensor");
-    private static readonly Operator LessScalar = new("aten::lt", "Scalar");
     private static readonly Operator AtLeastTensor = new("aten::ge", "Tensor");
     private static readonly Operator AtLeastScalar = new("aten::ge", "Scalar");
     private static readonly Operator IsFiniteOp = new("aten::isfinite");
@@ -43,7 +37,6 @@ public static class Pointwise
     private static readonly Operator ZeroInPlace = new("aten::zero_");
     private static readonly Operator FillInPlace = new("aten::fill_", "Scalar");
     private static readonly Operator CopyInPlace = new("aten::copy_");
-    private static readonly Operator MaskedFillInPlace = new("aten::masked_fill_", "Scalar");
 
     /// <summary>x + scale * y.</summary>
     public static Tensor Add(this Tensor x, Tensor y, double scale = 1) => scale == 1 ? AddTensor.Call(x, y) : AddTensor.Call(x, y, scale);
@@ -69,9 +62,6 @@ public static class Pointwise
     /// <summary>-x.</summary>
     public static Tensor Negate(this Tensor x) => NegateOp.Call(x);
 
-    /// <summary>x to a power.</summary>
-    public static Tensor Power(this Tensor x, double exponent) => PowerOp.Call(x, exponent);
-
     /// <summary>e to the x.</summary>
     public static Tensor Exp(this Tensor x) => ExpOp.Call(x);
 
@@ -93,23 +83,14 @@ public static class Pointwise
     /// <summary>Cosine of an angle in radians.</summary>
     public static Tensor Cos(this Tensor x) => CosOp.Call(x);
 
-    /// <summary>Sine of an angle in radians.</summary>
-    public static Tensor Sin(this Tensor x) => SinOp.Call(x);
-
     /// <summary>1 / (1 + exp(-x)).</summary>
     public static Tensor Sigmoid(this Tensor x) => SigmoidOp.Call(x);
 
     /// <summary>x * sigmoid(x).</summary>
     public static Tensor Silu(this Tensor x) => SiluOp.Call(x);
 
-    /// <summary>Gradient of <see cref="Silu"/> at <paramref name="x"/>, times <paramref name="gradient"/>.</summary>
-    public static Tensor SiluBackward(this Tensor x, Tensor gradient) => SiluBackwardOp.Call(gradient, x);
-
     /// <summary>x, at least <paramref name="minimum"/>.</summary>
     public static Tensor ClampMin(this Tensor x, double minimum) => ClampMinOp.Call(x, minimum);
-
-    /// <summary>x, at most <paramref name="maximum"/>.</summary>
-    public static Tensor ClampMax(this Tensor x, double maximum) => ClampMaxOp.Call(x, maximum);
 
     /// <summary>x with <paramref name="value"/> where <paramref name="mask"/> (bool, broadcast to x) holds.</summary>
     public static Tensor MaskedFill(this Tensor x, Tensor mask, double value) => MaskedFillOp.Call(x, mask, value);
@@ -122,12 +103,6 @@ public static class Pointwise
 
     /// <summary>x == y, as bool.</summary>
     public static Tensor IsEqual(this Tensor x, double y) => EqualScalar.Call(x, y);
-
-    /// <summary>x &lt; y, as bool.</summary>
-    public static Tensor IsLess(this Tensor x, Tensor y) => LessTensor.Call(x, y);
-
-    /// <summary>x &lt; y, as bool.</summary>
-    public static Tensor IsLess(this Tensor x, double y) => LessScalar.Call(x, y);
 
     /// <summary>x &gt;= y, as bool.</summary>
     public static Tensor IsAtLeast(this Tensor x, Tensor y) => AtLeastTensor.Call(x, y);
@@ -165,7 +140,4 @@ public static class Pointwise
 
     /// <summary>Sets x to the values of <paramref name="source"/>, converted and broadcast as needed.</summary>
     public static Tensor CopyFrom_(this Tensor x, Tensor source) => CopyInPlace.CallInPlace(x, source);
-
-    /// <summary>Sets x to <paramref name="value"/> where <paramref name="mask"/> (bool) holds.</summary>
-    public static Tensor MaskedFill_(this Tensor x, Tensor mask, double value) => MaskedFillInPlace.CallInPlace(x, mask, value);
 }

@@ -13,16 +13,13 @@ public static class Reductions
     private static readonly Operator MaxAll = new("aten::max");
     private static readonly Operator MinAll = new("aten::min");
     private static readonly Operator MaxOne = new("aten::amax");
-    private static readonly Operator ArgMaxOp = new("aten::argmax");
     private static readonly Operator AllOp = new("aten::all");
     private static readonly Operator CumulativeSumOp = new("aten::cumsum");
     private static readonly Operator LogSumExpOp = new("aten::logsumexp");
     private static readonly Operator NormOp = new("aten::linalg_vector_norm");
-    private static readonly Operator BinCountOp = new("aten::bincount");
     private static readonly Operator SoftmaxOp = new("aten::softmax", "int");
     private static readonly Operator LogSoftmaxOp = new("aten::log_softmax", "int");
     private static readonly Operator SortOp = new("aten::sort", "stable");
-    private static readonly Operator TopKOp = new("aten::topk");
     private static readonly Operator CrossEntropyOp = new("aten::cross_entropy_loss");
 
     /// <summary>Sum of all elements, a scalar; int64 for integers and bool.</summary>
@@ -46,9 +43,6 @@ public static class Reductions
     /// <summary>Largest elements along one dimension.</summary>
     public static Tensor Max(this Tensor x, int dimension, bool keep = false) => MaxOne.Call(x, new long[] { dimension }, keep);
 
-    /// <summary>Places (int64) of the largest elements along one dimension.</summary>
-    public static Tensor ArgMax(this Tensor x, int dimension) => ArgMaxOp.Call(x, dimension);
-
     /// <summary>Whether all elements hold, a bool scalar.</summary>
     public static Tensor All(this Tensor x) => AllOp.Call(x);
 
@@ -61,9 +55,6 @@ public static class Reductions
     /// <summary>Euclidean norm of all elements, a scalar.</summary>
     public static Tensor Norm(this Tensor x) => NormOp.Call(x);
 
-    /// <summary>How often each of 0 ... n-1 stands in x [m] (int64, not negative), n the larger of <paramref name="minimumLength"/> and the largest value + 1.</summary>
-    public static Tensor BinCount(this Tensor x, long minimumLength) => BinCountOp.Call(x, Argument.None, minimumLength);
-
     /// <summary>exp(x) over its sum along one dimension.</summary>
     public static Tensor Softmax(this Tensor x, int dimension) => SoftmaxOp.Call(x, dimension);
 
@@ -72,10 +63,6 @@ public static class Reductions
 
     /// <summary>Places (int64) of the elements in ascending order along one dimension; equal ones keep their order.</summary>
     public static Tensor ArgSort(this Tensor x, int dimension = -1, bool descending = false) => Second(SortOp.CallMany(2, x, true, dimension, descending));
-
-    /// <summary>The k largest elements along one dimension, largest first, and their places (int64).</summary>
-    /// <returns>Values, then places.</returns>
-    public static Tensor[] TopK(this Tensor x, long k, int dimension = -1) => TopKOp.CallMany(2, x, k, dimension, true, true);
 
     /// <summary>-log softmax(logits)[target], summed over all rows: logits [N, C] floating, targets [N] int64.</summary>
     public static Tensor CrossEntropySum(this Tensor logits, Tensor targets) => CrossEntropyOp.Call(logits, targets, Argument.None, SumReduction);

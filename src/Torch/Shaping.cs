@@ -11,17 +11,14 @@ public static class Shaping
     private static readonly Operator NarrowOp = new("aten::narrow");
     private static readonly Operator SelectOp = new("aten::select", "int");
     private static readonly Operator UnsqueezeOp = new("aten::unsqueeze");
-    private static readonly Operator SqueezeOp = new("aten::squeeze", "dim");
     private static readonly Operator ExpandOp = new("aten::expand");
     private static readonly Operator ConcatenateOp = new("aten::cat");
     private static readonly Operator StackOp = new("aten::stack");
     private static readonly Operator SplitOp = new("aten::split_with_sizes");
     private static readonly Operator IndexSelectOp = new("aten::index_select");
     private static readonly Operator GatherOp = new("aten::gather");
-    private static readonly Operator IndexAddInPlace = new("aten::index_add_");
     private static readonly Operator IndexCopyInPlace = new("aten::index_copy_");
     private static readonly Operator ScatterAddInPlace = new("aten::scatter_add_");
-    private static readonly Operator ScatterValueInPlace = new("aten::scatter_", "value");
     private static readonly Operator ToOp = new("aten::to", "dtype");
     private static readonly Operator DetachOp = new("aten::detach");
     private static readonly Operator CloneOp = new("aten::clone");
@@ -51,9 +48,6 @@ public static class Shaping
     /// <summary>A view with one more dimension, of length 1.</summary>
     public static Tensor Unsqueeze(this Tensor x, int dimension) => UnsqueezeOp.Call(x, dimension);
 
-    /// <summary>A view without a dimension of length 1.</summary>
-    public static Tensor Squeeze(this Tensor x, int dimension) => SqueezeOp.Call(x, dimension);
-
     /// <summary>A view whose dimensions of length 1 repeat; -1 keeps a length.</summary>
     public static Tensor Expand(this Tensor x, params long[] shape) => ExpandOp.Call(x, shape);
 
@@ -72,17 +66,11 @@ public static class Shaping
     /// <summary>result[i][j] = x[i][index[i][j]] for dimension 1, and so on; the shape is that of <paramref name="index"/> (int64).</summary>
     public static Tensor Gather(this Tensor x, int dimension, Tensor index) => GatherOp.Call(x, dimension, index);
 
-    /// <summary>x[index[i]] += source[i] along a dimension.</summary>
-    public static Tensor IndexAdd_(this Tensor x, int dimension, Tensor index, Tensor source) => IndexAddInPlace.CallInPlace(x, dimension, index, source);
-
     /// <summary>x[index[i]] = source[i] along a dimension.</summary>
     public static Tensor IndexCopy_(this Tensor x, int dimension, Tensor index, Tensor source) => IndexCopyInPlace.CallInPlace(x, dimension, index, source);
 
     /// <summary>x[i][index[i][j]] += source[i][j] for dimension 1, and so on.</summary>
     public static Tensor ScatterAdd_(this Tensor x, int dimension, Tensor index, Tensor source) => ScatterAddInPlace.CallInPlace(x, dimension, index, source);
-
-    /// <summary>x[i][index[i][j]] = value for dimension 1, and so on.</summary>
-    public static Tensor Scatter_(this Tensor x, int dimension, Tensor index, double value) => ScatterValueInPlace.CallInPlace(x, dimension, index, value);
 
     /// <summary>The tensor itself where it has the type already, else a converted copy.</summary>
     public static Tensor To(this Tensor x, DType dtype) => ToOp.Call(x, dtype);

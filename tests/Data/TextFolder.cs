@@ -1,4 +1,5 @@
 using Moe.Data;
+using Moe.Launch.Runs;
 
 namespace Moe.Tests.Data;
 
@@ -8,7 +9,7 @@ internal sealed class TextFolder : IDisposable
     public string Root { get; } = Directory.CreateTempSubdirectory("moe-data-").FullName;
 
     /// <summary>The repository's data/ with the example texts.</summary>
-    public static string RepositoryData { get; } = FindRepositoryData();
+    public static string RepositoryData { get; } = Path.Combine(Repository.Find(AppContext.BaseDirectory)!, "data");
 
     public string this[string name] => Path.Combine(Root, name);
 
@@ -37,15 +38,4 @@ internal sealed class TextFolder : IDisposable
     }
 
     public void Dispose() => Directory.Delete(Root, recursive: true);
-
-    private static string FindRepositoryData()
-    {
-        var folder = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(folder.FullName, "Trainer.sln")))
-        {
-            folder = folder.Parent ?? throw new DirectoryNotFoundException($"No Trainer.sln above {AppContext.BaseDirectory}.");
-        }
-
-        return Path.Combine(folder.FullName, "data");
-    }
 }

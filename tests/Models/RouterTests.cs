@@ -57,6 +57,15 @@ public class RouterTests : ScopedTests
     }
 
     [Test]
+    public void Scores_that_rounding_parts_are_ties_and_the_later_token_is_dropped()
+    {
+        // The second token's scores are higher by less than products of other sizes round.
+        var logits = Tensor.From([1.0, 0, 0, 0, 1 + 1e-7, 0, 0, 0], 2, 4);
+        var routing = Router.Route(logits, Tensor.Zeros([4]), 1, Softmax with { Experts = 4, TopK = 1, CapacityFactor = 2, DropPolicy = DropPolicy.Score });
+        Assert.That(routing.ExpertIds.ToArray<long>(), Is.EqualTo(new long[] { 0, 4 }));
+    }
+
+    [Test]
     public void Full_experts_drop_by_the_policy([Values] DropPolicy policy, [Values(1, 3)] int segments)
     {
         const double Factor = 0.8;
@@ -69,7 +78,7 @@ public class RouterTests : ScopedTests
         var kept = new HashSet<int>();
         foreach (var queue in Enumerable.Range(0, ids.Length).GroupBy(pair => (Segment: pair / 40, Expert: ids[pair])))
         {
-            kept.UnionWith((policy == DropPolicy.Score ? queue.OrderByDescending(pair => scores[pair]) : queue.Order()).Take(capacity));
+            kept.UnionWith((policy == DropPolicy.Score ? queue.OrderByDescending(pair => Math.Floor(scores[pair] / Capacity.ScoreStep)) : queue.Order()).Take(capacity));
         }
 
         Assert.That(routing.ExpertIds.ToArray<long>(), Is.EqualTo(ids.Select((id, pair) => kept.Contains(pair) ? id : 6)));

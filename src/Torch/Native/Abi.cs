@@ -81,9 +81,6 @@ internal static unsafe partial class Abi
     [LibraryImport(Library, EntryPoint = "moe_find_operator", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int FindOperator(string name, string overload, out nint found);
 
-    [LibraryImport(Library, EntryPoint = "moe_has_operator", StringMarshalling = StringMarshalling.Utf8)]
-    public static partial int HasOperator(string name, string overload, out int has);
-
     [LibraryImport(Library, EntryPoint = "moe_call")]
     public static partial int Call(nint target, NativeValue* arguments, int count, NativeValue* results, int capacity, out int returned);
 

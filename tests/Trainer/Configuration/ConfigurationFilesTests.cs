@@ -6,7 +6,7 @@ namespace Moe.Tests.Configuration;
 /// <summary>What the repository holds: configs/ and docs/configuration.md.</summary>
 internal sealed class ConfigurationFilesTests
 {
-    private static readonly string Repository = FindRepository();
+    private static readonly string Repository = Moe.Launch.Runs.Repository.Find(AppContext.BaseDirectory)!;
 
     private static IEnumerable<string> Files =>
         Directory.EnumerateFiles(Path.Combine(Repository, "configs"), "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(Repository, f)).Order();
@@ -60,16 +60,5 @@ internal sealed class ConfigurationFilesTests
 
         Assert.That(File.Exists(page) ? File.ReadAllText(page) : "", Is.EqualTo(written),
             "docs/configuration.md differs from the records; rewrite it: MOE_UPDATE_DOCS=1 dotnet test --filter Configuration_page_is_up_to_date");
-    }
-
-    private static string FindRepository()
-    {
-        var folder = AppContext.BaseDirectory;
-        while (!File.Exists(Path.Combine(folder, "Trainer.sln")))
-        {
-            folder = Path.GetDirectoryName(folder) ?? throw new InvalidOperationException($"No Trainer.sln above {AppContext.BaseDirectory}.");
-        }
-
-        return folder;
     }
 }
