@@ -6,44 +6,80 @@ namespace Moe.Optimizers;
 /// <param name="Beta1">Share of the running mean of gradients kept a step, in [0, 1).</param>
 /// <param name="Beta2">Share of the running mean of squared gradients kept a step, in [0, 1).</param>
 /// <param name="Epsilon">Added to the root of the mean square; above 0.</param>
-/// <param name="WeightDecay">Decoupled decay, per step and per unit of learning rate; at least 0.</param>
-public sealed record AdamWOptions(double Beta1 = 0.9, double Beta2 = 0.999, double Epsilon = 1e-8, double WeightDecay = 0.01);
+/// <param name="WeightDecay">Per step and, unless <paramref name="Decay"/> is fixed, per unit of learning rate; at least 0.</param>
+/// <param name="Decay">Where the decay acts; coupled is Adam with an L2 penalty.</param>
+/// <param name="Amsgrad">Whether the largest mean square so far is divided by (Reddi et al. 2018, https://arxiv.org/abs/1904.09237).</param>
+/// <param name="Maximize">Whether steps go up the gradient.</param>
+/// <param name="CorrectEpsilon">
+/// Whether epsilon is added after the bias correction of the mean square, as in PyTorch; before it, as in Moonlight's Muon, it weighs more in the first steps.
+/// </param>
+/// <param name="Idle">What happens to experts without tokens.</param>
+public sealed record AdamWOptions(
+    double Beta1 = 0.9,
+    double Beta2 = 0.999,
+    double Epsilon = 1e-8,
+    double WeightDecay = 0.01,
+    DecayForm Decay = DecayForm.Decoupled,
+    bool Amsgrad = false,
+    bool Maximize = false,
+    bool CorrectEpsilon = true,
+    IdlePolicy Idle = IdlePolicy.Reference);
 
 /// <summary>Steps every weight by its mean gradient over the root of its mean squared gradient: all weights move at about the same speed.</summary>
 /// <remarks>
 /// Kingma and Ba 2014, https://arxiv.org/abs/1412.6980; decoupled decay after Loshchilov and Hutter 2017,
-/// https://arxiv.org/abs/1711.05101. The order of operations is PyTorch's. Elementwise, so any split of a parameter steps alike.
+/// https://arxiv.org/abs/1711.05101. The rule and its order of operations are PyTorch's. Elementwise; one pass over 28 bytes a float32 weight.
 /// </remarks>
-public sealed class AdamW : Optimizer
+public sealed class AdamW : MultiTensorOptimizer
 {
     private readonly AdamWOptions _options;
     private readonly Tensor[] _mean;
     private readonly Tensor[] _meanSquare;
+    private readonly Tensor[]? _largest;
 
     /// <param name="parameters">Of any shape.</param>
     /// <param name="options">Validated with the rest of the configuration.</param>
-    public AdamW(IReadOnlyList<Parameter> parameters, AdamWOptions options)
-        : base(parameters)
+    public AdamW(IReadOnlyList<LogicalParameter> parameters, AdamWOptions options)
+        : base(parameters, options.Idle)
     {
         _options = options;
         _mean = NewState("mean");
         _meanSquare = NewState("mean_square");
+        _largest = options.Amsgrad ? NewState("largest_mean_square") : null;
     }
 
     /// <inheritdoc/>
-    protected override void Update(Tensor[] gradients, double learningRate)
+    protected override void Update(StepList list, OptimizerStep step)
+    {
+        var table = list.Coefficients(i => Coefficients(list.Parameters[i], list.Steps(i), step.LearningRate));
+        if (_largest is null)
+        {
+            MultiTensor.Update(UpdateRule.Adam, table, list.Values, list.Gradients, list.Of(_mean), list.Of(_meanSquare));
+        }
+        else
+        {
+            MultiTensor.Update(UpdateRule.AdamAmsgrad, table, list.Values, list.Gradients, list.Of(_mean), list.Of(_meanSquare), list.Of(_largest));
+        }
+    }
+
+    // In the order of the rule's coefficients: gradient scale, coupled decay, decay factor, betas, root scale, epsilon, -step.
+    private double[] Coefficients(LogicalParameter parameter, long t, double learningRate)
     {
         var (beta1, beta2) = (_options.Beta1, _options.Beta2);
-        Decay(learningRate * _options.WeightDecay);
-        ForEach.Multiply_(_mean, beta1);
-        ForEach.Add_(_mean, gradients, 1 - beta1);
-        ForEach.Multiply_(_meanSquare, beta2);
-        ForEach.AddProduct_(_meanSquare, gradients, gradients, 1 - beta2);
+        var decay = DecayOf(parameter, _options.WeightDecay);
 
         // Both means start at 0; dividing by what they have gathered of their weights undoes the bias.
-        var root = ForEach.Sqrt(_meanSquare);
-        ForEach.Divide_(root, Math.Sqrt(1 - Math.Pow(beta2, Steps)));
-        ForEach.Add_(root, _options.Epsilon);
-        ForEach.AddQuotient_(Values, _mean, root, -learningRate / (1 - Math.Pow(beta1, Steps)));
+        var (weight1, root2) = (1 - Math.Pow(beta1, t), Math.Sqrt(1 - Math.Pow(beta2, t)));
+        var sign = _options.Maximize ? -1 : 1;
+        var factor = _options.Decay switch
+        {
+            DecayForm.Decoupled => 1 - (learningRate * decay),
+            DecayForm.Fixed => 1 - decay,
+            _ => 1,
+        };
+        var coupled = _options.Decay == DecayForm.Coupled ? decay : 0;
+        return _options.CorrectEpsilon
+            ? [sign, coupled, factor, beta1, 1 - beta1, beta2, 1 - beta2, 1 / root2, _options.Epsilon, -learningRate / weight1]
+            : [sign, coupled, factor, beta1, 1 - beta1, beta2, 1 - beta2, 1, _options.Epsilon, -learningRate * root2 / weight1];
     }
 }

@@ -6,48 +6,65 @@ namespace Moe.Optimizers;
 /// <param name="Momentum">Share of the running gradient kept a step, in [0, 1); 0 keeps none and needs no state.</param>
 /// <param name="Dampening">Share of a new gradient that does not enter the running one, in [0, 1].</param>
 /// <param name="Nesterov">Whether the step looks ahead by one momentum step.</param>
-/// <param name="WeightDecay">Decoupled decay, per step and per unit of learning rate; at least 0.</param>
-public sealed record SgdOptions(double Momentum = 0, double Dampening = 0, bool Nesterov = false, double WeightDecay = 0);
+/// <param name="WeightDecay">Per step and, unless <paramref name="Decay"/> is fixed, per unit of learning rate; at least 0.</param>
+/// <param name="Decay">Where the decay acts; PyTorch's SGD has it coupled.</param>
+/// <param name="Idle">What happens to experts without tokens.</param>
+public sealed record SgdOptions(
+    double Momentum = 0,
+    double Dampening = 0,
+    bool Nesterov = false,
+    double WeightDecay = 0,
+    DecayForm Decay = DecayForm.Decoupled,
+    IdlePolicy Idle = IdlePolicy.Reference);
 
 /// <summary>Stochastic gradient descent, plain or with momentum: the one optimizer whose step shows a wrong factor in the gradient.</summary>
-/// <remarks>
-/// Momentum as in Sutskever et al. 2013 and PyTorch: the running gradient starts at the first gradient, not at zero.
-/// Decay is decoupled (Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101), where PyTorch's SGD adds it to the gradient.
-/// </remarks>
-public sealed class Sgd : Optimizer
+/// <remarks>Momentum as in Sutskever et al. 2013 and PyTorch: the running gradient starts at the first gradient, not at zero.</remarks>
+public sealed class Sgd : MultiTensorOptimizer
 {
     private readonly SgdOptions _options;
-    private readonly Tensor[] _running;
+    private readonly Tensor[]? _running;
 
     /// <param name="parameters">Of any shape.</param>
     /// <param name="options">Validated with the rest of the configuration.</param>
-    public Sgd(IReadOnlyList<Parameter> parameters, SgdOptions options)
-        : base(parameters)
+    public Sgd(IReadOnlyList<LogicalParameter> parameters, SgdOptions options)
+        : base(parameters, options.Idle)
     {
         _options = options;
-        _running = options.Momentum > 0 ? NewState("momentum") : [];
+        _running = options.Momentum > 0 ? NewState("momentum") : null;
     }
 
     /// <inheritdoc/>
-    protected override void Update(Tensor[] gradients, double learningRate)
+    protected override void Update(StepList list, OptimizerStep step)
     {
-        Decay(learningRate * _options.WeightDecay);
-        if (_options.Momentum == 0)
+        var rate = step.LearningRate;
+        double Decay(int i) => DecayOf(list.Parameters[i], _options.WeightDecay);
+        if (_options is { Decay: DecayForm.Coupled, WeightDecay: > 0 })
         {
-            ForEach.Add_(Values, gradients, -learningRate);
-            return;
+            MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(i => [1, Decay(i)]), list.Gradients, list.Values);
         }
 
-        ForEach.Multiply_(_running, _options.Momentum);
-        ForEach.Add_(_running, gradients, Steps == 1 ? 1 : 1 - _options.Dampening);
-        if (_options.Nesterov)
+        var direction = list.Gradients;
+        if (_running is not null)
         {
-            ForEach.Add_(Values, gradients, -learningRate);
-            ForEach.Add_(Values, _running, -learningRate * _options.Momentum);
+            var running = list.Of(_running);
+            var momentum = _options.Momentum;
+            MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(i => [momentum, list.Steps(i) == 1 ? 1 : 1 - _options.Dampening]), running, direction);
+            if (_options.Nesterov)
+            {
+                MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(_ => [1, momentum]), direction, running);
+            }
+            else
+            {
+                direction = running;
+            }
         }
-        else
+
+        double Kept(int i) => _options.Decay switch
         {
-            ForEach.Add_(Values, _running, -learningRate);
-        }
+            DecayForm.Decoupled => 1 - (rate * Decay(i)),
+            DecayForm.Fixed => 1 - Decay(i),
+            _ => 1,
+        };
+        MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(i => [Kept(i), -rate]), list.Values, direction);
     }
 }

@@ -31,6 +31,9 @@ internal sealed class GradientBucket : IDisposable
 
     public ProcessGroup Group { get; }
 
+    /// <summary>What is stepped by these gradients; their tensors are freed by whoever asked.</summary>
+    public IEnumerable<LogicalParameter> Logical => _parameters.Zip(_views).SelectMany(pair => LogicalParameter.Of(pair.First, pair.Second));
+
     public bool CountsNorm { get; }
 
     /// <summary>[sum of the parameters' elements].</summary>

@@ -29,7 +29,11 @@ public sealed class GradientReduction : IDisposable
                from part in Cut(alike, bucketBytes / alike.Key.Type.Size())
                select new GradientBucket(part, alike.Key.Type, alike.Key.Group, _placement.CountsNorm(part[0])),
         ];
+        Logical = [.. _buckets.SelectMany(bucket => bucket.Logical)];
     }
+
+    /// <summary>The parameters as an optimizer steps them, with the places that <see cref="Reduce"/> leaves their gradients in.</summary>
+    public IReadOnlyList<LogicalParameter> Logical { get; }
 
     /// <summary>Sets all gradients to zero: once a step, before its first backward.</summary>
     public void Zero()
@@ -76,7 +80,16 @@ public sealed class GradientReduction : IDisposable
     }
 
     /// <summary>Frees the buckets; gradients that are views of them stay valid until they are replaced.</summary>
-    public void Dispose() => Array.ForEach(_buckets, bucket => bucket.Dispose());
+    public void Dispose()
+    {
+        foreach (var logical in Logical)
+        {
+            logical.Value.Dispose();
+            logical.Gradient.Dispose();
+        }
+
+        Array.ForEach(_buckets, bucket => bucket.Dispose());
+    }
 
     internal void Scale(double factor)
     {

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Moe.Torch;
 
 /// <summary>What a parameter is to the model; optimizers choose their rule by it.</summary>
@@ -74,6 +76,9 @@ public sealed class Parameter
 
     /// <summary>The axis of the rows: 1 behind stacked experts, else 0.</summary>
     public int RowAxis { get; }
+
+    /// <summary>Index of the layer that it belongs to, the N of <c>layers.N.</c>; null for embedding, final norm and head.</summary>
+    public int? Layer => Name.Split('.') is ["layers", var index, ..] ? int.Parse(index, CultureInfo.InvariantCulture) : null;
 
     /// <summary>Keys of the logical parameters, in the order of <see cref="Logical"/>.</summary>
     public IEnumerable<string> Keys =>

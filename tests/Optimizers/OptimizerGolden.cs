@@ -33,7 +33,8 @@ public sealed record OptimizerGolden(
 
     public double Beta(int index) => Hyper.GetProperty("betas")[index].GetDouble();
 
-    public Parameter[] Parameters() => [.. Starts.Select((start, i) => new Parameter($"p{i}", Values(start.Initial, start.Shape), ParameterKind.Matrix))];
+    public LogicalParameter[] Parameters() =>
+        [.. Starts.Select((start, i) => new LogicalParameter($"p{i}", ParameterKind.Matrix, Values(start.Initial, start.Shape), Tensor.Zeros(start.Shape, Type)))];
 
     public Tensor Gradient(int step, int parameter) => Values(Gradients[step][parameter], Starts[parameter].Shape);
 

@@ -38,7 +38,7 @@ internal enum ArgumentTag
 /// <summary>The exports of libmoe_torch for tensors and autograd, one to one. Each call is checked where it is made: <c>Abi.Check(Abi.Call(...))</c>.</summary>
 internal static unsafe partial class Abi
 {
-    public const int Version = 2;
+    public const int Version = 3;
     public const int MaxRank = 8;
     private const string Library = "moe_torch";
 
@@ -99,6 +99,12 @@ internal static unsafe partial class Abi
 
     [LibraryImport(Library, EntryPoint = "moe_tensor_data")]
     public static partial int Data(nint handle, out nint data);
+
+    [LibraryImport(Library, EntryPoint = "moe_optimizer_update")]
+    public static partial int OptimizerUpdate(int rule, nint* tensors, int slots, long count, double* coefficients, long coefficientCount);
+
+    [LibraryImport(Library, EntryPoint = "moe_norms")]
+    public static partial int Norms(nint* tensors, long count, double* norms);
 
     [LibraryImport(Library, EntryPoint = "moe_grad_mode")]
     public static partial int SetGradMode(int enabled, out int before);

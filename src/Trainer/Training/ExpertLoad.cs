@@ -11,7 +11,8 @@ namespace Moe.Training;
 /// <param name="group">All ranks with different tokens.</param>
 /// <param name="layers">L.</param>
 /// <param name="experts">E.</param>
-public sealed class ExpertLoad(ProcessGroup group, int layers, int experts)
+/// <param name="firstLayer">Index in the model of the first layer with experts.</param>
+public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int firstLayer = 0)
 {
     private readonly long[] _counts = new long[layers * experts];
 
@@ -23,6 +24,10 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts)
 
     /// <summary>Experts, over all layers, that no token chose.</summary>
     public int Dead => _counts.Count(count => count == 0);
+
+    /// <summary>Whether a parameter belongs to an expert that no token chose.</summary>
+    public bool IsIdle(LogicalParameter parameter) =>
+        parameter is { Expert: { } expert, Layer: { } layer } && _counts[((layer - firstLayer) * experts) + expert] == 0;
 
     /// <summary>Adds one micro-batch of every rank. Every rank calls this at the same time.</summary>
     /// <param name="counts">This rank's counts [L, E] int64.</param>

@@ -26,7 +26,7 @@ internal static class ModelAssembly
     };
 
     /// <summary>The optimizer that the configuration names; another one is one more line here.</summary>
-    public static Optimizer Optimizer(OptimizerConfig config, IReadOnlyList<Parameter> parameters) => config.Name switch
+    public static Optimizer Optimizer(OptimizerConfig config, IReadOnlyList<LogicalParameter> parameters) => config.Name switch
     {
         OptimizerName.AdamW => new AdamW(parameters, new AdamWOptions(config.Beta1, config.Beta2, config.Epsilon, config.WeightDecay)),
         OptimizerName.Sgd => new Sgd(parameters, new SgdOptions(config.Momentum, config.Dampening, config.Nesterov, config.WeightDecay)),

@@ -47,22 +47,26 @@ public sealed record StepResult
 /// </remarks>
 /// <param name="model">This rank's share of the model.</param>
 /// <param name="mesh">All ranks.</param>
+/// <param name="reduction">Of the model's gradients; stays the caller's.</param>
 /// <param name="optimizer">Steps the model's parameters.</param>
 /// <param name="balance">What keeps the experts equally loaded.</param>
 /// <param name="clipNorm">Largest norm of the gradient; 0 for no limit.</param>
 /// <param name="sequencesPerSegment">Sequences of a micro-batch as configured: the unit of balancing by micro-batch and of capacity.</param>
-public sealed class TrainStep(Transformer model, DeviceMesh mesh, Optimizer optimizer, BalanceConfig balance, double clipNorm, int sequencesPerSegment) : IDisposable
+public sealed class TrainStep(
+    Transformer model, DeviceMesh mesh, GradientReduction reduction, Optimizer optimizer, BalanceConfig balance, double clipNorm, int sequencesPerSegment)
 {
-    private readonly GradientReduction _reduction = new(model.Parameters, mesh);
     private readonly int _moeLayers = model.SelectionBiases.Count;
+
     /// <summary>Makes one step.</summary>
     /// <param name="batches">This rank's micro-batches.</param>
+    /// <param name="step">Steps done before.</param>
     /// <param name="consumed">Samples used by all earlier steps.</param>
     /// <param name="learningRate">Of this step.</param>
     /// <param name="stop">Whether this rank was asked to stop; the ranks agree on it here.</param>
-    public StepResult Run(TrainingBatches batches, long consumed, double learningRate, bool stop)
+    public StepResult Run(TrainingBatches batches, long step, long consumed, double learningRate, bool stop)
     {
-        _reduction.Zero();
+        optimizer.Begin(step);
+        reduction.Zero();
         var totals = new StepTotals();
         var load = NewLoad();
         var wholeBatch = CountFirst ? CountAll(batches, consumed) : null;
@@ -73,14 +77,15 @@ public sealed class TrainStep(Transformer model, DeviceMesh mesh, Optimizer opti
         }
 
         mesh.World.Trace.Layer = null;
-        _reduction.Reduce(1.0 / batches.TokensPerStep);
-        var gradient = _reduction.MeasureNorm();
+        reduction.Reduce(1.0 / batches.TokensPerStep);
+        var gradient = reduction.MeasureNorm();
         totals.AllReduce(mesh.Metrics, stop);
         var updated = gradient.IsFinite && double.IsFinite(totals.Loss);
         if (updated)
         {
             gradient.Clip(clipNorm);
-            optimizer.Step(learningRate);
+            var norm = clipNorm > 0 ? Math.Min(gradient.Norm, clipNorm) : gradient.Norm;
+            optimizer.Step(new OptimizerStep(learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle));
             UpdateBias(load);
         }
 
@@ -99,9 +104,6 @@ public sealed class TrainStep(Transformer model, DeviceMesh mesh, Optimizer opti
         };
     }
 
-    /// <summary>Frees the buffers of the reduction; model and optimizer stay.</summary>
-    public void Dispose() => _reduction.Dispose();
-
     // Every rank knows that the norm is not finite, but only some see where.
     private string? FirstNotFinite(GradientNorm gradient) => mesh.Metrics
         .GatherBytes(Encoding.UTF8.GetBytes(gradient.FirstNotFinite ?? ""))
@@ -111,7 +113,7 @@ public sealed class TrainStep(Transformer model, DeviceMesh mesh, Optimizer opti
     // With a single micro-step its own counts are already those of the global batch.
     private bool CountFirst => balance is { Scope: BalanceScope.Global, Accumulation: BalanceAccumulation.Exact, Coefficient: > 0 } && _moeLayers > 0;
 
-    private ExpertLoad NewLoad() => new(mesh.Metrics, _moeLayers, model.Options.Moe.Experts);
+    private ExpertLoad NewLoad() => new(mesh.Metrics, _moeLayers, model.Options.Moe.Experts, model.Options.DenseLayers);
 
     // Routing does not depend on the balancing loss, so a forward without gradient finds the counts that the training forwards will have.
     private ExpertLoad? CountAll(TrainingBatches batches, long consumed)

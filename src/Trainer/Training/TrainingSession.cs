@@ -11,6 +11,7 @@ namespace Moe.Training;
 /// <summary>The parts of a training on one rank, and where it stands between two steps.</summary>
 public sealed class TrainingSession : IDisposable
 {
+    private readonly GradientReduction _reduction;
     private readonly TrainStep _step;
     private readonly Schedule _schedule;
     private readonly CheckpointWriter _writer;
@@ -35,9 +36,10 @@ public sealed class TrainingSession : IDisposable
         var sampler = new TrainingSampler(_domains, length, config.Data.EvalFraction, unchecked((long)config.Run.Seed));
         Batches = new TrainingBatches(sampler, new BatchPlan(config.Train.Accumulation, mesh.World.Size, config.Train.MicroBatch), mesh.World.Rank);
         Model = ModelAssembly.Build(config, mesh);
-        Optimizer = ModelAssembly.Optimizer(config.Optimizer, Model.Parameters);
+        _reduction = new GradientReduction(Model.Parameters, mesh);
+        Optimizer = ModelAssembly.Optimizer(config.Optimizer, _reduction.Logical);
         _schedule = ModelAssembly.Schedule(config);
-        _step = new TrainStep(Model, mesh, Optimizer, config.Balance, config.Train.ClipNorm, sequencesPerSegment ?? config.Train.MicroBatch);
+        _step = new TrainStep(Model, mesh, _reduction, Optimizer, config.Balance, config.Train.ClipNorm, sequencesPerSegment ?? config.Train.MicroBatch);
         _evaluator = new Lazy<Evaluator>(() => new Evaluator(
             Model, mesh.Metrics, _domains, length, config.Data.EvalFraction, config.Train.MicroBatch, config.Train.EvalSequences));
         if (config.Train.EvalEvery > 0)
@@ -90,7 +92,7 @@ public sealed class TrainingSession : IDisposable
     public StepResult Advance(bool stop)
     {
         LearningRate = _schedule.At(Step);
-        var result = _step.Run(Batches, ConsumedSamples, LearningRate, stop);
+        var result = _step.Run(Batches, Step, ConsumedSamples, LearningRate, stop);
         Step++;
         ConsumedSamples += Batches.Plan.GlobalBatch;
         ConsumedTokens += Batches.TokensPerStep;
@@ -162,8 +164,8 @@ public sealed class TrainingSession : IDisposable
     /// <summary>Frees model, optimizer and buffers, and closes the data; the mesh stays.</summary>
     public void Dispose()
     {
-        _step.Dispose();
         Optimizer.Dispose();
+        _reduction.Dispose();
         Model.Dispose();
         foreach (var domain in _domains)
         {
@@ -173,15 +175,24 @@ public sealed class TrainingSession : IDisposable
 
     private Dictionary<string, string> DataFingerprints() => _domains.ToDictionary(domain => domain.Name, domain => domain.Tokens.Sha256);
 
-    private IEnumerable<(string Prefix, Parameter Parameter, Tensor Stored)> Stored() =>
-    [
-        .. Model.Parameters.Select(parameter => ("", parameter, parameter.Value)),
-        .. Optimizer.State.Select(state => ($"optimizer.{state.Name}/", state.Parameter, state.Value)),
-    ];
-
     // Of all ranks together.
-    private int LogicalTensors() => Model.SelectionBiases.Count
-        + Stored().Sum(stored => stored.Parameter.Keys.Count() * (stored.Parameter.ExpertIds is null ? 1 : Mesh.Expert.Size));
+    private long LogicalTensors()
+    {
+        using var scope = new TensorScope();
+        var sum = Tensor.From([(long)State().Count(tensor => tensor.Written)], 1);
+        Mesh.World.AllReduce(sum);
+        return (long)sum.Item();
+    }
 
-    private IEnumerable<StateTensor> State() => StateTensor.Of(Mesh, Stored()).Concat(Model.SelectionBiases.Select(bias => new StateTensor(bias.Key, bias.Value, Mesh.World.Rank == 0)));
+    private IEnumerable<StateTensor> State()
+    {
+        var weights = StateTensor.Of(Mesh, Model.Parameters).ToList();
+        var written = weights.Where(weight => weight.Written).Select(weight => weight.Key).ToHashSet();
+        return
+        [
+            .. weights,
+            .. Optimizer.State.Select(state => new StateTensor($"optimizer.{state.Name}/{state.Key}", state.Value, written.Contains(state.Parameter.Key))),
+            .. Model.SelectionBiases.Select(bias => new StateTensor(bias.Key, bias.Value, Mesh.World.Rank == 0)),
+        ];
+    }
 }

@@ -21,12 +21,9 @@ internal static class LogicalState
     {
         using var scope = new TensorScope();
         var all = session.Weights();
-        foreach (var (name, parameter, value) in session.Optimizer.State)
+        foreach (var (name, key, _, value) in session.Optimizer.State)
         {
-            foreach (var logical in parameter.Logical(value))
-            {
-                all.Add($"{name} of {logical.Key}", Numbers(logical.Value));
-            }
+            all.Add($"{name} of {key}", Numbers(value));
         }
 
         return all;

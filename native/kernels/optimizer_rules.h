@@ -1,0 +1,59 @@
+// What an optimizer does to one element, written once for every target: x[] holds the element of each slot (value, gradient, state, ...),
+// c[] the coefficients of its tensor. Whatever depends on the step alone (bias corrections, decay, schedules) is worked out in double
+// precision by the managed side and arrives as a coefficient, so a rule is a few multiplications and at most one root and one division.
+#pragma once
+
+#include <cmath>
+
+namespace moe::rules {
+
+template <typename T>
+inline T square_root(T x) {
+  return __builtin_sqrt(x);
+}
+template <>
+inline float square_root(float x) {
+  return __builtin_sqrtf(x);
+}
+
+// A NaN of the new value stays.
+template <typename T>
+inline T larger(T kept, T value) {
+  return kept >= value ? kept : value;
+}
+
+// Slots: value, gradient, mean, mean_square [, largest mean_square].
+// Coefficients: gradient scale, coupled decay, decay factor, beta1, 1 - beta1, beta2, 1 - beta2, root scale, epsilon, -step.
+template <bool Amsgrad>
+struct Adam {
+  static constexpr int kSlots = Amsgrad ? 5 : 4;
+  static constexpr int kCoefficients = 10;
+  static constexpr unsigned kWritten = Amsgrad ? 0b11101 : 0b01101;
+
+  template <typename T>
+  static inline void apply(T* x, const T* c) {
+    T gradient = x[1] * c[0] + x[0] * c[1];
+    T value = x[0] * c[2];
+    x[2] = x[2] * c[3] + gradient * c[4];
+    x[3] = x[3] * c[5] + gradient * gradient * c[6];
+    T square = x[3];
+    if constexpr (Amsgrad) {
+      square = x[4] = larger(x[4], square);
+    }
+    x[0] = value + c[9] * x[2] / (square_root(square) * c[7] + c[8]);
+  }
+};
+
+// Slots: value, term. Coefficients: value scale, term scale.
+struct ScaledSum {
+  static constexpr int kSlots = 2;
+  static constexpr int kCoefficients = 2;
+  static constexpr unsigned kWritten = 0b01;
+
+  template <typename T>
+  static inline void apply(T* x, const T* c) {
+    x[0] = x[0] * c[0] + x[1] * c[1];
+  }
+};
+
+}  // namespace moe::rules

@@ -1,0 +1,99 @@
+using Moe.Torch;
+
+namespace Moe.Optimizers;
+
+/// <summary>An optimizer that keeps the same tensors for each of its parameters, and steps them all at once as lists of tensors.</summary>
+/// <remarks>A new one needs only <see cref="NewState"/> for what it keeps and <see cref="Update"/> for its rule.</remarks>
+public abstract class MultiTensorOptimizer : Optimizer
+{
+    private readonly Dictionary<string, Tensor[]> _state = [];
+    private readonly List<Tensor> _owned = [];
+    private readonly IdlePolicy _idle;
+    private readonly Tensor _steps;
+
+    /// <param name="parameters">What it steps.</param>
+    /// <param name="idle">What happens to experts without tokens.</param>
+    protected MultiTensorOptimizer(IReadOnlyList<LogicalParameter> parameters, IdlePolicy idle)
+    {
+        Parameters = parameters;
+        _idle = idle;
+        using var scope = new TensorScope();
+        _steps = Own(Tensor.Zeros([parameters.Count], DType.Int64));
+        _state.Add("steps", [.. parameters.Select((_, i) => Own(_steps.Narrow(0, i, 1)))]);
+    }
+
+    /// <summary>What it steps.</summary>
+    public IReadOnlyList<LogicalParameter> Parameters { get; }
+
+    /// <inheritdoc/>
+    public override IEnumerable<OptimizerState> State =>
+        from state in _state
+        from place in Parameters.Index()
+        select new OptimizerState(state.Key, place.Item.Key, place.Item, state.Value[place.Index]);
+
+    /// <inheritdoc/>
+    public override void Step(OptimizerStep step)
+    {
+        using var mode = Autograd.NoGrad();
+        using var scope = new TensorScope();
+        int[] active = [.. Enumerable.Range(0, Parameters.Count).Where(i => !IsLeftOut(Parameters[i], step))];
+        if (active.Length == 0)
+        {
+            return;
+        }
+
+        var steps = _steps.Span<long>();
+        foreach (var i in active)
+        {
+            steps[i]++;
+        }
+
+        var list = new StepList(Parameters, active, _steps);
+        Update(list, step);
+        list.WriteBack();
+    }
+
+    /// <inheritdoc/>
+    protected override void Free() => _owned.ForEach(tensor => tensor.Dispose());
+
+    /// <summary>The update itself; recording is off, the counts of steps already have this one, and a scope is open for temporaries.</summary>
+    /// <param name="list">What to step; never empty.</param>
+    /// <param name="step">What all optimizers are told.</param>
+    protected abstract void Update(StepList list, OptimizerStep step);
+
+    /// <summary>A tensor of zeros for each parameter, of its shape, kept in <see cref="State"/>. In float32 for bfloat16 weights.</summary>
+    /// <param name="name">What it is.</param>
+    /// <returns>By the parameter's index; <see cref="StepList.Of"/> picks those of a step.</returns>
+    protected Tensor[] NewState(string name)
+    {
+        using var scope = new TensorScope();
+        var tensors = new Tensor[Parameters.Count];
+        foreach (var alike in Parameters.Index().GroupBy(place => place.Item.Value.DType == DType.Float64 ? DType.Float64 : DType.Float32))
+        {
+            // One piece of memory; running means move by less than the 8 bits of a bfloat16 can hold.
+            var flat = Own(Tensor.Zeros([alike.Sum(place => place.Item.Value.Count)], alike.Key));
+            var start = 0L;
+            foreach (var (i, parameter) in alike)
+            {
+                tensors[i] = Own(flat.Narrow(0, start, parameter.Value.Count).View(parameter.Value.Shape));
+                start += parameter.Value.Count;
+            }
+        }
+
+        _state.Add(name, tensors);
+        return tensors;
+    }
+
+    /// <summary>Takes a tensor out of its scope, to be freed with the optimizer.</summary>
+    protected Tensor Own(Tensor tensor)
+    {
+        _owned.Add(tensor.Detached());
+        return tensor;
+    }
+
+    /// <summary>Weight decay of a parameter: norms have none, since their scale means nothing to what follows them.</summary>
+    protected static double DecayOf(LogicalParameter parameter, double weightDecay) => parameter.Kind == ParameterKind.Norm ? 0 : weightDecay;
+
+    private bool IsLeftOut(LogicalParameter parameter, OptimizerStep step) =>
+        (step.IsFrozen?.Invoke(parameter) ?? false) || (_idle == IdlePolicy.Skip && (step.IsIdle?.Invoke(parameter) ?? false));
+}

@@ -1,0 +1,80 @@
+using Moe.Torch;
+
+namespace Moe.Optimizers;
+
+/// <summary>The parameters that one step changes, as lists for multi-tensor updates; all lists are in the same order.</summary>
+public sealed class StepList
+{
+    private readonly int[] _indices;
+    private readonly Tensor[] _stored;
+    private readonly long[] _steps;
+
+    /// <param name="parameters">All that the optimizer has.</param>
+    /// <param name="indices">Those that it steps now.</param>
+    /// <param name="steps">[parameters] int64: updates of each, this one included.</param>
+    internal StepList(IReadOnlyList<LogicalParameter> parameters, int[] indices, Tensor steps)
+    {
+        _indices = indices;
+        Parameters = Array.ConvertAll(indices, i => parameters[i]);
+        _stored = Array.ConvertAll(Parameters, parameter => parameter.Value);
+        Values = Array.ConvertAll(_stored, Widened);
+        Gradients = Array.ConvertAll(Parameters, parameter => Widened(parameter.Gradient));
+        var all = steps.Span<long>();
+        _steps = new long[indices.Length];
+        for (var i = 0; i < indices.Length; i++)
+        {
+            _steps[i] = all[indices[i]];
+        }
+    }
+
+    /// <summary>Their number.</summary>
+    public int Count => _indices.Length;
+
+    /// <summary>The parameters.</summary>
+    public LogicalParameter[] Parameters { get; }
+
+    /// <summary>Their weights; float32 copies of bfloat16 ones, which are written back after the update.</summary>
+    public Tensor[] Values { get; }
+
+    /// <summary>Their gradients, of the type of <see cref="Values"/>. An optimizer may change them.</summary>
+    public Tensor[] Gradients { get; }
+
+    /// <summary>Updates of a parameter, this one included: the t of the papers, from 1. One that was skipped as idle does not count.</summary>
+    /// <param name="i">Its place in the lists.</param>
+    public long Steps(int i) => _steps[i];
+
+    /// <summary>Picks the tensors of these parameters.</summary>
+    /// <param name="state">One for each parameter that the optimizer has.</param>
+    public Tensor[] Of(Tensor[] state) => state.Length == Count ? state : Array.ConvertAll(_indices, i => state[i]);
+
+    /// <summary>A row of coefficients a parameter, for <see cref="MultiTensor.Update"/>.</summary>
+    /// <param name="row">Gives the row of the parameter at a place; all rows have the same length.</param>
+    public double[,] Coefficients(Func<int, double[]> row)
+    {
+        var first = row(0);
+        var table = new double[Count, first.Length];
+        for (var i = 0; i < Count; i++)
+        {
+            var numbers = i == 0 ? first : row(i);
+            for (var j = 0; j < numbers.Length; j++)
+            {
+                table[i, j] = numbers[j];
+            }
+        }
+
+        return table;
+    }
+
+    internal void WriteBack()
+    {
+        for (var i = 0; i < Count; i++)
+        {
+            if (!ReferenceEquals(Values[i], _stored[i]))
+            {
+                _stored[i].CopyFrom_(Values[i]);
+            }
+        }
+    }
+
+    private static Tensor Widened(Tensor value) => value.DType == DType.BFloat16 ? value.To(DType.Float32) : value;
+}

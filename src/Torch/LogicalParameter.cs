@@ -1,0 +1,35 @@
+namespace Moe.Torch;
+
+/// <summary>
+/// A logical parameter as an optimizer steps it: one whole matrix or vector of the unsplit model, such as one expert's gate, with the
+/// place of its gradient. Norms, trust ratios, factors and orthogonalisation are taken of exactly this.
+/// </summary>
+/// <param name="Key">The same on every mesh: <c>layers.3.moe.experts.7.gate</c>.</param>
+/// <param name="Kind">What it is to the model.</param>
+/// <param name="Value">[R, C] or [C], contiguous: the weights themselves, or a view of the tensor that they are stored in. Outside any scope.</param>
+/// <param name="Gradient">Of the shape of <paramref name="Value"/>, contiguous, in float32 (float64 for float64 weights); stands there at every step.</param>
+/// <param name="Layer">Index of its layer; null for embedding, final norm and head.</param>
+/// <param name="Expert">Global id of the expert that it belongs to; null for what every token passes.</param>
+public sealed record LogicalParameter(string Key, ParameterKind Kind, Tensor Value, Tensor Gradient, int? Layer = null, int? Expert = null)
+{
+    /// <summary>The logical parameters of a stored one.</summary>
+    /// <param name="parameter">The stored parameter.</param>
+    /// <param name="gradient">Of the shape of its value; lives as long as the result is used.</param>
+    /// <returns>In the order of <see cref="Parameter.Keys"/>; their tensors are views, outside any scope, whose owner disposes them.</returns>
+    public static IEnumerable<LogicalParameter> Of(Parameter parameter, Tensor gradient)
+    {
+        using var mode = Autograd.NoGrad();
+        using var scope = new TensorScope();
+        var experts = parameter.ExpertIds is null ? [null] : parameter.ExpertIds.SelectMany(id => parameter.Parts.Select(_ => (int?)id)).ToArray();
+        return
+        [
+            .. parameter.Logical(parameter.Value).Zip(parameter.Logical(gradient)).Select((pair, i) => new LogicalParameter(
+                pair.First.Key,
+                parameter.Kind,
+                pair.First.Value.Share().Detached(),
+                pair.Second.Value.Share().Detached(),
+                parameter.Layer,
+                experts[parameter.ExpertIds is null ? 0 : i])),
+        ];
+    }
+}

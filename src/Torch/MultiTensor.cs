@@ -1,0 +1,74 @@
+using Moe.Torch.Native;
+
+namespace Moe.Torch;
+
+/// <summary>What <see cref="MultiTensor.Update"/> does to an element; the native side's <c>Rule</c>, in its order. The formulas are in native/kernels/optimizer_rules.h.</summary>
+public enum UpdateRule
+{
+    /// <summary>Slots: value, gradient, mean, mean square.</summary>
+    Adam,
+
+    /// <summary>Slots: value, gradient, mean, mean square, largest mean square.</summary>
+    AdamAmsgrad,
+
+    /// <summary>Slots: value, term. Coefficients: value scale, term scale.</summary>
+    ScaledSum,
+}
+
+/// <summary>Optimizer updates over a list of tensors in one native call and one pass over the memory.</summary>
+/// <remarks>The counterpart of <see cref="ForEach"/>, which makes one pass an operator: for rules that are worth a fused form.</remarks>
+public static unsafe class MultiTensor
+{
+    /// <summary>Steps every element of every tensor by a rule.</summary>
+    /// <param name="rule">What to do, and which slots it takes.</param>
+    /// <param name="coefficients">A row a tensor: the rule's coefficients.</param>
+    /// <param name="slots">The rule's slots, each a list of as many tensors; contiguous, in host memory, all float32 or all float64, alike in size at each place.</param>
+    /// <exception cref="TorchException">Slots, coefficients or tensors don't fit the rule.</exception>
+    public static void Update(UpdateRule rule, double[,] coefficients, params ReadOnlySpan<Tensor[]> slots)
+    {
+        var count = slots[0].Length;
+        var handles = new nint[slots.Length * count];
+        for (var slot = 0; slot < slots.Length; slot++)
+        {
+            if (slots[slot].Length != count)
+            {
+                throw new ArgumentException($"slot {slot} of {rule} lists {slots[slot].Length} tensors, slot 0 {count}", nameof(slots));
+            }
+
+            Handles(slots[slot], handles.AsSpan(slot * count));
+        }
+
+        Operator.CountCall();
+        fixed (nint* first = handles)
+        fixed (double* numbers = coefficients)
+        {
+            Abi.Check(Abi.OptimizerUpdate((int)rule, first, slots.Length, count, numbers, coefficients.Length));
+        }
+    }
+
+    /// <summary>Euclidean norm of each tensor, summed in float64 and in one order: the same bits whatever the number of threads.</summary>
+    /// <param name="tensors">Contiguous, in host memory, all float32 or all float64.</param>
+    /// <exception cref="TorchException">A tensor isn't such.</exception>
+    public static double[] Norms(Tensor[] tensors)
+    {
+        var norms = new double[tensors.Length];
+        var handles = new nint[tensors.Length];
+        Handles(tensors, handles);
+        Operator.CountCall();
+        fixed (nint* first = handles)
+        fixed (double* results = norms)
+        {
+            Abi.Check(Abi.Norms(first, tensors.Length, results));
+        }
+
+        return norms;
+    }
+
+    private static void Handles(Tensor[] tensors, Span<nint> handles)
+    {
+        for (var i = 0; i < tensors.Length; i++)
+        {
+            handles[i] = tensors[i].LiveHandle;
+        }
+    }
+}
