@@ -43,7 +43,7 @@ internal static class CombinationRules
                 ? $"schedule.warmup_steps {c.Schedule.WarmupSteps} leaves nothing of train.steps {c.Train.Steps}" : null,
             c => $"at most {c.Train.Steps - 1}"),
         new(["optimizer.nesterov", "optimizer.name", "optimizer.momentum", "optimizer.dampening"],
-            c => c.Optimizer is { Name: OptimizerName.Sgd, Nesterov: true } and not { Momentum: > 0, Dampening: 0 }
+            c => c.Optimizer is { Name: OptimizerName.Sgd, Nesterov: true } and not { Momentum: null or > 0, Dampening: 0 }
                 ? $"optimizer.nesterov needs a momentum above 0 and no dampening, but optimizer.momentum is {ConfigScalar.Write(c.Optimizer.Momentum)} "
                     + $"and optimizer.dampening {ConfigScalar.Write(c.Optimizer.Dampening)}" : null),
         new(["data.eval_fraction", "train.eval_every"],

@@ -1,33 +1,53 @@
+using Moe.Optimizers;
+
 namespace Moe.Training.Configuration;
 
-/// <summary>Section <c>optimizer</c>. A key that belongs to some optimizers only says so in its declaration.</summary>
+/// <summary>Section <c>optimizer</c>: what several optimizers share. A key that belongs to some only says so in its declaration.</summary>
+/// <remarks>Under <c>muon</c> and <c>drop_muon</c> beta1, beta2, epsilon and amsgrad are those of the AdamW that steps what is no hidden matrix.</remarks>
 public sealed record OptimizerConfig
 {
+    private const string Adam = "optimizer.name=adamw|adabelief|lamb|muon|drop_muon";
+    private const string RunningGradient = "optimizer.name=sgd|lars|muon|drop_muon";
+
     [Setting("Which optimizer steps the weights.")]
     public OptimizerName Name { get; init; } = OptimizerName.AdamW;
 
     [Setting("Peak learning rate, reached after the warm-up.", Above = 0)]
     public double LearningRate { get; init; } = 1e-3;
 
-    [Setting("Decoupled decay a step and a unit of learning rate; norms and the router's selection bias aren't decayed.", AtLeast = 0)]
+    [Setting("Peak learning rate of the AdamW that steps what is no hidden matrix.", Above = 0, Default = "optimizer.learning_rate",
+        When = "optimizer.name=muon|drop_muon")]
+    public double? AuxiliaryLearningRate { get; init; }
+
+    [Setting("Decay a step, in the form of `optimizer.decay`; norms and the router's selection bias aren't decayed.", AtLeast = 0)]
     public double WeightDecay { get; init; } = 0.1;
 
-    [Setting("Share of the running mean of gradients kept a step.", AtLeast = 0, Below = 1, When = "optimizer.name=adamw")]
+    [Setting("Where the decay acts: on the weights times the learning rate (`decoupled`), on the gradient (`coupled`), or on the weights as it is (`fixed`).")]
+    public DecayForm Decay { get; init; } = DecayForm.Decoupled;
+
+    [Setting("An expert that no token of the step chose is left as it is (`skip`), or stepped with a gradient of zeros, as published (`reference`).")]
+    public IdlePolicy Idle { get; init; } = IdlePolicy.Skip;
+
+    [Setting("Share of the running mean of gradients kept a step.", AtLeast = 0, Below = 1, When = Adam)]
     public double Beta1 { get; init; } = 0.9;
 
-    [Setting("Share of the running mean of squared gradients kept a step.", AtLeast = 0, Below = 1, When = "optimizer.name=adamw")]
+    [Setting("Share of the running mean of squared gradients kept a step.", AtLeast = 0, Below = 1, When = Adam)]
     public double Beta2 { get; init; } = 0.95;
 
-    [Setting("Added to the root of the mean square.", Above = 0, When = "optimizer.name=adamw")]
-    public double Epsilon { get; init; } = 1e-8;
+    [Setting("Added to the root of the mean square.", Above = 0, When = Adam, Default = "what the optimizer's authors took: 1e-8; adabelief 1e-16, lamb 1e-6")]
+    public double? Epsilon { get; init; }
 
-    [Setting("Share of the running gradient kept a step; 0 is plain gradient descent.", AtLeast = 0, Below = 1, When = "optimizer.name=sgd")]
-    public double Momentum { get; init; } = 0.9;
+    [Setting("Whether the largest mean square so far is divided by.", When = "optimizer.name=adamw|adabelief|muon|drop_muon")]
+    public bool Amsgrad { get; init; }
+
+    [Setting("Share of the running gradient kept a step; 0 is plain gradient descent.", AtLeast = 0, Below = 1, When = RunningGradient,
+        Default = "0.9; muon and drop_muon 0.95")]
+    public double? Momentum { get; init; }
 
     [Setting("Share of a new gradient that doesn't enter the running gradient.", AtLeast = 0, Below = 1, When = "optimizer.name=sgd")]
     public double Dampening { get; init; }
 
-    [Setting("Whether the step looks ahead by one momentum step.", When = "optimizer.name=sgd")]
+    [Setting("Whether the step looks ahead by one momentum step.", When = "optimizer.name=sgd|lars")]
     public bool Nesterov { get; init; }
 }
 

@@ -25,14 +25,6 @@ internal static class ModelAssembly
         LayerStarting = layer => mesh.World.Trace.Layer = layer,
     };
 
-    /// <summary>The optimizer that the configuration names; another one is one more line here.</summary>
-    public static Optimizer Optimizer(OptimizerConfig config, IReadOnlyList<LogicalParameter> parameters) => config.Name switch
-    {
-        OptimizerName.AdamW => new AdamW(parameters, new AdamWOptions(config.Beta1, config.Beta2, config.Epsilon, config.WeightDecay)),
-        OptimizerName.Sgd => new Sgd(parameters, new SgdOptions(config.Momentum, config.Dampening, config.Nesterov, config.WeightDecay)),
-        _ => throw new ArgumentOutOfRangeException(nameof(config), config.Name, "an optimizer without a class"),
-    };
-
     /// <summary>The learning rate's course over the run.</summary>
     public static Schedule Schedule(RunConfig config) => new(
         config.Optimizer.LearningRate,

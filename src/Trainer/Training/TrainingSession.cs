@@ -37,7 +37,7 @@ public sealed class TrainingSession : IDisposable
         Batches = new TrainingBatches(sampler, new BatchPlan(config.Train.Accumulation, mesh.World.Size, config.Train.MicroBatch), mesh.World.Rank);
         Model = ModelAssembly.Build(config, mesh);
         _reduction = new GradientReduction(Model.Parameters, mesh);
-        Optimizer = ModelAssembly.Optimizer(config.Optimizer, _reduction.Logical);
+        Optimizer = OptimizerAssembly.Build(config.Optimizer, _reduction.Logical);
         _schedule = ModelAssembly.Schedule(config);
         _step = new TrainStep(Model, mesh, _reduction, Optimizer, config.Balance, config.Train.ClipNorm, sequencesPerSegment ?? config.Train.MicroBatch);
         _evaluator = new Lazy<Evaluator>(() => new Evaluator(
