@@ -14,6 +14,7 @@ internal static class CommandTree
         TrainCommand.Configure(root, host);
         root.Subcommands.Add(TrainCommand.Create(host));
         root.Subcommands.Add(VerifyCommand.Create(host));
+        root.Subcommands.Add(BenchCommand.Create(host));
         root.Subcommands.Add(SampleCommand.Create(host));
         root.Subcommands.Add(EvalCommand.Create(host));
         root.Subcommands.Add(DataCommand.Create(host));

@@ -37,7 +37,8 @@ internal static class RankRun
             request.ProcessesPerNode,
             Threads(resolved.Config, request.WorldSize),
             resume,
-            opening.Folder);
+            opening.Folder,
+            request.ModeArguments);
         RefuseOtherModel(opening.Folder, resolved.Config, host);
         await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(resolved.Config)).ConfigureAwait(false);
         foreach (var warning in resolved.Warnings)
@@ -52,7 +53,7 @@ internal static class RankRun
 
     private static async Task<RunOutcome> WatchAsync(RankPlan plan, RunFolderOpening opening, RunConfig config, string ui, LaunchHost host)
     {
-        var view = RunViews.Create(ui, host.Screen);
+        var view = plan.Mode == "bench" ? new BenchView(host.Screen, json: ui == RunViews.Json) : RunViews.Create(ui, host.Screen);
         await using (view.ConfigureAwait(false))
         {
             var recorder = new RunRecorder(opening.Folder, new RunRecord(

@@ -52,7 +52,7 @@ internal sealed class RunOptions
     }
 
     /// <summary>What the user asked for.</summary>
-    public RunRequest Read(ParseResult result, string mode) => new(
+    public RunRequest Read(ParseResult result, string mode, params IReadOnlyList<string> modeArguments) => new(
         mode,
         result.GetValue(Config),
         result.GetValue(Set) ?? [],
@@ -61,11 +61,12 @@ internal sealed class RunOptions
         result.GetValue(Backend)!,
         result.GetValue(RunFolder),
         result.GetValue(Resume)!,
-        result.GetValue(Ui)!);
+        result.GetValue(Ui)!,
+        modeArguments);
 
-    private static Option<int> Count(string name, string description)
+    public static Option<int> Count(string name, string description, int standard = 1)
     {
-        var option = new Option<int>(name) { Description = description, HelpName = "N", DefaultValueFactory = _ => 1 };
+        var option = new Option<int>(name) { Description = description, HelpName = "N", DefaultValueFactory = _ => standard };
         option.Validators.Add(result =>
         {
             // What is no number is refused by the parser itself.
@@ -86,7 +87,7 @@ internal sealed class RunOptions
 }
 
 /// <summary>One request to run ranks, as it stands on the command line.</summary>
-/// <param name="Mode"><c>train</c> or <c>verify</c>.</param>
+/// <param name="Mode"><c>train</c>, <c>verify</c> or <c>bench</c>.</param>
 /// <param name="ConfigPath">Null for the default.</param>
 /// <param name="Overrides">Each <c>key.path=value</c>.</param>
 /// <param name="Nodes">At least 1.</param>
@@ -95,6 +96,7 @@ internal sealed class RunOptions
 /// <param name="RunFolder">Null for a new one.</param>
 /// <param name="Resume"><c>auto</c>, <c>none</c> or a path.</param>
 /// <param name="Ui">One of <see cref="RunViews"/>' names.</param>
+/// <param name="ModeArguments">Further arguments of the ranks that belong to the mode.</param>
 internal sealed record RunRequest(
     string Mode,
     string? ConfigPath,
@@ -104,7 +106,8 @@ internal sealed record RunRequest(
     string Backend,
     string? RunFolder,
     string Resume,
-    string Ui)
+    string Ui,
+    IReadOnlyList<string> ModeArguments)
 {
     public int WorldSize => Nodes * ProcessesPerNode;
 }

@@ -52,7 +52,7 @@ public sealed unsafe class Operator(string name, string overload = "")
     private nint _handle;
 
     /// <summary>Operators that this process has called: what a step costs in launches.</summary>
-    internal static long Calls => Interlocked.Read(ref s_calls);
+    public static long Calls => Interlocked.Read(ref s_calls);
 
     /// <summary>Counts a kernel of the project's own as an operator.</summary>
     internal static void CountCall() => Interlocked.Increment(ref s_calls);

@@ -1,28 +1,39 @@
+using System.Globalization;
+
 namespace Moe.Training.Hosting;
 
 /// <summary>The command line of a rank, which the launcher writes.</summary>
-/// <param name="Mode">What to do: <c>train</c> or <c>verify</c>.</param>
+/// <param name="Mode">What to do: <c>train</c>, <c>verify</c> or <c>bench</c>.</param>
 /// <param name="ConfigFile">The resolved configuration.</param>
 /// <param name="Resume"><c>auto</c>, <c>none</c>, or a path to a checkpoint, to a run, or to its folder of checkpoints.</param>
 /// <param name="Backend"><c>mpi</c>, <c>gloo</c> or <c>single</c>.</param>
-public sealed record RankArguments(string Mode, string ConfigFile, string Resume, string Backend)
+/// <param name="Warmup">Steps that a benchmark makes before it measures.</param>
+/// <param name="Repeats">Steps that a benchmark measures.</param>
+public sealed record RankArguments(string Mode, string ConfigFile, string Resume, string Backend, int Warmup = 0, int Repeats = 1)
 {
     /// <summary>How a rank is started by hand, as under srun or torchrun.</summary>
-    public const string Usage = "usage: Moe.Training train|verify --config FILE [--resume auto|none|PATH] [--backend mpi|gloo|single]";
+    public const string Usage =
+        "usage: Moe.Training train|verify|bench --config FILE [--resume auto|none|PATH] [--backend mpi|gloo|single] [--warmup N] [--repeats N]";
 
     /// <summary>Reads the arguments.</summary>
     /// <exception cref="FormatException">They are not as <see cref="Usage"/> says.</exception>
     public static RankArguments Parse(string[] arguments)
     {
-        var options = new Dictionary<string, string> { ["--resume"] = "auto", ["--backend"] = "single" };
-        if (arguments.Length % 2 == 0 || arguments[0] is not ("train" or "verify"))
+        var options = new Dictionary<string, string>
+        {
+            ["--resume"] = "auto",
+            ["--backend"] = "single",
+            ["--warmup"] = "5",
+            ["--repeats"] = "20",
+        };
+        if (arguments.Length % 2 == 0 || arguments[0] is not ("train" or "verify" or "bench"))
         {
             throw new FormatException(Usage);
         }
 
         for (var i = 1; i < arguments.Length; i += 2)
         {
-            if (arguments[i] is not ("--config" or "--resume" or "--backend"))
+            if (arguments[i] != "--config" && !options.ContainsKey(arguments[i]))
             {
                 throw new FormatException($"unknown option '{arguments[i]}'; {Usage}");
             }
@@ -31,7 +42,12 @@ public sealed record RankArguments(string Mode, string ConfigFile, string Resume
         }
 
         return options.TryGetValue("--config", out var config)
-            ? new RankArguments(arguments[0], config, options["--resume"], options["--backend"])
+            ? new RankArguments(arguments[0], config, options["--resume"], options["--backend"], Count(options, "--warmup", 0), Count(options, "--repeats", 1))
             : throw new FormatException($"--config is missing; {Usage}");
     }
+
+    private static int Count(Dictionary<string, string> options, string name, int least) =>
+        int.TryParse(options[name], NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count >= least
+            ? count
+            : throw new FormatException($"{name} should be a whole number of at least {least}, not '{options[name]}'; {Usage}");
 }

@@ -3,6 +3,7 @@ using Moe.Distributed;
 using Moe.Distributed.Gloo;
 using Moe.Distributed.Mpi;
 using Moe.Torch;
+using Moe.Training.Benchmarks;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
 using Moe.Training.Verification;
@@ -23,7 +24,12 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
         TorchRuntime.Threads = config.Parallel.Threads ?? rank.Threads ?? Math.Max(1, Environment.ProcessorCount / rank.LocalWorldSize);
         logger.Starting(rank.Rank, rank.WorldSize, arguments.Backend, TorchRuntime.Version, TorchRuntime.Threads);
         var world = Join(TimeSpan.FromSeconds(config.Parallel.TimeoutSeconds));
-        var exitCode = arguments.Mode == "verify" ? Verify(config, world) : Train(config, world);
+        var exitCode = arguments.Mode switch
+        {
+            "verify" => Verify(config, world),
+            "bench" => Bench(config, world),
+            _ => Train(config, world),
+        };
         world.Close();
         return exitCode;
     }
@@ -51,6 +57,21 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
                 link.ReportText(line);
             }
         }).Run() ? ExitCodes.Done : ExitCodes.Failed;
+
+    private int Bench(RunConfig config, ProcessGroup world)
+    {
+        // Steps of the schedule, so that none of those measured has a learning rate of 0.
+        var steps = config.Train with { Steps = Math.Max(config.Train.Steps, arguments.Warmup + arguments.Repeats + 1), EvalEvery = 0 };
+        using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
+        using var session = new TrainingSession(config with { Train = steps }, mesh, new CheckpointFolder(Folder.CheckpointsFolder));
+        var row = new StepBenchmark(session, arguments.Warmup, arguments.Repeats).Run();
+        if (IsFirst)
+        {
+            link.ReportMetrics(row);
+        }
+
+        return ExitCodes.Done;
+    }
 
     private int Train(RunConfig config, ProcessGroup world)
     {

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using Moe.Distributed;
 using Moe.Models;
@@ -36,6 +37,12 @@ public sealed record StepResult
 
     /// <summary>Whether any rank was asked to stop.</summary>
     public required bool Stop { get; init; }
+
+    /// <summary>What the update took on this rank; zero where it was left out.</summary>
+    public TimeSpan OptimizerTime { get; init; }
+
+    /// <summary>Operators and kernels that the update called on this rank.</summary>
+    public long OptimizerCalls { get; init; }
 }
 
 /// <summary>
@@ -81,11 +88,14 @@ public sealed class TrainStep(
         var gradient = reduction.MeasureNorm();
         totals.AllReduce(mesh.Metrics, stop);
         var updated = gradient.IsFinite && double.IsFinite(totals.Loss);
+        var (time, started, calls) = (TimeSpan.Zero, 0L, 0L);
         if (updated)
         {
             gradient.Clip(clipNorm);
             var norm = clipNorm > 0 ? Math.Min(gradient.Norm, clipNorm) : gradient.Norm;
+            (started, calls) = (Stopwatch.GetTimestamp(), Operator.Calls);
             optimizer.Step(new OptimizerStep(learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle));
+            (time, calls) = (Stopwatch.GetElapsedTime(started), Operator.Calls - calls);
             UpdateBias(load);
         }
 
@@ -101,6 +111,8 @@ public sealed class TrainStep(
             Dropped = (long)totals.Dropped,
             Load = load,
             Stop = totals.Stop,
+            OptimizerTime = time,
+            OptimizerCalls = calls,
         };
     }
 

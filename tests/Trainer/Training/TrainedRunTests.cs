@@ -200,6 +200,20 @@ internal sealed class TrainedRunTests
     }
 
     [Test]
+    public void Benchmark_of_steps_prints_one_object_whose_numbers_fit_each_other()
+    {
+        using var run = NewRun();
+        string[] options = ["--config", run.ConfigFile, "--run-dir", run.Folder.Path, "--nodes", "2", "--ui", "json", "--warmup", "1", "--repeats", "3"];
+        Assert.That(run.StartTrainer(["bench", "step", .. options]).End(), Is.EqualTo(ExitCodes.Done), run.Error);
+        var row = JsonSerializer.Deserialize<Dictionary<string, double>>(run.Output)!;
+        var tokens = row["tokens_per_s"] * row["step_ms"] / 1000;
+        Assert.That(tokens, Is.EqualTo(Math.Round(tokens)).Within(1e-6), "tokens of a step");
+        Assert.That(row["step_ms"], Is.GreaterThan(row["optimizer_ms"]).And.InRange(row["step_ms_p10"], row["step_ms_p90"]));
+        Assert.That(row["peak_gib"], Is.InRange(0.01, 4));
+        Assert.That(row.Values, Is.All.GreaterThanOrEqualTo(0));
+    }
+
+    [Test]
     public void Sample_is_a_function_of_seed_and_prompt()
     {
         var first = Sample("1");

@@ -1,0 +1,43 @@
+using System.Globalization;
+using System.Text.Json;
+using Moe.Launch.Supervision;
+using Moe.Training.Hosting;
+
+namespace Moe.Launch.Terminal;
+
+/// <summary>A benchmark's numbers and nothing else on standard output: a table for people, or one JSON object.</summary>
+internal sealed class BenchView(Screen screen, bool json) : IRunView
+{
+    public void Started(RunHeader header) => screen.Error.WriteLine(header.FirstLine);
+
+    public void Info(InfoMessage info)
+    {
+    }
+
+    public void Metrics(MetricsMessage metrics)
+    {
+        if (json)
+        {
+            screen.Output.WriteLine(JsonSerializer.Serialize(metrics.Row));
+            return;
+        }
+
+        var widest = metrics.Row.Keys.Max(key => key.Length);
+        foreach (var (key, value) in metrics.Row)
+        {
+            screen.Output.WriteLine($"{key.PadRight(widest)}  {value.ToString(Math.Abs(value) >= 1000 ? "N0" : "G4", CultureInfo.InvariantCulture)}");
+        }
+    }
+
+    public void Event(EventMessage e) => screen.Error.WriteLine($"{e.Kind}: {e.Text}");
+
+    public void Text(string line) => screen.Error.WriteLine(line);
+
+    public void Notice(string text) => screen.Error.WriteLine(text);
+
+    public void Ended(RunOutcome outcome)
+    {
+    }
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+}

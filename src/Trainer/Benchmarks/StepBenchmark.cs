@@ -1,0 +1,98 @@
+using System.Diagnostics;
+using Moe.Distributed;
+using Moe.Torch;
+
+namespace Moe.Training.Benchmarks;
+
+/// <summary>Times whole training steps of a session: real data, real routing, the update included.</summary>
+/// <param name="session">At step 0, of a configuration with enough steps.</param>
+/// <param name="warmup">Steps made first, unmeasured.</param>
+/// <param name="repeats">Steps measured, at least 1.</param>
+internal sealed class StepBenchmark(TrainingSession session, int warmup, int repeats)
+{
+    private readonly List<double> _stepMs = [];
+    private readonly List<double> _optimizerMs = [];
+    private long _calls;
+    private double _allToAllMs;
+
+    /// <summary>Makes the steps, and puts what they took into a row. Every rank calls this; the row is the same on every rank but for noise.</summary>
+    /// <returns>By name: milliseconds, tokens a second over all ranks, percentages of <see cref="MachineRates"/>.</returns>
+    public Dictionary<string, double> Run()
+    {
+        var world = session.Mesh.World;
+        var rates = MachineRates.Measure(world);
+        for (var step = 0; step < warmup + repeats; step++)
+        {
+            Advance(measured: step >= warmup);
+        }
+
+        var time = Spread.Of(_stepMs);
+        var optimizer = Spread.Of(_optimizerMs);
+        var tokensPerSecond = 1000 * session.Batches.TokensPerStep / time.Median;
+        var operations = tokensPerSecond * OperationsPerToken();
+        var parameters = session.Parameters.Total;
+        return new Dictionary<string, double>
+        {
+            ["tokens_per_s"] = tokensPerSecond,
+            ["step_ms"] = time.Median,
+            ["step_ms_p10"] = time.Low,
+            ["step_ms_p90"] = time.High,
+            ["all_to_all_ms"] = _allToAllMs / repeats,
+            ["optimizer_ms"] = optimizer.Median,
+            ["optimizer_ms_p10"] = optimizer.Low,
+            ["optimizer_ms_p90"] = optimizer.High,
+            ["optimizer_calls"] = (double)_calls / repeats,
+            ["optimizer_ns_per_parameter"] = 1e6 * optimizer.Median / parameters,
+            ["optimizer_state_bytes_per_parameter"] = Sum(session.Optimizer.State.Sum(state => (double)state.Value.Count * state.Value.DType.Size())) / parameters,
+            ["parameters"] = parameters,
+            ["tflops_per_rank"] = operations / world.Size / 1e12,
+            ["mfu_pct"] = 100 * operations / rates.ProductsPerSecond,
+            ["peak_gib"] = PeakGiB(),
+            ["machine_tflops"] = rates.ProductsPerSecond / 1e12,
+            ["machine_copy_gb_per_s"] = rates.BytesPerSecond / 1e9,
+        };
+    }
+
+    private void Advance(bool measured)
+    {
+        var trace = session.Mesh.World.Trace;
+        trace.ResetTotals();
+        session.Mesh.World.Barrier();
+        var time = Stopwatch.StartNew();
+        var result = session.Advance(stop: false);
+        if (measured)
+        {
+            _stepMs.Add(time.Elapsed.TotalMilliseconds);
+            _optimizerMs.Add(result.OptimizerTime.TotalMilliseconds);
+            _calls += result.OptimizerCalls;
+            _allToAllMs += trace.Totals(Collective.AllToAll).Waited.TotalMilliseconds;
+        }
+    }
+
+    // Six for each weight that a token passes (two forward, four backward), and the causal half of the attention's products. The embedding
+    // is looked up, not multiplied, unless it is the head too.
+    private double OperationsPerToken()
+    {
+        var model = session.Config.Model;
+        var looked = model.TieEmbeddings ? 0 : (long)model.Vocabulary * model.Width;
+        return (6.0 * (session.Parameters.Active - looked)) + (6.0 * model.Layers * model.SequenceLength * model.Heads * model.HeadSize);
+    }
+
+    private double Sum(double value)
+    {
+        using var scope = new TensorScope();
+        var sum = Tensor.From([value], 1);
+        session.Mesh.World.AllReduce(sum);
+        return sum.Item();
+    }
+
+    // The largest resident size that a rank has had.
+    private double PeakGiB()
+    {
+        using var scope = new TensorScope();
+        using var process = Process.GetCurrentProcess();
+        var largest = Tensor.From([process.PeakWorkingSet64 / Math.Pow(2, 30)], 1);
+        session.Mesh.World.AllReduce(largest, ReduceOperation.Max);
+        return largest.Item();
+    }
+}
