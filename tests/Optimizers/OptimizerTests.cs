@@ -14,76 +14,43 @@ public class OptimizerTests
     [TearDown]
     public void Close() => _scope.Dispose();
 
-    [TestCase("adamw-default")]
-    [TestCase("adamw-float32")]
-    [TestCase("adamw-idle-expert")]
-    [TestCase("adamw-lrschedule")]
-    [TestCase("adamw-nowd-b095-eps1e-5")]
-    public void AdamW_follows_PyTorch(string name)
-    {
-        var golden = OptimizerGolden.Read(name);
-        var parameters = golden.Parameters();
-        using var optimizer = new AdamW(
-            parameters,
-            new AdamWOptions(golden.Beta(0), golden.Beta(1), golden.Number("eps", 0), golden.Number("weight_decay", 0)));
-        Follow(golden, parameters, optimizer);
-    }
-
-    [TestCase("sgd-plain")]
-    [TestCase("sgd-momentum")]
-    [TestCase("sgd-momentum-dampening-wd")]
-    [TestCase("sgd-nesterov-wd")]
-    public void Sgd_follows_PyTorch(string name)
-    {
-        var golden = OptimizerGolden.Read(name);
-        var parameters = golden.Parameters();
-        using var optimizer = new Sgd(
-            parameters,
-            new SgdOptions(
-                golden.Number("momentum", 0), golden.Number("dampening", 0), golden.Flag("nesterov"), golden.Number("weight_decay", 0), DecayForm.Coupled));
-        Follow(golden, parameters, optimizer);
-    }
-
-    [TestCase("adamw")]
-    [TestCase("sgd")]
+    [TestCaseSource(typeof(AnyOptimizer), nameof(AnyOptimizer.Names))]
     public void State_taken_over_in_mid_run_continues_with_the_same_bits(string name)
     {
-        var golden = OptimizerGolden.Read($"{name}-{(name == "adamw" ? "default" : "momentum")}");
-        var (whole, first, second) = (golden.Parameters(), golden.Parameters(), golden.Parameters());
-        using var uninterrupted = Make(name, whole);
-        using var before = Make(name, first);
-        using var after = Make(name, second);
-        Take(golden, whole, uninterrupted, 0, 10);
-        Take(golden, first, before, 0, 4);
+        var seed = Environment.TickCount;
+        TestContext.Out.WriteLine($"seed {seed}");
+        var (whole, first, second) = (Drawn(seed), Drawn(seed), Drawn(seed));
+        using var uninterrupted = AnyOptimizer.Make(name, whole);
+        using var before = AnyOptimizer.Make(name, first);
+        using var after = AnyOptimizer.Make(name, second);
+        Take(seed, whole, uninterrupted, 0, 10);
+        Take(seed, first, before, 0, 4);
         foreach (var (from, to) in before.State.Zip(after.State))
         {
             Assert.That((to.Name, to.Key), Is.EqualTo((from.Name, from.Key)));
             to.Value.CopyFrom_(from.Value);
         }
 
-        using (Autograd.NoGrad())
+        foreach (var (from, to) in first.Zip(second))
         {
-            foreach (var (from, to) in first.Zip(second))
-            {
-                to.Value.CopyFrom_(from.Value);
-            }
+            to.Value.CopyFrom_(from.Value);
         }
 
-        Take(golden, second, after, 4, 10);
+        after.LoadScalars(before.Scalars);
+        Take(seed, second, after, 4, 10);
         for (var i = 0; i < whole.Length; i++)
         {
-            Assert.That(second[i].Value.Detach().ToArray<double>(), Is.EqualTo(whole[i].Value.Detach().ToArray<double>()));
+            Assert.That(second[i].Value.ToArray<float>(), Is.EqualTo(whole[i].Value.ToArray<float>()));
         }
     }
 
-    [TestCase("adamw")]
-    [TestCase("sgd")]
+    [TestCaseSource(typeof(AnyOptimizer), nameof(AnyOptimizer.Names))]
     public void A_step_calls_as_many_operators_for_many_parameters_as_for_one(string name)
     {
         long Calls(int count)
         {
             LogicalParameter[] parameters = [.. Enumerable.Range(0, count).Select(i => Zero($"p{i}", ParameterKind.Matrix))];
-            using var optimizer = Make(name, parameters);
+            using var optimizer = AnyOptimizer.Make(name, parameters);
             var before = Operator.Calls;
             optimizer.Step(new OptimizerStep(0.1));
             return Operator.Calls - before;
@@ -92,11 +59,10 @@ public class OptimizerTests
         Assert.That(Calls(300), Is.EqualTo(Calls(1)).And.LessThanOrEqualTo(10));
     }
 
-    [TestCase("adamw")]
-    [TestCase("sgd")]
+    [TestCaseSource(typeof(AnyOptimizer), nameof(AnyOptimizer.Names))]
     public void Steps_leave_no_tensor_behind(string name)
     {
-        using var optimizer = Make(name, [Zero("p", ParameterKind.Matrix)]);
+        using var optimizer = AnyOptimizer.Make(name, [Zero("p", ParameterKind.Matrix)]);
         var before = Tensor.LiveCount;
         for (var step = 0; step < 20; step++)
         {
@@ -134,37 +100,30 @@ public class OptimizerTests
             Is.EqualTo(exact.Value.Detach().ToArray<float>()).Within(0.005)); // two roundings to 8 bits, of values below 1
     }
 
-    private static Optimizer Make(string name, LogicalParameter[] parameters) => name == "adamw"
-        ? new AdamW(parameters, new AdamWOptions())
-        : new Sgd(parameters, new SgdOptions(Momentum: 0.9, Dampening: 0.2, WeightDecay: 0.1));
-
     private static LogicalParameter Zero(string name, ParameterKind kind, double value = 0) =>
         new(name, kind, Tensor.Full([3], value), Tensor.Zeros([3]));
 
-    private static void Take(OptimizerGolden golden, LogicalParameter[] parameters, Optimizer optimizer, int from, int to)
+    private static LogicalParameter[] Drawn(int seed)
+    {
+        var random = new Random(seed);
+        return [.. new long[][] { [8, 5], [7], [3, 4] }.Select((shape, i) => new LogicalParameter(
+            $"p{i}", ParameterKind.Matrix, Tensor.From(Draw(random, shape), shape).Clone(), Tensor.Zeros(shape)))];
+    }
+
+    private static float[] Draw(Random random, long[] shape) => [.. Enumerable.Range(0, (int)shape.Aggregate((x, y) => x * y)).Select(_ => random.NextSingle() - 0.5f)];
+
+    private static void Take(int seed, LogicalParameter[] parameters, Optimizer optimizer, int from, int to)
     {
         for (var step = from; step < to; step++)
         {
-            for (var i = 0; i < parameters.Length; i++)
+            var random = new Random(HashCode.Combine(seed, step));
+            foreach (var parameter in parameters)
             {
-                parameters[i].Gradient.CopyFrom_(golden.Gradient(step, i));
+                parameter.Gradient.CopyFrom_(Tensor.From(Draw(random, parameter.Value.Shape), parameter.Value.Shape));
             }
 
-            optimizer.Step(new OptimizerStep(golden.LearningRate(step)));
-        }
-    }
-
-    private static void Follow(OptimizerGolden golden, LogicalParameter[] parameters, Optimizer optimizer)
-    {
-        var tolerance = golden.Type == DType.Float64 ? 1e-14 : 2e-7;
-        for (var step = 0; step < golden.Steps; step++)
-        {
-            Take(golden, parameters, optimizer, step, step + 1);
-            for (var i = 0; i < parameters.Length; i++)
-            {
-                var actual = parameters[i].Value.To(DType.Float64).ToArray<double>();
-                Assert.That(actual, Is.EqualTo(golden.Expected[step][i]).Within(tolerance), $"step {step}, parameter {i}");
-            }
+            optimizer.Begin(step);
+            optimizer.Step(new OptimizerStep(0.1, GradientNorm: 3));
         }
     }
 }

@@ -1,0 +1,15 @@
+namespace Moe.Tests.Optimizers.Golden;
+
+/// <summary>All replays; a new optimizer is one more line.</summary>
+public static class GoldenReplays
+{
+    /// <summary>For each file of goldens exactly one understands it.</summary>
+    public static IReadOnlyList<IGoldenReplay> All { get; } =
+    [
+        new AdamReplay(),
+        new SgdReplay(),
+    ];
+
+    /// <summary>Starts of the names of files whose optimizers have no replay so far.</summary>
+    public static IReadOnlyList<string> Uncovered { get; } = ["adabelief-", "lamb-", "lars-", "dropmuon-", "muon-", "mkor-"];
+}
