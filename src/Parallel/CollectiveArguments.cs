@@ -65,6 +65,14 @@ internal static class CollectiveArguments
         }
     }
 
+    public static void RequireRows(Tensor part, long rows, string parameter)
+    {
+        if (part.Size(0) != rows)
+        {
+            throw new ArgumentException($"{part} should have this rank's {rows} rows", parameter);
+        }
+    }
+
     public static void RequireMembers(IReadOnlyList<int> ranks, ProcessGroup group)
     {
         if (ranks.Distinct().Count() != ranks.Count || ranks.Any(rank => rank < 0 || rank >= group.Size) || !ranks.Contains(group.Rank))

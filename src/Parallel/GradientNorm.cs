@@ -17,10 +17,11 @@ public sealed class GradientNorm
     /// <summary>Whether all gradients of all ranks are finite.</summary>
     public bool IsFinite => double.IsFinite(Norm);
 
-    /// <summary>Name of the first of this rank's parameters whose gradient is not finite; null where they all are. Looks through the gradients.</summary>
-    public string? FirstNotFinite => IsFinite ? null : _reduction.FirstNotFinite();
+    /// <summary>Key of the first parameter, by the model's order, whose gradient is not finite, on whatever rank; null where they all are. All ranks call it.</summary>
+    /// <exception cref="CommunicationException">The exchange failed.</exception>
+    public string? FirstNotFinite() => IsFinite ? null : _reduction.FirstNotFinite();
 
-    /// <summary>Scales all gradients, where their norm is larger than <paramref name="maximum"/>, so that it is that.</summary>
+    /// <summary>Scales the gradients of <see cref="GradientReduction.Logical"/>, where their norm is larger than <paramref name="maximum"/>, so that it is that.</summary>
     /// <param name="maximum">Above 0; or 0 for no limit.</param>
     /// <exception cref="InvalidOperationException">The norm is not finite: no factor mends that.</exception>
     public void Clip(double maximum)

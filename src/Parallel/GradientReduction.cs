@@ -1,62 +1,81 @@
+using System.Text;
 using Moe.Torch;
 
 namespace Moe.Distributed;
 
-/// <summary>Adds up every parameter's gradient over the ranks that hold it, and measures all gradients as one vector.</summary>
+/// <summary>Adds up every parameter's gradient over the ranks that hold it, measures all gradients as one vector, and hands new weights round.</summary>
 /// <remarks>
 /// Nothing is ever averaged: losses are sums over tokens, gradients are sums over ranks, and one factor makes them means. Gradients stand
 /// in flat buckets, so that few and large collectives suffice, and backward adds to them in place. Sums are in float32 (float64 for
-/// float64 parameters), and so are the gradients of a bfloat16 parameter.
+/// float64 parameters), and so are the gradients of a bfloat16 parameter. Parameters whose values require no gradient are frozen: buckets
+/// of nothing else are left alone, in others they count as zeros; all ranks freeze the same.
 /// </remarks>
 public sealed class GradientReduction : IDisposable
 {
-    // Below a megabyte the start of a collective counts; far above, the first one begins late.
-    private const long DefaultBucketBytes = 4 << 20;
-
-    private readonly ParameterPlacement _placement;
+    private readonly ProcessGroup _all;
     private readonly GradientBucket[] _buckets;
+    private readonly bool _shard;
+    private readonly Dictionary<string, int> _order;
 
     /// <param name="parameters">In the same order on all ranks; experts of the same number and shapes.</param>
     /// <param name="mesh">The ranks.</param>
-    /// <param name="bucketBytes">A bucket ends before it would exceed this; a larger parameter has one of its own.</param>
-    public GradientReduction(IReadOnlyList<Parameter> parameters, DeviceMesh mesh, long bucketBytes = DefaultBucketBytes)
+    /// <param name="options">Left out, every rank gets all sums.</param>
+    public GradientReduction(IReadOnlyList<Parameter> parameters, DeviceMesh mesh, GradientReductionOptions? options = null)
     {
-        _placement = new ParameterPlacement(mesh);
+        options ??= new GradientReductionOptions();
+        var placement = new ParameterPlacement(mesh);
+        _all = placement.NormGroup;
+        _shard = options.Shard;
+        Owners = new ParameterOwners(parameters, mesh, options.Cost);
+        _order = parameters.Index().SelectMany(place => place.Item.Keys.Select(key => (key, place.Index))).ToDictionary();
         _buckets =
         [
-            .. from parameter in parameters
-               group parameter by (Group: _placement.ReduceGroup(parameter), Type: SumType(parameter)) into alike
-               from part in Cut(alike, bucketBytes / alike.Key.Type.Size())
-               select new GradientBucket(part, alike.Key.Type, alike.Key.Group, _placement.CountsNorm(part[0])),
+            .. from part in BucketPlan.Cut(parameters, placement, options)
+               let ordered = part.OrderBy(parameter => Owners.Of(parameter)[0])
+               select new GradientBucket([.. ordered], BucketPlan.SumType(part[0]), placement.ReduceGroup(part[0]), Owners),
         ];
-        Logical = [.. _buckets.SelectMany(bucket => bucket.Logical)];
+        Logical = [.. _buckets.SelectMany(bucket => _shard ? bucket.Owned : bucket.Logical)];
     }
 
-    /// <summary>The parameters as an optimizer steps them, with the places that <see cref="Reduce"/> leaves their gradients in.</summary>
+    /// <summary>Who steps, counts and writes what.</summary>
+    public ParameterOwners Owners { get; }
+
+    /// <summary>
+    /// The parameters that this rank's optimizer steps, with the places that <see cref="Reduce"/> leaves their gradients in: when sharded
+    /// those that it owns, else all that it holds.
+    /// </summary>
     public IReadOnlyList<LogicalParameter> Logical { get; }
+
+    private IEnumerable<GradientBucket> Active => _buckets.Where(bucket => !bucket.IsFrozen);
 
     /// <summary>Sets all gradients to zero: once a step, before its first backward.</summary>
     public void Zero()
     {
         using var mode = Autograd.NoGrad();
-        Array.ForEach(_buckets, bucket => bucket.Zero());
+        foreach (var bucket in Active)
+        {
+            bucket.Zero();
+        }
     }
 
-    /// <summary>Makes each gradient the sum of all ranks' gradients times <paramref name="factor"/>; one that is missing counts as zeros.</summary>
+    /// <summary>
+    /// Makes the gradient of each parameter in <see cref="Logical"/> the sum of all ranks' gradients times <paramref name="factor"/>; one that
+    /// is missing counts as zeros. Gradients that another rank steps are of no more use.
+    /// </summary>
     /// <param name="factor">Usually 1 / tokens of the global batch.</param>
     /// <exception cref="CommunicationException">A reduction failed.</exception>
     public void Reduce(double factor)
     {
         using var mode = Autograd.NoGrad();
-        var reductions = Array.ConvertAll(_buckets, bucket =>
+        var reductions = Active.Select(bucket =>
         {
             bucket.Collect();
-            return bucket.Group.Trace.Labelled("gradients", layer: null, () => bucket.Group.AllReduceAsync(bucket.Flat));
-        });
-        for (var i = 0; i < reductions.Length; i++)
+            return (Bucket: bucket, Work: bucket.Group.Size == 1 ? null : bucket.Group.Trace.Labelled("gradients", layer: null, () => StartSum(bucket)));
+        }).ToList();
+        foreach (var (bucket, work) in reductions)
         {
-            reductions[i].Wait();
-            _buckets[i].Flat.Multiply_(factor);
+            work?.Wait();
+            Stepped(bucket).Multiply_(factor);
         }
     }
 
@@ -67,59 +86,65 @@ public sealed class GradientReduction : IDisposable
         using var scope = new TensorScope();
         using var mode = Autograd.NoGrad();
         var squares = 0.0;
-        foreach (var bucket in _buckets.Where(bucket => bucket.CountsNorm))
+        foreach (var alike in OwnedGradients().GroupBy(logical => logical.Gradient.DType))
         {
-            var norm = bucket.Flat.To(DType.Float64).Norm().Item();
-            squares += norm * norm;
+            squares += MultiTensor.Norms([.. alike.Select(logical => logical.Gradient)]).Sum(norm => norm * norm);
         }
 
         var total = Tensor.From([squares], 1);
-        var group = _placement.NormGroup;
-        group.Trace.Labelled("gradient norm", layer: null, () => group.AllReduceAsync(total)).Wait();
+        _all.Trace.Labelled("gradient norm", layer: null, () => _all.AllReduceAsync(total)).Wait();
         return new GradientNorm(this, Math.Sqrt(total.Item()));
     }
 
-    /// <summary>Frees the buckets; gradients that are views of them stay valid until they are replaced.</summary>
-    public void Dispose()
+    /// <summary>
+    /// When sharded, gives all ranks the new weights of their owners; otherwise there is nothing to do. All ranks call it, after the
+    /// optimizer's step. It takes the gradients' memory: they are of no more use.
+    /// </summary>
+    /// <exception cref="CommunicationException">A transfer failed.</exception>
+    public void ShareValues()
     {
-        foreach (var logical in Logical)
+        if (!_shard)
         {
-            logical.Value.Dispose();
-            logical.Gradient.Dispose();
+            return;
         }
 
-        Array.ForEach(_buckets, bucket => bucket.Dispose());
+        using var mode = Autograd.NoGrad();
+        var sharing = Active.Where(bucket => bucket.Group.Size > 1)
+            .Select(bucket => bucket.Group.Trace.Labelled("weights", layer: null, bucket.StartSharing))
+            .ToList();
+        sharing.ForEach(finish => finish());
     }
+
+    /// <summary>Frees the buckets; gradients that are views of them stay valid until they are replaced.</summary>
+    public void Dispose() => Array.ForEach(_buckets, bucket => bucket.Dispose());
 
     internal void Scale(double factor)
     {
         using var mode = Autograd.NoGrad();
-        Array.ForEach(_buckets, bucket => bucket.Flat.Multiply_(factor));
+        foreach (var bucket in Active)
+        {
+            Stepped(bucket).Multiply_(factor);
+        }
     }
 
-    internal string? FirstNotFinite() => _buckets.Select(bucket => bucket.FirstNotFinite()).FirstOrDefault(name => name is not null);
-
-    private static DType SumType(Parameter parameter) => parameter.Value.DType == DType.Float64 ? DType.Float64 : DType.Float32;
-
-    private static IEnumerable<List<Parameter>> Cut(IEnumerable<Parameter> parameters, long mostElements)
+    /// <summary>Key of the first parameter, by the model's order, whose gradient holds an infinity or NaN; the same on all ranks, who all call this.</summary>
+    internal string? FirstNotFinite()
     {
-        var part = new List<Parameter>();
-        var elements = 0L;
-        foreach (var parameter in parameters)
-        {
-            if (part.Count > 0 && elements + parameter.Value.Count > mostElements)
-            {
-                yield return part;
-                (part, elements) = ([], 0);
-            }
-
-            part.Add(parameter);
-            elements += parameter.Value.Count;
-        }
-
-        if (part.Count > 0)
-        {
-            yield return part;
-        }
+        using var scope = new TensorScope();
+        var own = OwnedGradients().Where(logical => logical.Gradient.IsFinite().All().Item() == 0).MinBy(Place);
+        var mine = own is null ? "" : FormattableString.Invariant($"{Place(own).Index:D8} {Place(own).Expert:D8} {own.Key}");
+        var first = _all.GatherBytes(Encoding.UTF8.GetBytes(mine)).Select(Encoding.UTF8.GetString).Where(text => text.Length > 0).Min(StringComparer.Ordinal);
+        return first?.Split(' ', 3)[2];
     }
+
+    private (int Index, int Expert) Place(LogicalParameter logical) => (_order[logical.Key], logical.Expert ?? 0);
+
+    private IEnumerable<LogicalParameter> OwnedGradients() =>
+        Active.SelectMany(bucket => bucket.Owned);
+
+    private Tensor Stepped(GradientBucket bucket) => _shard ? bucket.Own : bucket.Flat;
+
+    private Work StartSum(GradientBucket bucket) => _shard
+        ? bucket.Group.ReduceScatterAsync(bucket.Own, bucket.Flat, bucket.Segments)
+        : bucket.Group.AllReduceAsync(bucket.Flat);
 }

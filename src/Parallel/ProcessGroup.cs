@@ -108,11 +108,25 @@ public abstract class ProcessGroup : IDisposable
     {
         CollectiveArguments.RequireSameRows(output, input);
         CollectiveArguments.RequireTimes(output, input, Size, nameof(output));
-        var bytes = CollectiveArguments.Bytes(input);
+        return AllGatherAsync(output, input, Equal(input.Size(0)));
+    }
+
+    /// <summary>Puts the inputs of all ranks, of different lengths, after one another, in the order of the ranks.</summary>
+    /// <param name="output">[sum of <paramref name="rows"/>, ...].</param>
+    /// <param name="input">[<paramref name="rows"/> of this rank, ...]; any type. It may be its own place in <paramref name="output"/>.</param>
+    /// <param name="rows">Of each rank, at least 0; the same on all ranks.</param>
+    /// <exception cref="ArgumentException">The shapes, types or rows don't fit each other.</exception>
+    public Work AllGatherAsync(Tensor output, Tensor input, long[] rows)
+    {
+        CollectiveArguments.RequireSameRows(output, input);
+        CollectiveArguments.RequireSplits(output, rows, Size, nameof(rows));
+        CollectiveArguments.RequireRows(input, rows[Rank], nameof(input));
+        var nothing = CollectiveArguments.Bytes(output) == 0;
+        var bytes = InBytes(rows, CollectiveArguments.RowBytes(input));
         return Start(
             Collective.AllGather,
-            bytes,
-            tensors => bytes == 0 ? Transfer.Done : StartGather(tensors[0].DataPointer, tensors[1].DataPointer, bytes),
+            bytes[Rank],
+            tensors => nothing ? Transfer.Done : StartGather(tensors[0].DataPointer, tensors[1].DataPointer, bytes),
             [output, input]);
     }
 
@@ -123,14 +137,28 @@ public abstract class ProcessGroup : IDisposable
     /// <exception cref="ArgumentException">The shapes or types don't fit each other.</exception>
     public Work ReduceScatterAsync(Tensor output, Tensor input, ReduceOperation operation = ReduceOperation.Sum)
     {
-        CollectiveArguments.RequireReducible(input, nameof(input));
         CollectiveArguments.RequireSameRows(output, input);
         CollectiveArguments.RequireTimes(input, output, Size, nameof(input));
-        var bytes = CollectiveArguments.Bytes(output);
+        return ReduceScatterAsync(output, input, Equal(output.Size(0)), operation);
+    }
+
+    /// <summary>Joins the inputs of all ranks in the order of the ranks, and gives each rank its part; the parts may differ in length.</summary>
+    /// <param name="output">[<paramref name="rows"/> of this rank, ...]. It may be its own place in <paramref name="input"/>.</param>
+    /// <param name="input">[sum of <paramref name="rows"/>, ...], by rank; float32, float64, int32 or int64.</param>
+    /// <param name="rows">Of each rank's part, at least 0; the same on all ranks.</param>
+    /// <param name="operation">How to join them.</param>
+    /// <exception cref="ArgumentException">The shapes, types or rows don't fit each other.</exception>
+    public Work ReduceScatterAsync(Tensor output, Tensor input, long[] rows, ReduceOperation operation = ReduceOperation.Sum)
+    {
+        CollectiveArguments.RequireReducible(input, nameof(input));
+        CollectiveArguments.RequireSameRows(output, input);
+        CollectiveArguments.RequireSplits(input, rows, Size, nameof(rows));
+        CollectiveArguments.RequireRows(output, rows[Rank], nameof(output));
+        var bytes = CollectiveArguments.Bytes(input);
         return Start(
             Collective.ReduceScatter,
-            CollectiveArguments.Bytes(input),
-            tensors => bytes == 0 ? Transfer.Done : StartReduceScatter(tensors[0], tensors[1], operation, bytes),
+            bytes,
+            tensors => bytes == 0 ? Transfer.Done : StartReduceScatter(tensors[0], tensors[1], InBytes(rows, CollectiveArguments.RowBytes(input)), operation),
             [output, input]);
     }
 
@@ -156,32 +184,6 @@ public abstract class ProcessGroup : IDisposable
 
     /// <summary>Done when every rank has called it.</summary>
     public Work BarrierAsync() => Start(Collective.Barrier, 0, _ => StartBarrier(), []);
-
-    /// <inheritdoc cref="AllReduceAsync"/>
-    /// <exception cref="CommunicationException">The operation failed or timed out.</exception>
-    public void AllReduce(Tensor values, ReduceOperation operation = ReduceOperation.Sum) => AllReduceAsync(values, operation).Wait();
-
-    /// <inheritdoc cref="AllToAllAsync"/>
-    /// <exception cref="CommunicationException">The operation failed or timed out.</exception>
-    public void AllToAll(Tensor output, Tensor input, long[] outputRows, long[] inputRows) =>
-        AllToAllAsync(output, input, outputRows, inputRows).Wait();
-
-    /// <inheritdoc cref="AllGatherAsync"/>
-    /// <exception cref="CommunicationException">The operation failed or timed out.</exception>
-    public void AllGather(Tensor output, Tensor input) => AllGatherAsync(output, input).Wait();
-
-    /// <inheritdoc cref="ReduceScatterAsync"/>
-    /// <exception cref="CommunicationException">The operation failed or timed out.</exception>
-    public void ReduceScatter(Tensor output, Tensor input, ReduceOperation operation = ReduceOperation.Sum) =>
-        ReduceScatterAsync(output, input, operation).Wait();
-
-    /// <inheritdoc cref="BroadcastAsync"/>
-    /// <exception cref="CommunicationException">The operation failed or timed out.</exception>
-    public void Broadcast(Tensor values, int root) => BroadcastAsync(values, root).Wait();
-
-    /// <summary>Returns when every rank has called it.</summary>
-    /// <exception cref="CommunicationException">The operation failed or timed out.</exception>
-    public void Barrier() => BarrierAsync().Wait();
 
     /// <summary>A group of some of this group's members, with connections of its own and the same time-out and trace.</summary>
     /// <param name="ranks">Ranks of this group, this one among them; their order is that of the new ranks. Exactly they call it, with the same list.</param>
@@ -216,7 +218,7 @@ public abstract class ProcessGroup : IDisposable
     /// <exception cref="CommunicationException">Not every member came within the time-out.</exception>
     public void Close()
     {
-        Barrier();
+        BarrierAsync().Wait();
         _disposed = true;
         Release(Departure.Together);
     }
@@ -249,8 +251,8 @@ public abstract class ProcessGroup : IDisposable
     /// <summary>Sizes in bytes, by rank; both buffers are laid out in the order of the ranks.</summary>
     private protected abstract Transfer StartExchange(nint output, nint input, long[] outputBytes, long[] inputBytes);
 
-    /// <summary><paramref name="bytes"/> of each rank, by rank.</summary>
-    private protected abstract Transfer StartGather(nint output, nint input, long bytes);
+    /// <summary><paramref name="bytes"/> of each rank, by rank, not all 0; the input may be its own place in the output.</summary>
+    private protected abstract Transfer StartGather(nint output, nint input, long[] bytes);
 
     private protected abstract Transfer StartBroadcast(nint values, long bytes, int root);
 
@@ -273,17 +275,23 @@ public abstract class ProcessGroup : IDisposable
     {
         var gathered = Tensor.Empty([Size, values.Count], values.DType).Detached();
         return new ChainedTransfer(
-            StartGather(gathered.DataPointer, values.DataPointer, bytes),
+            StartGather(gathered.DataPointer, values.DataPointer, Equal(bytes)),
             () => OrderedReduction.Into(values.DataPointer, gathered, operation));
     }
 
-    private ChainedTransfer StartReduceScatter(Tensor output, Tensor input, ReduceOperation operation, long bytes)
+    /// <summary>The same number for each rank.</summary>
+    private protected long[] Equal(long value)
+    {
+        var values = new long[Size];
+        Array.Fill(values, value);
+        return values;
+    }
+
+    private ChainedTransfer StartReduceScatter(Tensor output, Tensor input, long[] bytes, ReduceOperation operation)
     {
         var gathered = Tensor.Empty([Size, output.Count], output.DType).Detached();
-        var equal = new long[Size];
-        Array.Fill(equal, bytes);
         return new ChainedTransfer(
-            StartExchange(gathered.DataPointer, input.DataPointer, equal, equal),
+            StartExchange(gathered.DataPointer, input.DataPointer, Equal(bytes[Rank]), bytes),
             () => OrderedReduction.Into(output.DataPointer, gathered, operation));
     }
 

@@ -20,7 +20,7 @@ public sealed class SingleProcessGroup : ProcessGroup
     private protected override Transfer StartExchange(nint output, nint input, long[] outputBytes, long[] inputBytes) =>
         Copy(output, input, inputBytes[0]);
 
-    private protected override Transfer StartGather(nint output, nint input, long bytes) => Copy(output, input, bytes);
+    private protected override Transfer StartGather(nint output, nint input, long[] bytes) => Copy(output, input, bytes[0]);
 
     private protected override Transfer StartBroadcast(nint values, long bytes, int root) => Transfer.Done;
 

@@ -4,7 +4,7 @@ namespace Moe.Distributed;
 internal static class TraceLabels
 {
     /// <summary>Starts a collective under a phase and layer of its own, and puts back what the loop had set.</summary>
-    public static Work Labelled(this CollectiveTrace trace, string phase, int? layer, Func<Work> start)
+    public static T Labelled<T>(this CollectiveTrace trace, string phase, int? layer, Func<T> start)
     {
         var (outerPhase, outerLayer) = (trace.Phase, trace.Layer);
         (trace.Phase, trace.Layer) = (phase, layer);

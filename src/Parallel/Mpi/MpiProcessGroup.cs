@@ -63,11 +63,8 @@ public sealed class MpiProcessGroup : ProcessGroup
     private protected override Transfer StartExchange(nint output, nint input, long[] outputBytes, long[] inputBytes) =>
         Exchange(NextTag(), output, Offsets(outputBytes), outputBytes, input, Offsets(inputBytes), inputBytes);
 
-    private protected override Transfer StartGather(nint output, nint input, long bytes)
-    {
-        var equal = Repeat(bytes);
-        return Exchange(NextTag(), output, Offsets(equal), equal, input, new long[Size], equal);
-    }
+    private protected override Transfer StartGather(nint output, nint input, long[] bytes) =>
+        Exchange(NextTag(), output, Offsets(bytes), bytes, input, new long[Size], Equal(bytes[Rank]));
 
     private protected override Transfer StartBroadcast(nint values, long bytes, int root)
     {
@@ -143,15 +140,13 @@ public sealed class MpiProcessGroup : ProcessGroup
             parts[rank] = (values.Count * (rank + 1) / Size * width) - starts[rank];
         }
 
-        var own = Repeat(parts[Rank]);
+        var own = Equal(parts[Rank]);
         var gathered = Tensor.Empty([Size, parts[Rank] / width], values.DType).Detached();
         var scattered = Exchange(tag, gathered.DataPointer, Offsets(own), own, values.DataPointer, starts, parts);
         return _session.Drive(new ChainedTransfer(scattered, () =>
         {
             OrderedReduction.Into((nint)(values.DataPointer + starts[Rank]), gathered, operation);
-            var sources = new long[Size];
-            Array.Fill(sources, starts[Rank]);
-            return Exchange(gatherTag, values.DataPointer, starts, parts, values.DataPointer, sources, own);
+            return Exchange(gatherTag, values.DataPointer, starts, parts, values.DataPointer, Equal(starts[Rank]), own);
         }));
     }
 
@@ -172,13 +167,6 @@ public sealed class MpiProcessGroup : ProcessGroup
 
     // A wrong order of calls on one rank must not pair messages of different operations.
     private int NextTag() => _tag = (_tag % _session.TagLimit) + 1;
-
-    private long[] Repeat(long value)
-    {
-        var values = new long[Size];
-        Array.Fill(values, value);
-        return values;
-    }
 
     private static long[] Offsets(long[] bytes)
     {

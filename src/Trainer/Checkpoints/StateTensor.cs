@@ -9,23 +9,11 @@ namespace Moe.Training.Checkpoints;
 /// <param name="Written">Whether this rank is the one that writes it; exactly one rank is.</param>
 public readonly record struct StateTensor(string Key, Tensor Value, bool Written)
 {
-    /// <summary>The weights, spread for writing over the ranks that hold them.</summary>
-    /// <param name="mesh">Decides who writes: dense tensors go round all ranks, an expert's round its replicas.</param>
+    /// <summary>The weights, each written by its owner.</summary>
+    /// <param name="owners">Of the parameters; null where nothing is written.</param>
     /// <param name="parameters">As this rank stores them.</param>
-    public static IEnumerable<StateTensor> Of(DeviceMesh mesh, IEnumerable<Parameter> parameters)
-    {
-        var dense = 0;
-        foreach (var parameter in parameters)
-        {
-            var place = 0;
-            foreach (var logical in parameter.Logical(parameter.Value))
-            {
-                // Every rank counts the same dense tensors in the same order; the experts' count is the same within a replica group.
-                var written = parameter.ExpertIds is null
-                    ? dense++ % mesh.World.Size == mesh.World.Rank
-                    : place++ % mesh.Replica.Size == mesh.ReplicaRank;
-                yield return new StateTensor(logical.Key, logical.Value, written);
-            }
-        }
-    }
+    public static IEnumerable<StateTensor> Of(ParameterOwners? owners, IEnumerable<Parameter> parameters) =>
+        from parameter in parameters
+        from place in parameter.Logical(parameter.Value).Zip(owners?.Owns(parameter) ?? parameter.Keys.Select(_ => false))
+        select new StateTensor(place.First.Key, place.First.Value, place.Second);
 }

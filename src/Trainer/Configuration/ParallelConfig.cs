@@ -10,6 +10,9 @@ public sealed record ParallelConfig
     [Setting("How rows travel to their experts: `all_to_all`, the slow reference `all_gather`, `local` for expert_parallel 1, or `auto`.")]
     public DispatcherName Dispatcher { get; init; } = DispatcherName.Auto;
 
+    [Setting("Whether each matrix is stepped by one of the ranks that hold it, which alone keeps the optimizer's state for it, and not by all of them.")]
+    public bool ShardOptimizer { get; init; } = true;
+
     [Setting("Seconds that a rank waits in a collective before it fails the run.", Above = 0, AtMost = 86400)]
     public double TimeoutSeconds { get; init; } = 60;
 

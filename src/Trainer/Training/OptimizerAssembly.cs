@@ -1,3 +1,4 @@
+using Moe.Distributed;
 using Moe.Optimizers;
 using Moe.Torch;
 using Moe.Training.Configuration;
@@ -16,6 +17,10 @@ internal static class OptimizerAssembly
         OptimizerName.Sgd => new Sgd(parameters, Sgd(config)),
         _ => throw new ArgumentOutOfRangeException(nameof(config), config.Name, "an optimizer without a class"),
     };
+
+    /// <summary>How the steps are shared out among the ranks.</summary>
+    /// <param name="config">Checked.</param>
+    public static GradientReductionOptions Reduction(RunConfig config) => new(config.Parallel.ShardOptimizer);
 
     private static AdamWOptions AdamW(OptimizerConfig config) =>
         new(config.Beta1, config.Beta2, config.Epsilon ?? 1e-8, config.WeightDecay, config.Decay, config.Amsgrad, Idle: config.Idle);

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Text;
 using Moe.Distributed;
 using Moe.Models;
 using Moe.Optimizers;
@@ -26,7 +25,7 @@ public sealed record StepResult
     /// <summary>Whether the update was made; it is left out on all ranks where loss or gradient is not finite.</summary>
     public required bool Updated { get; init; }
 
-    /// <summary>The first parameter whose gradient is not finite, by a rank's order; null where all are.</summary>
+    /// <summary>Key of the first parameter, by the model's order, whose gradient is not finite; null where all are.</summary>
     public string? NotFinite { get; init; }
 
     /// <summary>Choices of the router that went to no expert because it was full.</summary>
@@ -96,6 +95,7 @@ public sealed class TrainStep(
             (started, calls) = (Stopwatch.GetTimestamp(), Operator.Calls);
             optimizer.Step(new OptimizerStep(learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle));
             (time, calls) = (Stopwatch.GetElapsedTime(started), Operator.Calls - calls);
+            reduction.ShareValues();
             UpdateBias(load);
         }
 
@@ -107,7 +107,7 @@ public sealed class TrainStep(
             ZLoss = totals.Z * perLayerToken,
             GradientNorm = gradient.Norm,
             Updated = updated,
-            NotFinite = gradient.IsFinite ? null : FirstNotFinite(gradient),
+            NotFinite = gradient.FirstNotFinite(),
             Dropped = (long)totals.Dropped,
             Load = load,
             Stop = totals.Stop,
@@ -115,12 +115,6 @@ public sealed class TrainStep(
             OptimizerCalls = calls,
         };
     }
-
-    // Every rank knows that the norm is not finite, but only some see where.
-    private string? FirstNotFinite(GradientNorm gradient) => mesh.Metrics
-        .GatherBytes(Encoding.UTF8.GetBytes(gradient.FirstNotFinite ?? ""))
-        .Select(Encoding.UTF8.GetString)
-        .FirstOrDefault(name => name.Length > 0);
 
     // With a single micro-step its own counts are already those of the global batch.
     private bool CountFirst => balance is { Scope: BalanceScope.Global, Accumulation: BalanceAccumulation.Exact, Coefficient: > 0 } && _moeLayers > 0;

@@ -48,7 +48,7 @@ public sealed class TrainedRun : IDisposable
         var local = config with { Parallel = config.Parallel with { ExpertParallel = 1, Dispatcher = DispatcherName.Local } };
         var model = ModelAssembly.Build(local, mesh);
         using var scope = new TensorScope();
-        checkpoint.Load(StateTensor.Of(mesh, model.Parameters)
+        checkpoint.Load(StateTensor.Of(owners: null, model.Parameters)
             .Concat(model.SelectionBiases.Select(bias => new StateTensor(bias.Key, bias.Value, Written: false))));
         return new TrainedRun(config, mesh, model, checkpoint.Manifest.Position);
     }

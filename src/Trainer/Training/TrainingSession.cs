@@ -36,7 +36,7 @@ public sealed class TrainingSession : IDisposable
         var sampler = new TrainingSampler(_domains, length, config.Data.EvalFraction, unchecked((long)config.Run.Seed));
         Batches = new TrainingBatches(sampler, new BatchPlan(config.Train.Accumulation, mesh.World.Size, config.Train.MicroBatch), mesh.World.Rank);
         Model = ModelAssembly.Build(config, mesh);
-        _reduction = new GradientReduction(Model.Parameters, mesh);
+        _reduction = new GradientReduction(Model.Parameters, mesh, OptimizerAssembly.Reduction(config));
         Optimizer = OptimizerAssembly.Build(config.Optimizer, _reduction.Logical);
         _schedule = ModelAssembly.Schedule(config);
         _step = new TrainStep(Model, mesh, _reduction, Optimizer, config.Balance, config.Train.ClipNorm, sequencesPerSegment ?? config.Train.MicroBatch);
@@ -186,7 +186,7 @@ public sealed class TrainingSession : IDisposable
 
     private IEnumerable<StateTensor> State()
     {
-        var weights = StateTensor.Of(Mesh, Model.Parameters).ToList();
+        var weights = StateTensor.Of(_reduction.Owners, Model.Parameters).ToList();
         var written = weights.Where(weight => weight.Written).Select(weight => weight.Key).ToHashSet();
         return
         [

@@ -20,6 +20,7 @@ internal static class BalancingScenarios
         {
             Optimizer = tiny.Optimizer with { LearningRate = 1e-300 },
             Train = tiny.Train with { Precision = Precision.Float64, Accumulation = Accumulation },
+            Parallel = tiny.Parallel with { ShardOptimizer = false }, // all gradients stay to be read on each rank
         };
         var bigBatch = config with { Train = config.Train with { Accumulation = 1, MicroBatch = Accumulation * TinyRun.Sequences } };
         for (var expertParallel = 1; expertParallel <= world.Size; expertParallel *= 2)
