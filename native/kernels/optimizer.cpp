@@ -21,6 +21,14 @@ RuleShape shape_of(Rule rule) {
       return {rules::Adam<true>::kSlots, rules::Adam<true>::kCoefficients};
     case Rule::ScaledSum:
       return {rules::ScaledSum::kSlots, rules::ScaledSum::kCoefficients};
+    case Rule::Momentum:
+      return {rules::Momentum::kSlots, rules::Momentum::kCoefficients};
+    case Rule::AdaBelief:
+      return {rules::AdaBelief<false>::kSlots, rules::AdaBelief<false>::kCoefficients};
+    case Rule::AdaBeliefAmsgrad:
+      return {rules::AdaBelief<true>::kSlots, rules::AdaBelief<true>::kCoefficients};
+    case Rule::LambDirection:
+      return {rules::LambDirection::kSlots, rules::LambDirection::kCoefficients};
     case Rule::Count:
       break;
   }

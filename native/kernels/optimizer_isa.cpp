@@ -71,6 +71,14 @@ void step_range(Rule rule, bool wide, void* const* slots, const double* coeffici
       return steps<rules::Adam<true>>(wide, slots, coefficients, begin, end);
     case Rule::ScaledSum:
       return steps<rules::ScaledSum>(wide, slots, coefficients, begin, end);
+    case Rule::Momentum:
+      return steps<rules::Momentum>(wide, slots, coefficients, begin, end);
+    case Rule::AdaBelief:
+      return steps<rules::AdaBelief<false>>(wide, slots, coefficients, begin, end);
+    case Rule::AdaBeliefAmsgrad:
+      return steps<rules::AdaBelief<true>>(wide, slots, coefficients, begin, end);
+    case Rule::LambDirection:
+      return steps<rules::LambDirection>(wide, slots, coefficients, begin, end);
     case Rule::Count:
       return;
   }

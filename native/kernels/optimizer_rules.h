@@ -56,4 +56,59 @@ struct ScaledSum {
   }
 };
 
+// Slots: value, gradient, running gradient.
+// Coefficients: gradient scale, coupled decay, decay factor, momentum, share of a new gradient, -step by the gradient, -step by the running one.
+struct Momentum {
+  static constexpr int kSlots = 3;
+  static constexpr int kCoefficients = 7;
+  static constexpr unsigned kWritten = 0b101;
+
+  template <typename T>
+  static inline void apply(T* x, const T* c) {
+    T gradient = x[1] * c[0] + x[0] * c[1];
+    x[2] = x[2] * c[3] + gradient * c[4];
+    x[0] = x[0] * c[2] + (gradient * c[5] + x[2] * c[6]);
+  }
+};
+
+// Slots: value, gradient, mean, variance [, largest variance].
+// Coefficients: coupled decay, decay factor, beta1, 1 - beta1, beta2, 1 - beta2, added to the variance, root scale, epsilon, -step.
+template <bool Amsgrad>
+struct AdaBelief {
+  static constexpr int kSlots = Amsgrad ? 5 : 4;
+  static constexpr int kCoefficients = 10;
+  static constexpr unsigned kWritten = Amsgrad ? 0b11101 : 0b01101;
+
+  template <typename T>
+  static inline void apply(T* x, const T* c) {
+    T gradient = x[1] + x[0] * c[0];
+    T value = x[0] * c[1];
+    x[2] = x[2] * c[2] + gradient * c[3];
+    T surprise = gradient - x[2];
+    x[3] = x[3] * c[4] + surprise * surprise * c[5] + c[6];
+    T variance = x[3];
+    if constexpr (Amsgrad) {
+      variance = x[4] = larger(x[4], variance);
+    }
+    x[0] = value + c[9] * x[2] / (square_root(variance) * c[7] + c[8]);
+  }
+};
+
+// The direction takes the gradient's place; the step along it needs norms of both first.
+// Slots: value, gradient, mean, mean square.
+// Coefficients: gradient scale, coupled decay, beta1, share of a new gradient, beta2, 1 - beta2, mean scale, root scale, epsilon, decay in the direction.
+struct LambDirection {
+  static constexpr int kSlots = 4;
+  static constexpr int kCoefficients = 10;
+  static constexpr unsigned kWritten = 0b1110;
+
+  template <typename T>
+  static inline void apply(T* x, const T* c) {
+    T gradient = x[1] * c[0] + x[0] * c[1];
+    x[2] = x[2] * c[2] + gradient * c[3];
+    x[3] = x[3] * c[4] + gradient * gradient * c[5];
+    x[1] = x[2] * c[6] / (square_root(x[3]) * c[7] + c[8]) + x[0] * c[9];
+  }
+};
+
 }  // namespace moe::rules

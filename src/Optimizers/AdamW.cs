@@ -71,13 +71,7 @@ public sealed class AdamW : MultiTensorOptimizer
         // Both means start at 0; dividing by what they have gathered of their weights undoes the bias.
         var (weight1, root2) = (1 - Math.Pow(beta1, t), Math.Sqrt(1 - Math.Pow(beta2, t)));
         var sign = _options.Maximize ? -1 : 1;
-        var factor = _options.Decay switch
-        {
-            DecayForm.Decoupled => 1 - (learningRate * decay),
-            DecayForm.Fixed => 1 - decay,
-            _ => 1,
-        };
-        var coupled = _options.Decay == DecayForm.Coupled ? decay : 0;
+        var (coupled, factor) = (OnGradient(_options.Decay, decay), Kept(_options.Decay, decay, learningRate));
         return _options.CorrectEpsilon
             ? [sign, coupled, factor, beta1, 1 - beta1, beta2, 1 - beta2, 1 / root2, _options.Epsilon, -learningRate / weight1]
             : [sign, coupled, factor, beta1, 1 - beta1, beta2, 1 - beta2, 1, _options.Epsilon, -learningRate * root2 / weight1];

@@ -94,6 +94,17 @@ public abstract class MultiTensorOptimizer : Optimizer
     /// <summary>Weight decay of a parameter: norms have none, since their scale means nothing to what follows them.</summary>
     protected static double DecayOf(LogicalParameter parameter, double weightDecay) => parameter.Kind == ParameterKind.Norm ? 0 : weightDecay;
 
+    /// <summary>Share of a parameter's weights that its decay leaves before the step.</summary>
+    protected static double Kept(DecayForm form, double decay, double learningRate) => form switch
+    {
+        DecayForm.Decoupled => 1 - (learningRate * decay),
+        DecayForm.Fixed => 1 - decay,
+        _ => 1,
+    };
+
+    /// <summary>Share of a parameter's weights that its decay adds to the gradient.</summary>
+    protected static double OnGradient(DecayForm form, double decay) => form == DecayForm.Coupled ? decay : 0;
+
     private bool IsLeftOut(LogicalParameter parameter, OptimizerStep step) =>
         (step.IsFrozen?.Invoke(parameter) ?? false) || (_idle == IdlePolicy.Skip && (step.IsIdle?.Invoke(parameter) ?? false));
 }

@@ -8,6 +8,7 @@ namespace Moe.Optimizers;
 /// <param name="Nesterov">Whether the step looks ahead by one momentum step.</param>
 /// <param name="WeightDecay">Per step and, unless <paramref name="Decay"/> is fixed, per unit of learning rate; at least 0.</param>
 /// <param name="Decay">Where the decay acts; PyTorch's SGD has it coupled.</param>
+/// <param name="Maximize">Whether steps go up the gradient.</param>
 /// <param name="Idle">What happens to experts without tokens.</param>
 public sealed record SgdOptions(
     double Momentum = 0,
@@ -15,6 +16,7 @@ public sealed record SgdOptions(
     bool Nesterov = false,
     double WeightDecay = 0,
     DecayForm Decay = DecayForm.Decoupled,
+    bool Maximize = false,
     IdlePolicy Idle = IdlePolicy.Reference);
 
 /// <summary>Stochastic gradient descent, plain or with momentum: the one optimizer whose step shows a wrong factor in the gradient.</summary>
@@ -22,6 +24,7 @@ public sealed record SgdOptions(
 public sealed class Sgd : MultiTensorOptimizer
 {
     private readonly SgdOptions _options;
+    private readonly MomentumStep _descent;
     private readonly Tensor[]? _running;
 
     /// <param name="parameters">Of any shape.</param>
@@ -30,41 +33,14 @@ public sealed class Sgd : MultiTensorOptimizer
         : base(parameters, options.Idle)
     {
         _options = options;
+        _descent = new MomentumStep(options.Momentum, options.Dampening, options.Nesterov);
         _running = options.Momentum > 0 ? NewState("momentum") : null;
     }
 
     /// <inheritdoc/>
-    protected override void Update(StepList list, OptimizerStep step)
+    protected override void Update(StepList list, OptimizerStep step) => _descent.Apply(list, _running, step.LearningRate, i =>
     {
-        var rate = step.LearningRate;
-        double Decay(int i) => DecayOf(list.Parameters[i], _options.WeightDecay);
-        if (_options is { Decay: DecayForm.Coupled, WeightDecay: > 0 })
-        {
-            MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(i => [1, Decay(i)]), list.Gradients, list.Values);
-        }
-
-        var direction = list.Gradients;
-        if (_running is not null)
-        {
-            var running = list.Of(_running);
-            var momentum = _options.Momentum;
-            MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(i => [momentum, list.Steps(i) == 1 ? 1 : 1 - _options.Dampening]), running, direction);
-            if (_options.Nesterov)
-            {
-                MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(_ => [1, momentum]), direction, running);
-            }
-            else
-            {
-                direction = running;
-            }
-        }
-
-        double Kept(int i) => _options.Decay switch
-        {
-            DecayForm.Decoupled => 1 - (rate * Decay(i)),
-            DecayForm.Fixed => 1 - Decay(i),
-            _ => 1,
-        };
-        MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(i => [Kept(i), -rate]), list.Values, direction);
-    }
+        var decay = DecayOf(list.Parameters[i], _options.WeightDecay);
+        return new GradientForm(_options.Maximize ? -1 : 1, OnGradient(_options.Decay, decay), Kept(_options.Decay, decay, step.LearningRate));
+    });
 }

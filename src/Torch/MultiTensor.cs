@@ -13,6 +13,18 @@ public enum UpdateRule
 
     /// <summary>Slots: value, term. Coefficients: value scale, term scale.</summary>
     ScaledSum,
+
+    /// <summary>Slots: value, gradient, running gradient.</summary>
+    Momentum,
+
+    /// <summary>Slots: value, gradient, mean, variance.</summary>
+    AdaBelief,
+
+    /// <summary>Slots: value, gradient, mean, variance, largest variance.</summary>
+    AdaBeliefAmsgrad,
+
+    /// <summary>Slots: value, gradient, mean, mean square. The direction takes the gradient's place; the value stays.</summary>
+    LambDirection,
 }
 
 /// <summary>Optimizer updates over a list of tensors in one native call and one pass over the memory.</summary>

@@ -26,5 +26,5 @@ internal static class OptimizerAssembly
         new(config.Beta1, config.Beta2, config.Epsilon ?? 1e-8, config.WeightDecay, config.Decay, config.Amsgrad, Idle: config.Idle);
 
     private static SgdOptions Sgd(OptimizerConfig config) =>
-        new(config.Momentum ?? 0.9, config.Dampening, config.Nesterov, config.WeightDecay, config.Decay, config.Idle);
+        new(config.Momentum ?? 0.9, config.Dampening, config.Nesterov, config.WeightDecay, config.Decay, Idle: config.Idle);
 }
