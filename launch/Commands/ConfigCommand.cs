@@ -19,6 +19,7 @@ internal static class ConfigCommand
         {
             var resolved = ConfigReader.Read(DefaultConfig.Resolve(result.GetValue(config), host), result.GetValue(set) ?? []);
             host.Screen.Output.Write(ConfigYaml.ToAnnotatedYaml(resolved, result.GetValue(explain)));
+            host.Screen.Output.Write(AssignmentTable.Write(resolved.Config));
             foreach (var warning in resolved.Warnings)
             {
                 host.Screen.Error.WriteLine($"warning: {warning}");

@@ -36,7 +36,11 @@ public sealed record RunPosition(
     ulong Seed,
     string Optimizer,
     IReadOnlyDictionary<string, double> OptimizerScalars,
-    IReadOnlyDictionary<string, string> Data);
+    IReadOnlyDictionary<string, string> Data)
+{
+    /// <summary>Optimizer by pattern of the parameters' keys (<see cref="Configuration.OptimizerAssignment.Names"/>); null in a checkpoint that does not say it.</summary>
+    public IReadOnlyDictionary<string, string>? Assignment { get; init; }
+}
 
 /// <summary>manifest.json: what a checkpoint holds, and what its files must hash to.</summary>
 /// <param name="Format">Version of this layout, <see cref="CurrentFormat"/>.</param>

@@ -60,6 +60,12 @@ public static partial class ConfigRules
             }
         }
 
+        // Rules are about this model's parameters, which only a model in order has.
+        if (!silent.Concat(faults.Select(fault => fault.Key)).Any(key => key.StartsWith("model.", StringComparison.Ordinal) || key.StartsWith("optimizer.rules", StringComparison.Ordinal)))
+        {
+            faults.AddRange(OptimizerRuleFaults.Of(config, origins));
+        }
+
         return faults;
     }
 
@@ -141,6 +147,11 @@ public static partial class ConfigRules
     private static bool Holds(string when, RunConfig config)
     {
         var equals = when.Split('=');
+        if (equals[0] == "optimizer.name")
+        {
+            return config.Optimizer.Names.Select(name => ConfigChoices.Spelling(name)).Intersect(equals[1].Split('|')).Any();
+        }
+
         var value = ConfigSchema.Root.Values(config).Single(v => v.Key.Path == equals[0]).Value;
         return equals.Length == 1 ? value is not null : equals[1].Split('|').Contains(ConfigScalar.Write(value));
     }

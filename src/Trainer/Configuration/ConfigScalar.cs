@@ -22,7 +22,7 @@ internal static partial class ConfigScalar
 
         if (key.Type.IsEnum)
         {
-            return ConfigChoices.Parse(key.Type, scalar.Text) is { } choice ? (choice, null) : Wrong(key, scalar);
+            return ConfigChoices.Parse(key.Type, scalar.Text) is { } choice ? (choice, null) : (null, Unknown(key, scalar.Text));
         }
 
         if (!scalar.IsPlain)
@@ -94,6 +94,13 @@ internal static partial class ConfigScalar
 
     private static (object? Value, string? Fault) Wrong(ConfigKey key, YamlScalar scalar) =>
         (null, $"is {Shorten(scalar.Text)}; it takes {Describe(key)}");
+
+    private static string Unknown(ConfigKey key, string text)
+    {
+        var nearest = text.Length > 64 ? null : ConfigChoices.Of(key.Type).MinBy(choice => NearestKey.Distance(choice, text));
+        var isNear = nearest is not null && NearestKey.Distance(nearest, text) <= (nearest.Length + 2) / 3;
+        return $"is {Shorten(text)}{(isNear ? $" (did you mean {nearest}?)" : "")}; it takes {Describe(key)}";
+    }
 
     private static (object? Value, string? Fault) ReadReal(ConfigKey key, YamlScalar scalar)
     {

@@ -49,6 +49,12 @@ public sealed record OptimizerConfig
 
     [Setting("Whether the step looks ahead by one momentum step.", When = "optimizer.name=sgd|lars")]
     public bool Nesterov { get; init; }
+
+    [Setting("Parameters that are stepped in another way; the first rule that is about a parameter counts.", Default = "none")]
+    public ValueList<OptimizerRule> Rules { get; init; } = [];
+
+    /// <summary>Every optimizer that may step something, so that its keys count.</summary>
+    internal IEnumerable<OptimizerName> Names => Rules.Select(rule => rule.Optimizer).OfType<OptimizerName>().Prepend(Name);
 }
 
 /// <summary>Values of <c>optimizer.name</c>; an optimizer is one more line here.</summary>
@@ -59,4 +65,10 @@ public enum OptimizerName
 
     /// <summary>Stochastic gradient descent with momentum.</summary>
     Sgd,
+
+    /// <summary>Momentum made orthogonal, for hidden matrices; AdamW for the rest (https://kellerjordan.github.io/posts/muon/).</summary>
+    Muon,
+
+    /// <summary>Muon on a share of the layers a step (https://arxiv.org/abs/2510.02239).</summary>
+    DropMuon,
 }

@@ -47,7 +47,8 @@ internal static class ModelAssembly
         };
     }
 
-    private static TransformerOptions Options(ModelConfig model) => new()
+    /// <summary>The model's shape.</summary>
+    public static TransformerOptions Options(ModelConfig model) => new()
     {
         Layers = model.Layers,
         Width = model.Width,

@@ -8,19 +8,46 @@ namespace Moe.Training;
 /// <summary>From the configuration's section <c>optimizer</c> to the optimizer, which knows nothing of configurations.</summary>
 internal static class OptimizerAssembly
 {
-    /// <summary>The optimizer that the configuration names; another one is one more line here.</summary>
+    /// <summary>The optimizer that the configuration names, with parts for those of the model's parameters that it gives to others.</summary>
     /// <param name="config">Checked.</param>
-    /// <param name="parameters">What it steps.</param>
-    public static Optimizer Build(OptimizerConfig config, IReadOnlyList<LogicalParameter> parameters) => config.Name switch
+    /// <param name="parameters">What this rank steps. Every rank has the same parts in the same order, also those that it steps nothing with.</param>
+    public static Optimizer Build(RunConfig config, IReadOnlyList<LogicalParameter> parameters)
+    {
+        var assignment = new OptimizerAssignment(ModelAssembly.Options(config.Model), config.Optimizer);
+        var choices = assignment.Choices;
+        if (choices is [var only] && only.LearningRate == config.Optimizer.LearningRate)
+        {
+            return One(With(config.Optimizer, only), parameters);
+        }
+
+        var shares = parameters.ToLookup(parameter => assignment.Of(parameter.Key, parameter.Kind, parameter.Value.Rank == 1));
+        return new CompositeOptimizer([.. choices.Select((choice, i) => new OptimizerGroup(
+            Name(choices, i),
+            One(With(config.Optimizer, choice), [.. shares[choice]]),
+            choice.LearningRate / config.Optimizer.LearningRate))]);
+    }
+
+    /// <summary>How the steps are shared out among the ranks.</summary>
+    /// <param name="config">Checked.</param>
+    public static GradientReductionOptions Reduction(RunConfig config) => new(config.Parallel.ShardOptimizer);
+
+    // Another optimizer is one more line here.
+    private static Optimizer One(OptimizerConfig config, IReadOnlyList<LogicalParameter> parameters) => config.Name switch
     {
         OptimizerName.AdamW => new AdamW(parameters, AdamW(config)),
         OptimizerName.Sgd => new Sgd(parameters, Sgd(config)),
         _ => throw new ArgumentOutOfRangeException(nameof(config), config.Name, "an optimizer without a class"),
     };
 
-    /// <summary>How the steps are shared out among the ranks.</summary>
-    /// <param name="config">Checked.</param>
-    public static GradientReductionOptions Reduction(RunConfig config) => new(config.Parallel.ShardOptimizer);
+    private static OptimizerConfig With(OptimizerConfig config, OptimizerChoice choice) => config with { Name = choice.Optimizer, WeightDecay = choice.WeightDecay };
+
+    // Stable in checkpoints while the rules stay: adamw, muon, adamw-2.
+    private static string Name(IReadOnlyList<OptimizerChoice> choices, int place)
+    {
+        var alike = choices.Take(place + 1).Count(choice => choice.Optimizer == choices[place].Optimizer);
+        var name = ConfigChoices.Spelling(choices[place].Optimizer);
+        return alike == 1 ? name : FormattableString.Invariant($"{name}-{alike}");
+    }
 
     private static AdamWOptions AdamW(OptimizerConfig config) =>
         new(config.Beta1, config.Beta2, config.Epsilon ?? 1e-8, config.WeightDecay, config.Decay, config.Amsgrad, Idle: config.Idle);

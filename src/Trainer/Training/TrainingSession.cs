@@ -37,7 +37,7 @@ public sealed class TrainingSession : IDisposable
         Batches = new TrainingBatches(sampler, new BatchPlan(config.Train.Accumulation, mesh.World.Size, config.Train.MicroBatch), mesh.World.Rank);
         Model = ModelAssembly.Build(config, mesh);
         _reduction = new GradientReduction(Model.Parameters, mesh, OptimizerAssembly.Reduction(config));
-        Optimizer = OptimizerAssembly.Build(config.Optimizer, _reduction.Logical);
+        Optimizer = OptimizerAssembly.Build(config, _reduction.Logical);
         _schedule = ModelAssembly.Schedule(config);
         _step = new TrainStep(Model, mesh, _reduction, Optimizer, config.Balance, config.Train.ClipNorm, sequencesPerSegment ?? config.Train.MicroBatch);
         _evaluator = new Lazy<Evaluator>(() => new Evaluator(
@@ -115,7 +115,10 @@ public sealed class TrainingSession : IDisposable
             Config.Run.Seed,
             Config.Optimizer.Name.ToString(),
             Optimizer.Scalars,
-            DataFingerprints());
+            DataFingerprints())
+        {
+            Assignment = Assignment.Names,
+        };
         return _writer.Save(position, State());
     }
 
@@ -132,6 +135,7 @@ public sealed class TrainingSession : IDisposable
                 $"the checkpoint holds the state of optimizer {position.Optimizer}, the configuration asks for {Config.Optimizer.Name}");
         }
 
+        RefuseMoved(position);
         if (position.Seed != Config.Run.Seed)
         {
             warn($"the checkpoint was trained with seed {position.Seed}; with seed {Config.Run.Seed} the order of samples changes from here on");
@@ -170,6 +174,18 @@ public sealed class TrainingSession : IDisposable
         foreach (var domain in _domains)
         {
             domain.Tokens.Dispose();
+        }
+    }
+
+    private OptimizerAssignment Assignment => new(ModelAssembly.Options(Config.Model), Config.Optimizer);
+
+    private void RefuseMoved(RunPosition position)
+    {
+        if (position.Assignment is { } names && Assignment.Moved(names).ToList() is { Count: > 0 } moved)
+        {
+            throw new CheckpointException(
+                "the checkpoint's parameters have other optimizers than optimizer.rules gives them: "
+                + string.Join(", ", moved.Select(line => $"{line.Pattern} was stepped by {line.From}, now {line.To}")));
         }
     }
 

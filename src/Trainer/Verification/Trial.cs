@@ -24,7 +24,7 @@ internal sealed record Trial(string Name, RunConfig Config, double Bound)
     /// <param name="shrunk">The user's configuration, made small.</param>
     public static IReadOnlyList<Trial> Of(RunConfig shrunk)
     {
-        var sgd = shrunk.Optimizer with { Name = OptimizerName.Sgd, LearningRate = 0.5, Momentum = 0, Dampening = 0, Nesterov = false };
+        var sgd = shrunk.Optimizer with { Name = OptimizerName.Sgd, LearningRate = 0.5, Momentum = 0, Dampening = 0, Nesterov = false, Rules = [] };
         var bound = shrunk.Train.Precision switch
         {
             Precision.Float64 => Float64Bound,
