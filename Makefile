@@ -4,7 +4,7 @@ CONFIGURATION ?= Release
 NODES ?= 4
 CONFIG ?= configs/quickstart.yaml
 
-.PHONY: setup train test format clean
+.PHONY: setup train test format optimizers-report clean
 
 setup:            ## installs what is missing, builds native and managed code
 	@scripts/setup.sh
@@ -17,6 +17,9 @@ test: setup       ## all tests
 
 format: setup     ## lays the code out as CI wants it
 	dotnet format Trainer.sln
+
+optimizers-report: setup  ## trains what docs/optimizers.md compares and lacks, then its tables and plots
+	scripts/optimizers-report.sh
 
 clean:            ## removes what was built, not what was trained
 	rm -rf native/build TestResults
