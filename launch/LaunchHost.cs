@@ -21,6 +21,19 @@ internal sealed record LaunchHost(Screen Screen, string WorkingDirectory, Func<s
         return new LaunchHost(Screen.Detect(variable), Directory.GetCurrentDirectory(), variable, rankProgram);
     }
 
+    /// <summary>How this program is called from the working directory, for commands that a user is to copy.</summary>
+    public string Command
+    {
+        get
+        {
+            // A build lies in PROJECT/bin/CONFIGURATION/FRAMEWORK; what was published stands by itself.
+            var project = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", ".."));
+            return File.Exists(Path.Combine(project, "launch.csproj"))
+                ? $"dotnet run --project {Shorten(project)} --"
+                : Shorten(Path.Combine(AppContext.BaseDirectory, "launch"));
+        }
+    }
+
     /// <summary>A path for people: relative to the working directory where it lies below it.</summary>
     public string Shorten(string path)
     {

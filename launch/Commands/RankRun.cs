@@ -103,11 +103,11 @@ internal static class RankRun
         var folder = host.Shorten(plan.Folder.Path);
         if (outcome.RootCause is not null)
         {
-            FailureReport.Write(host.Screen, plan, outcome, folder);
+            FailureReport.Write(host.Screen, plan, outcome, folder, host.Command);
         }
         else if (outcome.ExitCode == ExitCodes.Stopped)
         {
-            host.Screen.Error.WriteLine($"stopped; to continue: {FailureReport.ContinueCommand(plan, folder)}");
+            host.Screen.Error.WriteLine($"stopped; to continue: {FailureReport.ContinueCommand(plan, folder, host.Command)}");
         }
     }
 

@@ -12,7 +12,8 @@ internal static class FailureReport
     /// <param name="plan">What ran.</param>
     /// <param name="outcome">How it ended, with a root cause.</param>
     /// <param name="folder">The run folder, as the user would write it.</param>
-    public static void Write(Screen screen, RankPlan plan, RunOutcome outcome, string folder)
+    /// <param name="command">How the user calls this program.</param>
+    public static void Write(Screen screen, RankPlan plan, RunOutcome outcome, string folder, string command)
     {
         var cause = outcome.RootCause!;
         var failure = cause.Failure;
@@ -32,13 +33,13 @@ internal static class FailureReport
         screen.WriteParagraph("log", new RunFolder(folder).LogFile(failure.Rank));
         if (LatestCheckpoint(plan.Folder) is { } checkpoint && plan.Mode == "train" && outcome.ExitCode != ExitCodes.Checkpoint)
         {
-            screen.WriteParagraph("resume", $"from {checkpoint}: {ContinueCommand(plan, folder)}");
+            screen.WriteParagraph("resume", $"from {checkpoint}: {ContinueCommand(plan, folder, command)}");
         }
     }
 
     /// <summary>The command that continues a run from its newest checkpoint.</summary>
-    public static string ContinueCommand(RankPlan plan, string folder) =>
-        $"launch --config {new RunFolder(folder).ConfigFile} --run-dir {folder} --nodes {plan.Nodes} --procs-per-node {plan.ProcessesPerNode} --backend {plan.Backend}";
+    public static string ContinueCommand(RankPlan plan, string folder, string command) =>
+        $"{command} --config {new RunFolder(folder).ConfigFile} --run-dir {folder} --nodes {plan.Nodes} --procs-per-node {plan.ProcessesPerNode} --backend {plan.Backend}";
 
     /// <summary>Name of the newest complete checkpoint; null where there is none.</summary>
     private static string? LatestCheckpoint(RunFolder folder) =>

@@ -29,16 +29,18 @@ internal sealed class PlainView(TextWriter output) : IRunView
         Line($"step={step}/{_lastStep} {string.Join(' ', MetricText.Pairs(metrics.Row))}");
     }
 
-    public void Event(EventMessage e) => Line($"event={e.Kind} step={e.Step} text=\"{e.Text}\"");
+    public void Event(EventMessage e) => Line($"event={e.Kind} step={e.Step} text={Quoted(e.Text)}");
 
     public void Text(string line) => output.WriteLine(line);
 
-    public void Notice(string text) => Line($"notice=\"{text}\"");
+    public void Notice(string text) => Line($"notice={Quoted(text)}");
 
     public void Ended(RunOutcome outcome) => Line(
         $"status={outcome.Status} exit_code={outcome.ExitCode} elapsed_s={outcome.Elapsed.TotalSeconds.ToString("F1", CultureInfo.InvariantCulture)}");
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    private static string Quoted(string text) => $"\"{text.Replace("\\", "\\\\").Replace("\"", "\\\"").ReplaceLineEndings(" ")}\"";
 
     private void Line(string text)
     {

@@ -152,7 +152,7 @@ internal sealed class SupervisionTests
 
         Assert.That(code, Is.EqualTo(ExitCodes.Stopped), _run.Error);
         Assert.That(_run.Output, Does.Contain("event=checkpoint"));
-        Assert.That(_run.Error, Does.Contain("to continue: launch --config "));
+        Assert.That(_run.Error, Does.Match("to continue: .*launch --config "));
         Assert.That(_run.Record.GetProperty("status").GetString(), Is.EqualTo("stopped"));
         Assert.That(_run.Processes, Is.Empty);
     }

@@ -101,11 +101,11 @@ internal sealed class MeshVerification(RunConfig config, ProcessGroup world, str
     private void Report(Trial trial, List<Difference> differences)
     {
         var worst = differences.MaxBy(difference => difference.Order)!;
-        print(string.Create(CultureInfo.InvariantCulture, $"{trial.Name}: bound {trial.Bound:E0}, largest difference {worst.Relative:E2} ({worst.What})"));
+        print(string.Create(CultureInfo.InvariantCulture, $"{trial.Name}: bound {trial.Bound:0e0}, largest difference {worst.Relative:0.00e0} ({worst.What})"));
         foreach (var difference in differences)
         {
             var mark = difference.Relative <= trial.Bound ? "" : "  BEYOND";
-            print(string.Create(CultureInfo.InvariantCulture, $"  {difference.Relative,9:E2}  {difference.What}{mark}"));
+            print(string.Create(CultureInfo.InvariantCulture, $"  {difference.Relative,9:0.00e0}  {difference.What}{mark}"));
         }
     }
 }
