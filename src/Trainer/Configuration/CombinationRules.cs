@@ -43,7 +43,7 @@ internal static class CombinationRules
                 ? $"schedule.warmup_steps {c.Schedule.WarmupSteps} leaves nothing of train.steps {c.Train.Steps}" : null,
             c => $"at most {c.Train.Steps - 1}"),
         new(["optimizer.nesterov", "optimizer.name", "optimizer.momentum", "optimizer.dampening"],
-            c => c.Optimizer is { Name: OptimizerName.Sgd, Nesterov: true } and not { Momentum: null or > 0, Dampening: 0 }
+            c => c.Optimizer is { Nesterov: true } and not { Momentum: null or > 0, Dampening: 0 } && c.Optimizer.Names.Any(name => name is OptimizerName.Sgd or OptimizerName.Lars)
                 ? $"optimizer.nesterov needs a momentum above 0 and no dampening, but optimizer.momentum is {ConfigScalar.Write(c.Optimizer.Momentum)} "
                     + $"and optimizer.dampening {ConfigScalar.Write(c.Optimizer.Dampening)}" : null),
         new(["data.eval_fraction", "train.eval_every"],
@@ -71,6 +71,10 @@ internal static class CombinationRules
         new(["balance.bias_rate", "model.moe.top_k"],
             c => c.Balance.BiasRate > 0 && c.Model.Moe.TopK == c.Model.Moe.Experts
                 ? $"balance.bias_rate has no effect: every token goes to all {c.Model.Moe.Experts} experts" : null),
+        new(["optimizer.amsgrad", "optimizer.adabelief.rectify"],
+            c => c.Optimizer is { Amsgrad: true, Adabelief.Rectify: true } && c.Optimizer.Names.Contains(OptimizerName.AdaBelief)
+                ? "optimizer.amsgrad has no effect on rectified steps of adabelief" : null,
+            c => "set optimizer.adabelief.rectify to false"),
     ];
 
     private static int NearestDivisor(int whole, int wanted) =>

@@ -22,7 +22,8 @@ public sealed record OptimizerConfig
     [Setting("Decay a step, in the form of `optimizer.decay`; norms and the router's selection bias aren't decayed.", AtLeast = 0)]
     public double WeightDecay { get; init; } = 0.1;
 
-    [Setting("Where the decay acts: on the weights times the learning rate (`decoupled`), on the gradient (`coupled`), or on the weights as it is (`fixed`).")]
+    [Setting("Where the decay acts: on the weights times the learning rate (`decoupled`), on the gradient (`coupled`), or on the weights as it is (`fixed`).",
+        When = "optimizer.name=adamw|sgd|adabelief|muon|drop_muon")]
     public DecayForm Decay { get; init; } = DecayForm.Decoupled;
 
     [Setting("An expert that no token of the step chose is left as it is (`skip`), or stepped with a gradient of zeros, as published (`reference`).")]
@@ -34,7 +35,8 @@ public sealed record OptimizerConfig
     [Setting("Share of the running mean of squared gradients kept a step.", AtLeast = 0, Below = 1, When = Adam)]
     public double Beta2 { get; init; } = 0.95;
 
-    [Setting("Added to the root of the mean square.", Above = 0, When = Adam, Default = "what the optimizer's authors took: 1e-8; adabelief 1e-16, lamb 1e-6")]
+    [Setting("Added to the root of the mean square; lars: to the norm that is divided by.", Above = 0, When = Adam + "|lars",
+        Default = "what the optimizer's authors took: 1e-8; adabelief 1e-16, lamb 1e-6")]
     public double? Epsilon { get; init; }
 
     [Setting("Whether the largest mean square so far is divided by.", When = "optimizer.name=adamw|adabelief|muon|drop_muon")]
@@ -44,11 +46,20 @@ public sealed record OptimizerConfig
         Default = "0.9; muon and drop_muon 0.95")]
     public double? Momentum { get; init; }
 
-    [Setting("Share of a new gradient that doesn't enter the running gradient.", AtLeast = 0, Below = 1, When = "optimizer.name=sgd")]
+    [Setting("Share of a new gradient that doesn't enter the running gradient.", AtLeast = 0, Below = 1, When = "optimizer.name=sgd|lars")]
     public double Dampening { get; init; }
 
     [Setting("Whether the step looks ahead by one momentum step.", When = "optimizer.name=sgd|lars")]
     public bool Nesterov { get; init; }
+
+    [Setting("What AdaBelief adds to the keys above.")]
+    public AdaBeliefConfig Adabelief { get; init; } = new();
+
+    [Setting("What LAMB adds to the keys above; its decay acts as `optimizer.lamb.decay` says.")]
+    public LambConfig Lamb { get; init; } = new();
+
+    [Setting("What LARS adds to the keys above; its decay is scaled with the gradient.")]
+    public LarsConfig Lars { get; init; } = new();
 
     [Setting("Parameters that are stepped in another way; the first rule that is about a parameter counts.", Default = "none")]
     public ValueList<OptimizerRule> Rules { get; init; } = [];
@@ -65,6 +76,15 @@ public enum OptimizerName
 
     /// <summary>Stochastic gradient descent with momentum.</summary>
     Sgd,
+
+    /// <summary>Adam that divides by the gradients' variance (https://arxiv.org/abs/2010.07468).</summary>
+    [Spelling("adabelief")] AdaBelief,
+
+    /// <summary>Adam with one trust ratio a matrix (https://arxiv.org/abs/1904.00962).</summary>
+    Lamb,
+
+    /// <summary>SGD with one trust ratio a matrix (https://arxiv.org/abs/1708.03888).</summary>
+    Lars,
 
     /// <summary>Momentum made orthogonal, for hidden matrices; AdamW for the rest (https://kellerjordan.github.io/posts/muon/).</summary>
     Muon,

@@ -36,6 +36,9 @@ internal static class OptimizerAssembly
     {
         OptimizerName.AdamW => new AdamW(parameters, AdamW(config)),
         OptimizerName.Sgd => new Sgd(parameters, Sgd(config)),
+        OptimizerName.AdaBelief => new AdaBelief(parameters, AdaBelief(config)),
+        OptimizerName.Lamb => new Lamb(parameters, Lamb(config)),
+        OptimizerName.Lars => new Lars(parameters, Lars(config)),
         _ => throw new ArgumentOutOfRangeException(nameof(config), config.Name, "an optimizer without a class"),
     };
 
@@ -54,4 +57,40 @@ internal static class OptimizerAssembly
 
     private static SgdOptions Sgd(OptimizerConfig config) =>
         new(config.Momentum ?? 0.9, config.Dampening, config.Nesterov, config.WeightDecay, config.Decay, Idle: config.Idle);
+
+    private static AdaBeliefOptions AdaBelief(OptimizerConfig config) => new(
+        config.Beta1,
+        config.Beta2,
+        config.Epsilon ?? 1e-16,
+        config.WeightDecay,
+        config.Decay,
+        config.Amsgrad,
+        config.Adabelief.Rectify,
+        config.Adabelief.DegenerateToSgd,
+        config.Idle);
+
+    private static LambOptions Lamb(OptimizerConfig config) => new(
+        config.Beta1,
+        config.Beta2,
+        config.Epsilon ?? 1e-6,
+        config.WeightDecay,
+        config.Lamb.Decay,
+        config.Lamb.BiasCorrection,
+        config.Lamb.GradientAveraging,
+        config.Lamb.MaxGradientNorm,
+        config.Lamb.TrustClip,
+        config.Lamb.AlwaysAdapt,
+        config.Idle);
+
+    private static LarsOptions Lars(OptimizerConfig config) => new(
+        config.Momentum ?? 0.9,
+        config.Dampening,
+        config.Nesterov,
+        config.WeightDecay,
+        config.Lars.TrustCoefficient,
+        config.Epsilon ?? 1e-8,
+        config.Lars.TrustClip,
+        config.Lars.AlwaysAdapt,
+        config.Lars.DecayWithoutGradient,
+        config.Idle);
 }

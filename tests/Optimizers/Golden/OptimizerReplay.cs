@@ -14,7 +14,7 @@ public abstract class OptimizerReplay : IGoldenReplay
     {
         using var scope = new TensorScope();
         var hyper = file.ReadHyper();
-        var parameters = file.LogicalParameters();
+        var parameters = Parameters(file);
         var (optimizer, learningRate) = Build(file, hyper, parameters);
         using var owned = optimizer;
         hyper.AssertAllConsumed();
@@ -31,6 +31,9 @@ public abstract class OptimizerReplay : IGoldenReplay
 
     /// <summary>The optimizer that the settings describe, and its learning rate.</summary>
     protected abstract (Optimizer Optimizer, double LearningRate) Build(GoldenFile file, HyperReader hyper, LogicalParameter[] parameters);
+
+    /// <summary>The file's parameters as the optimizer gets them.</summary>
+    protected virtual LogicalParameter[] Parameters(GoldenFile file) => file.LogicalParameters();
 
     private static double NormOf(LogicalParameter[] parameters)
     {

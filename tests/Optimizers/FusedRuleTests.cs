@@ -1,0 +1,146 @@
+using Moe.Torch;
+using NUnit.Framework;
+
+namespace Moe.Tests.Optimizers;
+
+/// <summary>The fused rules against one scalar at a time in double precision.</summary>
+public class FusedRuleTests
+{
+    private const int Guard = 3;
+    private static readonly int[] Sizes = [0, 1, 7, 16385, 16];
+
+    private static readonly Dictionary<UpdateRule, Oracle> Oracles = new()
+    {
+        [UpdateRule.Adam] = new(4, 10, (x, c) => Adam(x, c, amsgrad: false)),
+        [UpdateRule.AdamAmsgrad] = new(5, 10, (x, c) => Adam(x, c, amsgrad: true)),
+        [UpdateRule.ScaledSum] = new(2, 2, (x, c) => x[0] = (c[0] * x[0]) + (c[1] * x[1])),
+        [UpdateRule.Momentum] = new(3, 7, Momentum),
+        [UpdateRule.AdaBelief] = new(4, 10, (x, c) => AdaBelief(x, c, amsgrad: false)),
+        [UpdateRule.AdaBeliefAmsgrad] = new(5, 10, (x, c) => AdaBelief(x, c, amsgrad: true)),
+        [UpdateRule.LambDirection] = new(4, 10, LambDirection),
+    };
+
+    private static IEnumerable<UpdateRule> Rules => Oracles.Keys;
+
+    [Test]
+    public void A_rule_is_its_formula_at_every_element_and_writes_nowhere_else(
+        [ValueSource(nameof(Rules))] UpdateRule rule, [Values(DType.Float32, DType.Float64)] DType type)
+    {
+        using var scope = new TensorScope();
+        var seed = Environment.TickCount;
+        TestContext.Out.WriteLine($"seed {seed}");
+        var random = new Random(seed);
+        var oracle = Oracles[rule];
+        var buffers = Enumerable.Range(0, oracle.Slots).Select(_ => Poisoned(random, type)).ToArray();
+        var before = Array.ConvertAll(buffers, ToArray);
+        var coefficients = Coefficients(random, oracle.Coefficients, type);
+
+        MultiTensor.Update(rule, coefficients, Array.ConvertAll(buffers, Pieces));
+
+        var expected = Expected(oracle, before, coefficients);
+        var relative = type == DType.Float64 ? 1e-14 : 2e-6;
+        for (var slot = 0; slot < oracle.Slots; slot++)
+        {
+            // Terms of order one may cancel.
+            Assert.That(ToArray(buffers[slot]), Is.EqualTo(expected[slot]).Within(relative * 10), $"slot {slot}");
+        }
+    }
+
+    [Test]
+    public void A_norm_is_the_root_of_the_sum_of_squares([Values(DType.Float32, DType.Float64)] DType type)
+    {
+        using var scope = new TensorScope();
+        var buffer = Poisoned(new Random(11), type);
+        var expected = Pieces(buffer).Select(piece => Math.Sqrt(ToArray(piece).Sum(value => value * value)));
+        Assert.That(MultiTensor.Norms(Pieces(buffer)), Is.EqualTo(expected).Within(1e-11).Percent);
+    }
+
+    // Random values in the pieces, all positive so that they have a root; NaN around them.
+    private static Tensor Poisoned(Random random, DType type)
+    {
+        var values = new List<double>(Enumerable.Repeat(double.NaN, Guard));
+        foreach (var size in Sizes)
+        {
+            values.AddRange(Enumerable.Range(0, size).Select(_ => random.NextDouble() + 0.1));
+            values.AddRange(Enumerable.Repeat(double.NaN, Guard));
+        }
+
+        return Tensor.From(values.ToArray()).To(type).Clone();
+    }
+
+    private static double[,] Coefficients(Random random, int count, DType type)
+    {
+        var table = new double[Sizes.Length, count];
+        for (var i = 0; i < Sizes.Length; i++)
+        {
+            for (var j = 0; j < count; j++)
+            {
+                var number = random.NextDouble() + 0.1;
+                table[i, j] = type == DType.Float64 ? number : (float)number;
+            }
+        }
+
+        return table;
+    }
+
+    private static Tensor[] Pieces(Tensor buffer) => [.. Sizes.Select((size, i) => buffer.Narrow(0, Start(i), size))];
+
+    private static int Start(int piece) => Guard + Sizes.Take(piece).Sum(size => size + Guard);
+
+    private static double[][] Expected(Oracle oracle, double[][] before, double[,] coefficients)
+    {
+        var after = Array.ConvertAll(before, slot => (double[])slot.Clone());
+        for (var piece = 0; piece < Sizes.Length; piece++)
+        {
+            double[] row = [.. Enumerable.Range(0, oracle.Coefficients).Select(j => coefficients[piece, j])];
+            for (var place = Start(piece); place < Start(piece) + Sizes[piece]; place++)
+            {
+                var x = Array.ConvertAll(before, slot => slot[place]);
+                oracle.Apply(x, row);
+                for (var slot = 0; slot < x.Length; slot++)
+                {
+                    after[slot][place] = x[slot];
+                }
+            }
+        }
+
+        return after;
+    }
+
+    private static double[] ToArray(Tensor tensor) => tensor.To(DType.Float64).ToArray<double>();
+
+    private static void Adam(double[] x, double[] c, bool amsgrad)
+    {
+        var gradient = (c[0] * x[1]) + (c[1] * x[0]);
+        x[2] = (c[3] * x[2]) + (c[4] * gradient);
+        x[3] = (c[5] * x[3]) + (c[6] * Math.Pow(gradient, 2));
+        var square = amsgrad ? x[4] = Math.Max(x[4], x[3]) : x[3];
+        x[0] = (c[2] * x[0]) + (c[9] * x[2] / ((c[7] * Math.Sqrt(square)) + c[8]));
+    }
+
+    private static void Momentum(double[] x, double[] c)
+    {
+        var gradient = (c[0] * x[1]) + (c[1] * x[0]);
+        x[2] = (c[3] * x[2]) + (c[4] * gradient);
+        x[0] = (c[2] * x[0]) + (c[5] * gradient) + (c[6] * x[2]);
+    }
+
+    private static void AdaBelief(double[] x, double[] c, bool amsgrad)
+    {
+        var gradient = x[1] + (c[0] * x[0]);
+        x[2] = (c[2] * x[2]) + (c[3] * gradient);
+        x[3] = (c[4] * x[3]) + (c[5] * Math.Pow(gradient - x[2], 2)) + c[6];
+        var variance = amsgrad ? x[4] = Math.Max(x[4], x[3]) : x[3];
+        x[0] = (c[1] * x[0]) + (c[9] * x[2] / ((c[7] * Math.Sqrt(variance)) + c[8]));
+    }
+
+    private static void LambDirection(double[] x, double[] c)
+    {
+        var gradient = (c[0] * x[1]) + (c[1] * x[0]);
+        x[2] = (c[2] * x[2]) + (c[3] * gradient);
+        x[3] = (c[4] * x[3]) + (c[5] * Math.Pow(gradient, 2));
+        x[1] = (c[6] * x[2] / ((c[7] * Math.Sqrt(x[3])) + c[8])) + (c[9] * x[0]);
+    }
+
+    private sealed record Oracle(int Slots, int Coefficients, Action<double[], double[]> Apply);
+}
