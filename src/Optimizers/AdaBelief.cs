@@ -76,7 +76,8 @@ public sealed class AdaBelief : MultiTensorOptimizer
     // The step is factor * mean / (root of the variance * rootScale + added), its mean corrected for starting at 0.
     private (double RootScale, double Added, double Factor) Denominator(long t)
     {
-        var weight2 = 1 - Math.Pow(_options.Beta2, t);
+        var left2 = Math.Pow(_options.Beta2, t);
+        var weight2 = 1 - left2;
         if (!_options.Rectify)
         {
             return (1 / Math.Sqrt(weight2), _options.Epsilon, 1);
@@ -84,7 +85,7 @@ public sealed class AdaBelief : MultiTensorOptimizer
 
         // N, the number of gradients whose plain average would know the variance as well as the running one; at the limit, and now.
         var limit = (2 / (1 - _options.Beta2)) - 1;
-        var n = limit - (2 * t * (1 - weight2) / weight2);
+        var n = limit - (2 * t * left2 / weight2);
         return n >= 5
             ? (1, _options.Epsilon, Math.Sqrt(weight2 * (n - 4) / (limit - 4) * (n - 2) / n * limit / (limit - 2)))
             : (0, 1, _options.DegenerateToSgd ? 1 : 0);
