@@ -23,7 +23,14 @@ public class OptionOracleTests
     {
         Seed(draw);
         var o = new AdaBeliefOptions(
-            0.8 + (_random.NextDouble() / 10), _random.Next(2) == 0 ? 0.999 : 0.7, Math.Pow(10, -4 - _random.Next(9)), _random.NextDouble() / 10, Any<DecayForm>(), Coin(), Coin(), Coin());
+            Beta1: 0.8 + (_random.NextDouble() / 10),
+            Beta2: Coin() ? 0.999 : 0.7,
+            Epsilon: Math.Pow(10, -4 - _random.Next(9)),
+            WeightDecay: _random.NextDouble() / 10,
+            Decay: Any<DecayForm>(),
+            Amsgrad: Coin(),
+            Rectify: Coin(),
+            DegenerateToSgd: Coin());
         double[] mean = new double[7], variance = new double[7], largest = new double[7];
         Compare(parameters => new AdaBelief(parameters, o), (p, g, rate, _, t) =>
         {
@@ -44,7 +51,15 @@ public class OptionOracleTests
     {
         Seed(draw);
         var o = new LambOptions(
-            _random.NextDouble(), _random.NextDouble(), 1e-6, Coin() ? 0 : _random.NextDouble() / 10, Any<LambDecay>(), Coin(), Coin(), Coin() ? null : 0.5, Coin(), Coin());
+            Beta1: _random.NextDouble(),
+            Beta2: _random.NextDouble(),
+            WeightDecay: Coin() ? 0 : _random.NextDouble() / 10,
+            Decay: Any<LambDecay>(),
+            BiasCorrection: Coin(),
+            GradientAveraging: Coin(),
+            MaxGradientNorm: Coin() ? null : 0.5,
+            TrustClip: Coin(),
+            AlwaysAdapt: Coin());
         double[] mean = new double[7], square = new double[7];
         Compare(parameters => new Lamb(parameters, o), (p, g, rate, norm, t) =>
         {
@@ -72,7 +87,14 @@ public class OptionOracleTests
     {
         Seed(draw);
         var o = new LarsOptions(
-            Coin() ? 0 : _random.NextDouble(), _random.NextDouble(), Coin(), Coin() ? 0 : _random.NextDouble() / 10, _random.NextDouble(), 1e-8, Coin(), Coin(), Coin());
+            Momentum: Coin() ? 0 : _random.NextDouble(),
+            Dampening: _random.NextDouble(),
+            Nesterov: Coin(),
+            WeightDecay: Coin() ? 0 : _random.NextDouble() / 10,
+            TrustCoefficient: _random.NextDouble(),
+            TrustClip: Coin(),
+            AlwaysAdapt: Coin(),
+            DecayWithoutGradient: Coin());
         double[]? running = null;
         Compare(parameters => new Lars(parameters, o), (p, g, rate, _, _) =>
         {

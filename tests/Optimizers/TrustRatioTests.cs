@@ -63,7 +63,8 @@ public class TrustRatioTests
     {
         double[] Run(double scale)
         {
-            var parameter = new LogicalParameter("p", ParameterKind.Matrix, Tensor.From(new double[] { 1, 2, 3 }).Clone(), Tensor.From([scale, -2 * scale, 2 * scale]).Clone());
+            var (value, gradient) = (Tensor.From([1.0, 2, 3]), Tensor.From([scale, -2 * scale, 2 * scale]));
+            var parameter = new LogicalParameter("p", ParameterKind.Matrix, value.Clone(), gradient.Clone());
             using var optimizer = new Lamb([parameter], new LambOptions(Epsilon: 0.1, MaxGradientNorm: 0.5));
             optimizer.Step(new OptimizerStep(0.1, GradientNorm: 3 * scale));
             return parameter.Value.ToArray<double>();

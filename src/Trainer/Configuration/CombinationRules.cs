@@ -43,7 +43,8 @@ internal static class CombinationRules
                 ? $"schedule.warmup_steps {c.Schedule.WarmupSteps} leaves nothing of train.steps {c.Train.Steps}" : null,
             c => $"at most {c.Train.Steps - 1}"),
         new(["optimizer.nesterov", "optimizer.name", "optimizer.momentum", "optimizer.dampening"],
-            c => c.Optimizer is { Nesterov: true } and not { Momentum: null or > 0, Dampening: 0 } && c.Optimizer.Names.Any(name => name is OptimizerName.Sgd or OptimizerName.Lars)
+            c => c.Optimizer is { Nesterov: true } and not { Momentum: null or > 0, Dampening: 0 }
+                && c.Optimizer.Names.Any(name => name is OptimizerName.Sgd or OptimizerName.Lars)
                 ? $"optimizer.nesterov needs a momentum above 0 and no dampening, but optimizer.momentum is {ConfigScalar.Write(c.Optimizer.Momentum)} "
                     + $"and optimizer.dampening {ConfigScalar.Write(c.Optimizer.Dampening)}" : null),
         new(["data.eval_fraction", "train.eval_every"],

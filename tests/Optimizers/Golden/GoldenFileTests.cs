@@ -58,8 +58,10 @@ public class GoldenFileTests
         Assert.That(parameters[0].Gradient.ToArray<double>(), Is.EqualTo(new double[] { 6, -10 }));
     }
 
-    private static GoldenFile File(string hyper, string second, string source = "torch/optim/sgd.py") => GoldenFile.Parse(
-        "inline", Plain.Replace("HYPER", hyper, StringComparison.Ordinal).Replace("SECOND", second, StringComparison.Ordinal).Replace("torch/optim/sgd.py", source, StringComparison.Ordinal));
+    private static GoldenFile File(string hyper, string second, string source = "torch/optim/sgd.py") => GoldenFile.Parse("inline", Plain
+        .Replace("HYPER", hyper, StringComparison.Ordinal)
+        .Replace("SECOND", second, StringComparison.Ordinal)
+        .Replace("torch/optim/sgd.py", source, StringComparison.Ordinal));
 
     private static void Replay(string hyper, string second) => new SgdReplay().Replay(File(hyper, second));
 }

@@ -59,7 +59,8 @@ public sealed class HyperReader(JsonElement values, string place)
     /// <summary>Fails where the file says something that nobody asked for.</summary>
     public void AssertAllConsumed()
     {
-        Assert.That(values.EnumerateObject().Select(entry => entry.Name).Where(key => !_known.Contains(key)), Is.Empty, $"{place}: settings that the replay doesn't know");
+        var unknown = values.EnumerateObject().Select(entry => entry.Name).Where(key => !_known.Contains(key));
+        Assert.That(unknown, Is.Empty, $"{place}: settings that the replay doesn't know");
         _sections.ForEach(section => section.AssertAllConsumed());
     }
 
