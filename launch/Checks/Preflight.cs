@@ -27,6 +27,7 @@ internal static class Preflight
         }
 
         faults.AddRange(DataCheck.Faults(resolved));
+        faults.AddRange(ScheduleCheck.Faults(resolved));
         return faults.Count == 0 ? resolved : throw new ConfigException(faults);
     }
 

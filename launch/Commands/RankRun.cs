@@ -40,7 +40,7 @@ internal static class RankRun
             opening.Folder,
             request.ModeArguments);
         RefuseOtherModel(opening.Folder, resolved.Config, host);
-        await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(resolved.Config)).ConfigureAwait(false);
+        await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(WithOwnSchedule(resolved.Config, opening.Folder))).ConfigureAwait(false);
         foreach (var warning in resolved.Warnings)
         {
             host.Screen.Error.WriteLine($"warning: {warning}");
@@ -120,6 +120,22 @@ internal static class RankRun
 
         var name = request.Mode == "train" ? config.Run.Name : $"{request.Mode}-{config.Run.Name}";
         return RunFolderOpening.Create(Repository.RunsFolder(host.WorkingDirectory), name);
+    }
+
+    // A run folder holds all that its learning rate follows from: it can be moved, and continued when the original is gone.
+    private static RunConfig WithOwnSchedule(RunConfig config, RunFolder folder)
+    {
+        if (config.Schedule is not { Name: ScheduleName.Refined, File: { } original })
+        {
+            return config;
+        }
+
+        if (Path.GetFullPath(original) != Path.GetFullPath(folder.ScheduleFile))
+        {
+            File.Copy(original, folder.ScheduleFile, overwrite: true);
+        }
+
+        return config with { Schedule = config.Schedule with { File = Path.GetFileName(folder.ScheduleFile) } };
     }
 
     // Before config.yaml is replaced: sampling and evaluation read it together with the checkpoints that are there.

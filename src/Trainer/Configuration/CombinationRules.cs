@@ -39,9 +39,16 @@ internal static class CombinationRules
             c => c.Train.StopAtStep >= c.Train.Steps
                 ? $"train.stop_at_step {c.Train.StopAtStep} isn't before the last step, train.steps {c.Train.Steps}" : null),
         new(["schedule.warmup_steps", "train.steps"],
-            c => c.Schedule.WarmupSteps >= c.Train.Steps
+            c => c.Schedule.WarmupSteps >= c.Train.Steps && c.Schedule.Name != ScheduleName.Refined
                 ? $"schedule.warmup_steps {c.Schedule.WarmupSteps} leaves nothing of train.steps {c.Train.Steps}" : null,
             c => $"at most {c.Train.Steps - 1}"),
+        new(["schedule.decay_fraction", "schedule.warmup_steps", "train.steps"],
+            c => c.Schedule.Name == ScheduleName.Wsd && c.Schedule.WarmupSteps < c.Train.Steps && c.Schedule.WarmupSteps + ModelAssembly.DecaySteps(c) >= c.Train.Steps
+                ? $"schedule.warmup_steps {c.Schedule.WarmupSteps} and the fall over the last {ModelAssembly.DecaySteps(c)} steps leave no stable part of train.steps {c.Train.Steps}" : null,
+            _ => "a smaller schedule.decay_fraction, or schedule.name: linear"),
+        new(["schedule.file", "schedule.name"],
+            c => c.Schedule is { Name: ScheduleName.Refined, File: null } ? "schedule.name refined needs schedule.file" : null,
+            _ => "launch schedule refine --run DIR writes one"),
         new(["optimizer.nesterov", "optimizer.name", "optimizer.momentum", "optimizer.dampening"],
             c => c.Optimizer is { Nesterov: true } and not { Momentum: null or > 0, Dampening: 0 }
                 && c.Optimizer.Names.Any(name => name is OptimizerName.Sgd or OptimizerName.Lars)

@@ -101,7 +101,7 @@ internal sealed class ConfigKey : ConfigNode
     {
         var underlying = Nullable.GetUnderlyingType(property.PropertyType);
         Type = underlying ?? property.PropertyType;
-        IsNullable = underlying is not null;
+        IsNullable = underlying is not null || (Type == typeof(string) && new NullabilityInfoContext().Create(property).ReadState == NullabilityState.Nullable);
         IsRequired = property.IsDefined(typeof(RequiredMemberAttribute));
         if (Type.IsGenericType && Type.GetGenericTypeDefinition() == typeof(ValueList<>))
         {

@@ -12,6 +12,9 @@ public sealed record RunFolder(string Path)
     /// <summary>The resolved configuration that the ranks read.</summary>
     public string ConfigFile => Inside("config.yaml");
 
+    /// <summary>Copy of the refined schedule that the ranks follow; only there where one is.</summary>
+    public string ScheduleFile => Inside(Training.ScheduleFile.FileName);
+
     /// <summary>One JSON object a logged step, written by rank 0.</summary>
     public string MetricsFile => Inside("metrics.jsonl");
 

@@ -7,7 +7,7 @@ using Moe.Training.Configuration;
 namespace Moe.Training;
 
 /// <summary>From configuration records to the objects of the rooms below, which know nothing of configurations.</summary>
-internal static class ModelAssembly
+public static class ModelAssembly
 {
     /// <summary>This rank's share of the model, with its initial weights.</summary>
     public static Transformer Build(RunConfig config, DeviceMesh mesh) => new(
@@ -26,12 +26,26 @@ internal static class ModelAssembly
     };
 
     /// <summary>The learning rate's course over the run.</summary>
-    public static Schedule Schedule(RunConfig config) => new(
-        config.Optimizer.LearningRate,
-        Same<ScheduleName, Decay>(config.Schedule.Name),
-        config.Train.Steps,
-        config.Schedule.WarmupSteps,
-        config.Schedule.FinalFraction);
+    /// <exception cref="TrainingException">The file of a refined schedule cannot be used.</exception>
+    public static Schedule Schedule(RunConfig config)
+    {
+        var schedule = config.Schedule;
+        var decay = schedule.Name switch
+        {
+            ScheduleName.Linear => Decay.Linear,
+            ScheduleName.Cosine => Decay.Cosine,
+            ScheduleName.Wsd => Same<DecayShape, Decay>(schedule.DecayShape),
+            _ => Decay.Constant,
+        };
+        return new Schedule(config.Optimizer.LearningRate, decay, config.Train.Steps, schedule.WarmupSteps, schedule.FinalFraction)
+        {
+            DecaySteps = schedule.Name == ScheduleName.Wsd ? DecaySteps(config) : null,
+            Refined = schedule.Name == ScheduleName.Refined ? ScheduleFile.Read(schedule.File!).Curve() : null,
+        };
+    }
+
+    /// <summary>Steps in which the learning rate of <c>wsd</c> falls, at least 1.</summary>
+    public static int DecaySteps(RunConfig config) => Math.Max(1, (int)Math.Round(config.Schedule.DecayFraction * config.Train.Steps));
 
     private static TokenDispatcher Dispatcher(RunConfig config, DeviceMesh mesh)
     {

@@ -46,7 +46,7 @@ internal static class ShrunkConfig
                 Accumulation = Accumulation,
                 ClipNorm = ClipNorm,
             },
-            Schedule = config.Schedule with { WarmupSteps = 0 },
+            Schedule = config.Schedule with { Name = ScheduleName.Constant, WarmupSteps = 0 },
         };
     }
 

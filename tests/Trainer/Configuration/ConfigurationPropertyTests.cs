@@ -152,7 +152,7 @@ internal sealed class ConfigurationPropertyTests
             var t when t == typeof(double) => low + (high - low) * Math.Pow(_random.NextDouble(), 8),
             var t when t == typeof(int) => (int)low + _random.Next((int)double.Min(high - low, 64)),
             var t when t == typeof(ulong) => (ulong)_random.NextInt64() * 2 + 1,
-            var t when t == typeof(string) => RandomName(),
+            var t when t == typeof(string) => s.IsPath ? "/" + RandomName() : RandomName(),
             _ => key.Default,
         };
     }

@@ -143,6 +143,7 @@ internal sealed class ConfigurationReaderTests
         "optimizer.nesterov" => "optimizer: {name: sgd}" + Domains,
         "model.head_width" or "model.heads" or "model.width" => "model: {heads: 1}" + Domains,
         "data.eval_fraction" => "train: {eval_every: 0}" + Domains,
+        "schedule.name" => "schedule: {file: /schedule.json}" + Domains,
         "model.vocabulary" => Domains,
         _ => Domains,
     };
@@ -154,6 +155,7 @@ internal sealed class ConfigurationReaderTests
         "model.key_value_heads" => "2",
         "model.width" or "model.head_width" => "64",
         "model.vocabulary" => "512",
+        "schedule.file" => "/schedule.json",
         "train.stop_at_step" => "7",
         "train.steps" => "400",
         _ when key.Type.IsEnum => ConfigChoices.Of(key.Type).Last(c => ConfigChoices.Of(key.Type).Count() == 1 || c != ConfigScalar.Write(key.Default)),
