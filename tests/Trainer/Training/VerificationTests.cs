@@ -25,6 +25,14 @@ public class VerificationTests : TinyRunTests
     }
 
     [Test]
+    public void Small_run_shares_its_steps_as_the_user_s_does([Values] bool shard)
+    {
+        var config = TinyRun.Config(Folder);
+        var shrunk = ShrunkConfig.Of(config with { Parallel = config.Parallel with { ShardOptimizer = shard } }, 2);
+        Assert.That(Trial.Of(shrunk).Select(trial => trial.Config.Parallel.ShardOptimizer), Is.All.EqualTo(shard));
+    }
+
+    [Test]
     public void Bounds_are_those_of_the_precision([Values] Precision precision)
     {
         var config = TinyRun.Config(Folder);
