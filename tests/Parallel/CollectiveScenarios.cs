@@ -64,6 +64,7 @@ internal static class CollectiveScenarios
                 {
                     AllReduce(group, random, dtype, operation, count);
                     ReduceScatter(group, random, dtype, operation, count);
+                    UnevenParts(group, random, dtype, operation, count);
                 }
             }
         }
@@ -212,6 +213,25 @@ internal static class CollectiveScenarios
         group.ReduceScatter(output, inputs[group.Rank], operation);
         var bytes = (int)count * dtype.Size();
         AssertSameBits(output, Reduced(inputs, operation).AsSpan(group.Rank * bytes, bytes), $"reduce_scatter {operation} of {count} {dtype}");
+    }
+
+    // In place: each rank's part is reduced where it stands, and then given to all. The first rank has no part.
+    private static void UnevenParts(ProcessGroup group, Random random, DType dtype, ReduceOperation operation, long count)
+    {
+        using var scope = new TensorScope();
+        long[] rows = [.. Enumerable.Range(0, group.Size).Select(rank => rank * count)];
+        var inputs = OfEveryRank(group, random, dtype, [rows.Sum()]);
+        var expected = Reduced(inputs, operation);
+        var values = inputs[group.Rank];
+        var own = values.Narrow(0, rows.Take(group.Rank).Sum(), rows[group.Rank]);
+        group.ReduceScatterAsync(own, values, rows, operation).Wait();
+        var start = (int)rows.Take(group.Rank).Sum() * dtype.Size();
+        AssertSameBits(own, expected.AsSpan(start, (int)rows[group.Rank] * dtype.Size()), $"uneven reduce_scatter {operation} of {count} {dtype}");
+        var apart = Poisoned(dtype, rows.Sum());
+        group.AllGatherAsync(apart, own, rows).Wait();
+        group.AllGatherAsync(values, own, rows).Wait();
+        AssertSameBits(apart, expected, $"uneven all_gather of {count} {dtype}");
+        AssertSameBits(values, expected, $"uneven all_gather of {count} {dtype} in place");
     }
 
     // Inputs are in [-1, 1]: the sum of p of them is off by at most p roundings of a number below p.

@@ -25,6 +25,9 @@ internal sealed record ShardingCase(string Name, OptimizerConfig Optimizer)
     [
         new("adamw", new() { Name = OptimizerName.AdamW, LearningRate = 0.001 }),
         new("adamw-amsgrad", new() { Name = OptimizerName.AdamW, LearningRate = 0.001, Amsgrad = true }),
+        new("adabelief", new() { Name = OptimizerName.AdaBelief, LearningRate = 0.001 }),
+        new("lamb", new() { Name = OptimizerName.Lamb, LearningRate = 0.001 }),
+        new("lars", new() { Name = OptimizerName.Lars, LearningRate = 0.1 }),
         new("sgd", new() { Name = OptimizerName.Sgd, LearningRate = 0.5, Momentum = 0.9, Nesterov = true, WeightDecay = 0.01 }),
     ];
 
