@@ -29,6 +29,8 @@ RuleShape shape_of(Rule rule) {
       return {rules::AdaBelief<true>::kSlots, rules::AdaBelief<true>::kCoefficients};
     case Rule::LambDirection:
       return {rules::LambDirection::kSlots, rules::LambDirection::kCoefficients};
+    case Rule::MuonMomentum:
+      return {rules::MuonMomentum::kSlots, rules::MuonMomentum::kCoefficients};
     case Rule::Count:
       break;
   }

@@ -6,7 +6,7 @@
 namespace moe {
 
 // The managed side's UpdateRule, in its order.
-enum class Rule : int32_t { Adam, AdamAmsgrad, ScaledSum, Momentum, AdaBelief, AdaBeliefAmsgrad, LambDirection, Count };
+enum class Rule : int32_t { Adam, AdamAmsgrad, ScaledSum, Momentum, AdaBelief, AdaBeliefAmsgrad, LambDirection, MuonMomentum, Count };
 
 constexpr int kMostSlots = 6;
 

@@ -79,6 +79,8 @@ void step_range(Rule rule, bool wide, void* const* slots, const double* coeffici
       return steps<rules::AdaBelief<true>>(wide, slots, coefficients, begin, end);
     case Rule::LambDirection:
       return steps<rules::LambDirection>(wide, slots, coefficients, begin, end);
+    case Rule::MuonMomentum:
+      return steps<rules::MuonMomentum>(wide, slots, coefficients, begin, end);
     case Rule::Count:
       return;
   }

@@ -111,4 +111,17 @@ struct LambDirection {
   }
 };
 
+// Slots: momentum, gradient, direction. Coefficients: momentum kept, gradient taken in, the direction's share of momentum and of gradient.
+struct MuonMomentum {
+  static constexpr int kSlots = 3;
+  static constexpr int kCoefficients = 4;
+  static constexpr unsigned kWritten = 0b101;
+
+  template <typename T>
+  static inline void apply(T* x, const T* c) {
+    x[0] = x[0] * c[0] + x[1] * c[1];
+    x[2] = x[0] * c[2] + x[1] * c[3];
+  }
+};
+
 }  // namespace moe::rules

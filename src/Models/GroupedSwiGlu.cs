@@ -61,25 +61,29 @@ public sealed class GroupedSwiGlu : Function
         var activationGradient = Tensor.Empty([_rows!.Size(0), _down!.Size(2)], _rows.DType);
         EachExpert((expert, place) => place(arriving).MatMulInto(_down.Select(0, expert), place(activationGradient)));
         var (activation, hiddenGradient) = SwiGlu.Backward(_hidden!, activationGradient);
-        var rowsGradient = NeedsGradient(0) ? Tensor.Empty(_rows.Shape, _rows.DType) : null;
-        var gateUpGradient = Tensor.Empty(_gateUp!.Shape, _gateUp.DType);
-        var downGradient = Tensor.Empty(_down.Shape, _down.DType);
+        return
+        [
+            NeedsGradient(0) ? RowsGradient(hiddenGradient) : null,
+            NeedsGradient(1) ? WeightGradient(_gateUp!, hiddenGradient, _rows) : null,
+            NeedsGradient(2) ? WeightGradient(_down, arriving, activation) : null,
+        ];
+    }
+
+    private Tensor RowsGradient(Tensor hiddenGradient)
+    {
+        var gradient = Tensor.Empty(_rows!.Shape, _rows.DType);
+        EachExpert((expert, place) => place(hiddenGradient).MatMulInto(_gateUp!.Select(0, expert), place(gradient)));
+        return gradient;
+    }
+
+    // For each expert the product of what arrived at its outputs, transposed, and its inputs.
+    private Tensor WeightGradient(Tensor weight, Tensor arriving, Tensor inputs)
+    {
+        var gradient = Tensor.Empty(weight.Shape, weight.DType);
         EachExpert(
-            (expert, place) =>
-            {
-                place(arriving).Transpose().MatMulInto(place(activation), downGradient.Select(0, expert));
-                place(hiddenGradient).Transpose().MatMulInto(place(_rows), gateUpGradient.Select(0, expert));
-                if (rowsGradient is not null)
-                {
-                    place(hiddenGradient).MatMulInto(_gateUp.Select(0, expert), place(rowsGradient));
-                }
-            },
-            expert =>
-            {
-                downGradient.Select(0, expert).Zero_();
-                gateUpGradient.Select(0, expert).Zero_();
-            });
-        return [rowsGradient, gateUpGradient, downGradient];
+            (expert, place) => place(arriving).Transpose().MatMulInto(place(inputs), gradient.Select(0, expert)),
+            expert => gradient.Select(0, expert).Zero_());
+        return gradient;
     }
 
     // `place` cuts an expert's rows out of a tensor of all rows.

@@ -58,8 +58,8 @@ public sealed class RmsNorm : Function
     {
         var wide = _x!.To(_weight!.DType);
         var gradient = outputGradients[0]!.To(_weight.DType).Contiguous();
-        var xGradient = Tensor.Empty(wide.Shape, wide.DType);
-        var weightGradient = Tensor.Zeros(_weight.Shape, _weight.DType);
+        var xGradient = NeedsGradient(0) ? Tensor.Empty(wide.Shape, wide.DType) : null;
+        var weightGradient = NeedsGradient(1) ? Tensor.Zeros(_weight.Shape, _weight.DType) : null;
         if (wide.DType == DType.Float64)
         {
             BackwardRows<double>(gradient, wide, xGradient, weightGradient);
@@ -69,7 +69,7 @@ public sealed class RmsNorm : Function
             BackwardRows<float>(gradient, wide, xGradient, weightGradient);
         }
 
-        return [xGradient.To(_x!.DType), weightGradient];
+        return [xGradient?.To(_x!.DType), weightGradient];
     }
 
     private void ForwardRows<T>(Tensor x, Tensor y)
@@ -91,13 +91,13 @@ public sealed class RmsNorm : Function
     }
 
     // With n = x * inverse and g = gradient * weight: dx = inverse * (g - n * mean(g * n)), dweight = sum over rows of gradient * n.
-    private void BackwardRows<T>(Tensor gradient, Tensor x, Tensor xGradient, Tensor weightGradient)
+    private void BackwardRows<T>(Tensor gradient, Tensor x, Tensor? xGradient, Tensor? weightGradient)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         var dy = gradient.Span<T>();
         var from = x.Span<T>();
-        var dx = xGradient.Span<T>();
-        var dweight = weightGradient.Span<T>();
+        var dx = xGradient is null ? [] : xGradient.Span<T>();
+        var dweight = weightGradient is null ? [] : weightGradient.Span<T>();
         var weight = _weight!.Span<T>();
         var inverse = _inverse!.Span<T>();
         var width = weight.Length;
@@ -107,10 +107,19 @@ public sealed class RmsNorm : Function
             var place = new Range(row * width, (row + 1) * width);
             var arriving = dy[place];
             var input = from[place];
-            var leaving = dx[place];
             var r = inverse[row];
             TensorPrimitives.Multiply(input, r, scratch);
-            TensorPrimitives.MultiplyAdd(arriving, scratch, dweight, dweight);
+            if (!dweight.IsEmpty)
+            {
+                TensorPrimitives.MultiplyAdd(arriving, scratch, dweight, dweight);
+            }
+
+            if (dx.IsEmpty)
+            {
+                continue;
+            }
+
+            var leaving = dx[place];
             TensorPrimitives.Multiply(arriving, weight, leaving);
             var mean = TensorPrimitives.Dot<T>(leaving, scratch) / T.CreateTruncating(width);
             TensorPrimitives.MultiplyAdd(scratch, -mean, leaving, leaving);

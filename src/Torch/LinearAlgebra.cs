@@ -7,6 +7,8 @@ public static class LinearAlgebra
     private static readonly Operator LinearOp = new("aten::linear");
     private static readonly Operator MatMulOut = new("aten::mm", "out");
     private static readonly Operator BatchMatMulOut = new("aten::bmm", "out");
+    private static readonly Operator BatchMatMulAddOut = new("aten::baddbmm", "out");
+    private static readonly Operator SingularValuesOp = new("aten::linalg_svd");
     private static readonly Operator EmbeddingOp = new("aten::embedding");
 
     /// <summary>Matrix product over the last two dimensions, the others broadcast: [..., M, K] x [..., K, N] -> [..., M, N].</summary>
@@ -20,6 +22,21 @@ public static class LinearAlgebra
 
     /// <summary>Writes x [B, M, K] times y [B, K, N], pair by pair, into <paramref name="result"/> [B, M, N], which may be a view.</summary>
     public static Tensor BatchMatMulInto(this Tensor x, Tensor y, Tensor result) => Write(BatchMatMulOut, result, x, y);
+
+    /// <summary>
+    /// Writes <paramref name="scale"/> * term + <paramref name="productScale"/> * x y, matrix by matrix, into <paramref name="result"/> [B, M, N], which is
+    /// none of the others: term [B, M, N], x [B, M, K], y [B, K, N].
+    /// </summary>
+    public static Tensor BatchMatMulAddInto(Tensor term, double scale, Tensor x, Tensor y, double productScale, Tensor result)
+    {
+        BatchMatMulAddOut.Call(term, x, y, scale, productScale, result).Dispose(); // the result comes back as a second handle
+        return result;
+    }
+
+    /// <summary>Singular values and vectors of x [..., M, N], with k = min(M, N): x = left * values * right.</summary>
+    /// <returns>Left [..., M, k], values [..., k] from the largest on, right [..., k, N].</returns>
+    public static (Tensor Left, Tensor Values, Tensor Right) SingularValues(this Tensor x) =>
+        SingularValuesOp.CallMany(3, x, false) is [var left, var values, var right] ? (left, values, right) : throw new InvalidOperationException("three tensors");
 
     /// <summary>Rows of <paramref name="table"/> [V, D] at <paramref name="indices"/> [...] (int64) -> [..., D].</summary>
     public static Tensor Embedding(this Tensor table, Tensor indices) => EmbeddingOp.Call(table, indices);

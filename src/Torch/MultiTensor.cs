@@ -25,6 +25,12 @@ public enum UpdateRule
 
     /// <summary>Slots: value, gradient, mean, mean square. The direction takes the gradient's place; the value stays.</summary>
     LambDirection,
+
+    /// <summary>
+    /// Slots: momentum, gradient, direction (written only). Coefficients: momentum kept, gradient taken in, the direction's share of the new
+    /// momentum and of the gradient.
+    /// </summary>
+    MuonMomentum,
 }
 
 /// <summary>Optimizer updates over a list of tensors in one native call and one pass over the memory.</summary>

@@ -15,6 +15,7 @@ public static class Shaping
     private static readonly Operator ConcatenateOp = new("aten::cat");
     private static readonly Operator StackOp = new("aten::stack");
     private static readonly Operator SplitOp = new("aten::split_with_sizes");
+    private static readonly Operator UnbindOp = new("aten::unbind", "int");
     private static readonly Operator IndexSelectOp = new("aten::index_select");
     private static readonly Operator GatherOp = new("aten::gather");
     private static readonly Operator IndexCopyInPlace = new("aten::index_copy_");
@@ -59,6 +60,9 @@ public static class Shaping
 
     /// <summary>Views of consecutive <paramref name="lengths"/> of a dimension.</summary>
     public static Tensor[] Split(this Tensor x, long[] lengths, int dimension = 0) => SplitOp.CallMany(lengths.Length, x, lengths, dimension);
+
+    /// <summary>Views of the places of the first dimension, all in one call.</summary>
+    public static Tensor[] Unbind(this Tensor x) => UnbindOp.CallMany(checked((int)x.Size(0)), x);
 
     /// <summary>The places <paramref name="index"/> [n] (int64) of a dimension; the result has length n there.</summary>
     public static Tensor IndexSelect(this Tensor x, int dimension, Tensor index) => IndexSelectOp.Call(x, dimension, index);

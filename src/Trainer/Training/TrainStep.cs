@@ -72,6 +72,7 @@ public sealed class TrainStep(
     public StepResult Run(TrainingBatches batches, long step, long consumed, double learningRate, bool stop)
     {
         optimizer.Begin(step);
+        FreezeAndThaw();
         reduction.Zero();
         var totals = new StepTotals();
         var load = NewLoad();
@@ -93,7 +94,8 @@ public sealed class TrainStep(
             gradient.Clip(clipNorm);
             var norm = clipNorm > 0 ? Math.Min(gradient.Norm, clipNorm) : gradient.Norm;
             (started, calls) = (Stopwatch.GetTimestamp(), Operator.Calls);
-            optimizer.Step(new OptimizerStep(learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle));
+            optimizer.Step(new OptimizerStep(
+                learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle, parameter => optimizer.Freezes(parameter.Kind, parameter.Layer)));
             (time, calls) = (Stopwatch.GetElapsedTime(started), Operator.Calls - calls);
             reduction.ShareValues();
             UpdateBias(load);
@@ -114,6 +116,20 @@ public sealed class TrainStep(
             OptimizerTime = time,
             OptimizerCalls = calls,
         };
+    }
+
+    // What the optimizer leaves alone in this step leaves the graph, alike on all ranks: backward ends where nothing below trains, and with it what
+    // it would communicate. Gradients that are not computed stay zeros.
+    private void FreezeAndThaw()
+    {
+        foreach (var parameter in model.Parameters)
+        {
+            var isTrained = !optimizer.Freezes(parameter.Kind, parameter.Layer);
+            if (parameter.Value.RequiresGrad != isTrained)
+            {
+                parameter.Value.RequiresGrad = isTrained;
+            }
+        }
     }
 
     // With a single micro-step its own counts are already those of the global batch.
