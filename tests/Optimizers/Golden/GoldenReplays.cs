@@ -11,8 +11,12 @@ public static class GoldenReplays
         new AdaBeliefReplay(),
         new LambReplay(),
         new LarsReplay(),
+        new MuonReplay(),
+        new DropMuonReplay(),
+        new NewtonSchulzReplay(),
+        new SplitProjectionReplay(),
     ];
 
     /// <summary>Starts of the names of files whose optimizers have no replay so far.</summary>
-    public static IReadOnlyList<string> Uncovered { get; } = ["dropmuon-", "muon-", "mkor-"];
+    public static IReadOnlyList<string> Uncovered { get; } = ["mkor-"];
 }
