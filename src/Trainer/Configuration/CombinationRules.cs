@@ -54,6 +54,9 @@ internal static class CombinationRules
                 && c.Optimizer.Names.Any(name => name is OptimizerName.Sgd or OptimizerName.Lars)
                 ? $"optimizer.nesterov needs a momentum above 0 and no dampening, but optimizer.momentum is {ConfigScalar.Write(c.Optimizer.Momentum)} "
                     + $"and optimizer.dampening {ConfigScalar.Write(c.Optimizer.Dampening)}" : null),
+        new(["optimizer.muon.rows", "optimizer.muon.table"],
+            c => c.Optimizer.Muon is { Table: MuonTable.Rows, Rows.Count: 0 } ? "optimizer.muon.table is rows, but optimizer.muon.rows has none" : null,
+            c => "give at least one item {a: ..., b: ..., c: ...}"),
         new(["data.eval_fraction", "train.eval_every"],
             c => c.Train.EvalEvery > 0 && c.Data.EvalFraction == 0
                 ? $"data.eval_fraction is 0, so there is nothing to evaluate on every train.eval_every {c.Train.EvalEvery} steps" : null,

@@ -64,6 +64,12 @@ public sealed record OptimizerConfig
     [Setting("Parameters that are stepped in another way; the first rule that is about a parameter counts.", Default = "none")]
     public ValueList<OptimizerRule> Rules { get; init; } = [];
 
+    [Setting("What is Muon's own; also under `drop_muon`.")]
+    public MuonConfig Muon { get; init; } = new();
+
+    [Setting("What is Drop-Muon's own.")]
+    public DropConfig Drop { get; init; } = new();
+
     /// <summary>Every optimizer that may step something, so that its keys count.</summary>
     internal IEnumerable<OptimizerName> Names => Rules.Select(rule => rule.Optimizer).OfType<OptimizerName>().Prepend(Name);
 }

@@ -17,28 +17,31 @@ internal static class OptimizerAssembly
         var choices = assignment.Choices;
         if (choices is [var only] && only.LearningRate == config.Optimizer.LearningRate)
         {
-            return One(With(config.Optimizer, only), parameters);
+            return One(config, With(config.Optimizer, only), parameters);
         }
 
         var shares = parameters.ToLookup(parameter => assignment.Of(parameter.Key, parameter.Kind, parameter.Value.Rank == 1));
         return new CompositeOptimizer([.. choices.Select((choice, i) => new OptimizerGroup(
             Name(choices, i),
-            One(With(config.Optimizer, choice), [.. shares[choice]]),
+            One(config, With(config.Optimizer, choice), [.. shares[choice]]),
             choice.LearningRate / config.Optimizer.LearningRate))]);
     }
 
     /// <summary>How the steps are shared out among the ranks.</summary>
     /// <param name="config">Checked.</param>
-    public static GradientReductionOptions Reduction(RunConfig config) => new(config.Parallel.ShardOptimizer);
+    public static GradientReductionOptions Reduction(RunConfig config) => new(
+        config.Parallel.ShardOptimizer, ByLayer: config.Optimizer.Names.Contains(OptimizerName.DropMuon));
 
     // Another optimizer is one more line here.
-    private static Optimizer One(OptimizerConfig config, IReadOnlyList<LogicalParameter> parameters) => config.Name switch
+    private static Optimizer One(RunConfig run, OptimizerConfig config, IReadOnlyList<LogicalParameter> parameters) => config.Name switch
     {
         OptimizerName.AdamW => new AdamW(parameters, AdamW(config)),
         OptimizerName.Sgd => new Sgd(parameters, Sgd(config)),
         OptimizerName.AdaBelief => new AdaBelief(parameters, AdaBelief(config)),
         OptimizerName.Lamb => new Lamb(parameters, Lamb(config)),
         OptimizerName.Lars => new Lars(parameters, Lars(config)),
+        OptimizerName.Muon => new Muon(parameters, MuonAssembly.Options(config)),
+        OptimizerName.DropMuon => new DropMuon(parameters, MuonAssembly.Options(config), MuonAssembly.Draw(run)),
         _ => throw new ArgumentOutOfRangeException(nameof(config), config.Name, "an optimizer without a class"),
     };
 

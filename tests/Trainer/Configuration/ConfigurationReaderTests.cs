@@ -141,6 +141,7 @@ internal sealed class ConfigurationReaderTests
     private static string Base(string path) => path switch
     {
         "optimizer.nesterov" => "optimizer: {name: sgd}" + Domains,
+        "optimizer.muon.table" => "optimizer: {muon: {rows: [{a: 1.5, b: -0.5, c: 0}]}}" + Domains,
         "model.head_width" or "model.heads" or "model.width" => "model: {heads: 1}" + Domains,
         "data.eval_fraction" => "train: {eval_every: 0}" + Domains,
         "schedule.name" => "schedule: {file: /schedule.json}" + Domains,
@@ -159,7 +160,7 @@ internal sealed class ConfigurationReaderTests
         "train.stop_at_step" => "7",
         "train.steps" => "400",
         _ when key.Type.IsEnum => ConfigChoices.Of(key.Type).Last(c => ConfigChoices.Of(key.Type).Count() == 1 || c != ConfigScalar.Write(key.Default)),
-        _ when key.Type == typeof(bool) => (bool)key.Default! ? "false" : "true",
+        _ when key.Type == typeof(bool) => key.Default is true ? "false" : "true",
         _ when key.Type == typeof(double) => double.IsNaN(key.Setting.Below) && double.IsNaN(key.Setting.AtMost) ? "2.5" : key.Setting.Above >= 1 ? "3" : "0.25",
         _ => "3",
     };

@@ -19,6 +19,11 @@ internal sealed class ConfigurationRuleTests
     [TestCase("train.stop_at_step=500", "train.stop_at_step 500 isn't before the last step, train.steps 500")]
     [TestCase("schedule.warmup_steps=500", "schedule.warmup_steps 500 leaves nothing of train.steps 500; at most 499")]
     [TestCase("optimizer={name: sgd, nesterov: true, momentum: 0}", "optimizer.momentum is 0 and optimizer.dampening 0")]
+    [TestCase("optimizer={name: muon, muon: {preset: kellar}}", "optimizer.muon.preset is kellar (did you mean keller?); it takes one of keller, moonlight, torch, dion")]
+    [TestCase("optimizer={name: muon, muon: {steps: 0}}", "optimizer.muon.steps is 0; it takes a whole number from 1 to 100")]
+    [TestCase("optimizer={name: muon, muon: {table: rows}}", "optimizer.muon.table is rows, but optimizer.muon.rows has none")]
+    [TestCase("optimizer={name: muon, muon: {table: rows, rows: [{a: 3, b: -4}]}}", "optimizer.muon.rows[0]")]
+    [TestCase("optimizer={name: drop_muon, drop: {probability: 0}}", "optimizer.drop.probability is 0; it takes a number above 0 to 1")]
     [TestCase("data.eval_fraction=0", "nothing to evaluate on every train.eval_every 100 steps")]
     public void Impossible_combination_is_refused_with_its_numbers(string option, string message)
     {
