@@ -13,6 +13,9 @@ public sealed partial class NewtonSchulzReplay : IGoldenReplay
     // Directions that bfloat16 loses in its rounding have no cosine worth comparing.
     private const double LeastShare = 1.0 / 32;
 
+    // Polar Express raises a small singular value, and its rounding, some eightyfold.
+    private const double SingularValueTolerance = 0.25;
+
     /// <inheritdoc/>
     public bool Understands(GoldenFile file) =>
         file.Source.Contains("zeropower_via_newtonschulz", StringComparison.Ordinal) && file.Root.TryGetProperty("cases", out var cases) && cases.ValueKind == JsonValueKind.Array;
@@ -101,7 +104,7 @@ public sealed partial class NewtonSchulzReplay : IGoldenReplay
         var (u, v) = (left.Narrow(1, 0, told), right.Narrow(0, 0, told).Transpose());
         var (ours, theirs) = (u.Transpose().MatMul(actual).MatMul(v), u.Transpose().MatMul(expected).MatMul(v));
         Assert.That((ours * theirs).Sum().Item() / (ours.Norm().Item() * theirs.Norm().Item()), Is.GreaterThan(0.98), $"{place}: cosine");
-        Assert.That(ours.SingularValues().Values.ToArray<double>(), Is.EqualTo(theirs.SingularValues().Values.ToArray<double>()).Within(0.15), $"{place}: singular values");
+        Assert.That(ours.SingularValues().Values.ToArray<double>(), Is.EqualTo(theirs.SingularValues().Values.ToArray<double>()).Within(SingularValueTolerance), $"{place}: singular values");
     }
 
     [GeneratedRegex(@"^(?:ns(?<steps>\d+)_)?(?<table>keller|dion_tuned|polar_express)_(?<type>f64|bf16)$")]

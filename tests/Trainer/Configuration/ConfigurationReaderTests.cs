@@ -57,6 +57,7 @@ internal sealed class ConfigurationReaderTests
             {
                 { Items: null } => AnotherValue(key),
                 { Path: "data.domains" } => "[{name: z, path: /z.txt}]",
+                { Path: "optimizer.muon.rows" } => "[{a: 1.5, b: -0.5, c: 0}]",
                 _ => "[{match: embedding}]",
             };
             var read = ConfigReader.Read(_folder.Write("base.yaml", Base(key.Path)), [$"{key.Path}={value}"]);
