@@ -12,21 +12,27 @@ namespace Moe.Models;
 public sealed class GroupedSwiGlu : Function
 {
     private readonly long[] _rowsPerExpert;
+    private readonly RowSums? _gateUpSums;
+    private readonly RowSums? _downSums;
     private Tensor? _rows;
     private Tensor? _gateUp;
     private Tensor? _down;
     private Tensor? _hidden; // [R, 2F]
 
-    private GroupedSwiGlu(long[] rowsPerExpert) => _rowsPerExpert = rowsPerExpert;
+    private GroupedSwiGlu(long[] rowsPerExpert, RowSums? gateUpSums, RowSums? downSums) =>
+        (_rowsPerExpert, _gateUpSums, _downSums) = (rowsPerExpert, gateUpSums, downSums);
 
     /// <summary>The experts' outputs, one a row.</summary>
     /// <param name="rows">[R, D], those of the first expert first.</param>
     /// <param name="gateUp">[E, 2F, D].</param>
     /// <param name="down">[E, D, F].</param>
     /// <param name="rowsPerExpert">[E], summing to R; any may be 0.</param>
+    /// <param name="gateUpSums">Told of the rows at the first projection, in backward.</param>
+    /// <param name="downSums">Told of the rows at the second one.</param>
     /// <returns>[R, D].</returns>
-    public static Tensor Apply(Tensor rows, Tensor gateUp, Tensor down, long[] rowsPerExpert) =>
-        new GroupedSwiGlu(rowsPerExpert).Apply(rows, gateUp, down)[0];
+    public static Tensor Apply(
+        Tensor rows, Tensor gateUp, Tensor down, long[] rowsPerExpert, RowSums? gateUpSums = null, RowSums? downSums = null) =>
+        new GroupedSwiGlu(rowsPerExpert, gateUpSums, downSums).Apply(rows, gateUp, down)[0];
 
     /// <summary>The same by recorded operators: the oracle of the tests.</summary>
     public static Tensor Reference(Tensor rows, Tensor gateUp, Tensor down, long[] rowsPerExpert)
@@ -61,6 +67,8 @@ public sealed class GroupedSwiGlu : Function
         var activationGradient = Tensor.Empty([_rows!.Size(0), _down!.Size(2)], _rows.DType);
         EachExpert((expert, place) => place(arriving).MatMulInto(_down.Select(0, expert), place(activationGradient)));
         var (activation, hiddenGradient) = SwiGlu.Backward(_hidden!, activationGradient);
+        _gateUpSums?.Add(_rows, hiddenGradient, _rowsPerExpert);
+        _downSums?.Add(activation, arriving, _rowsPerExpert);
         return
         [
             NeedsGradient(0) ? RowsGradient(hiddenGradient) : null,

@@ -42,7 +42,8 @@ internal sealed class MoeFeedForward : IDisposable
     internal Tensor Forward(Tensor x, Routing routing)
     {
         var dispatched = _dispatcher.Dispatch(x, routing.ExpertIds);
-        var rows = GroupedSwiGlu.Apply(dispatched.Rows, _gateUp.Value.To(x.DType), _down.Value.To(x.DType), dispatched.RowsPerExpert);
+        var rows = GroupedSwiGlu.Apply(
+            dispatched.Rows, _gateUp.Value.To(x.DType), _down.Value.To(x.DType), dispatched.RowsPerExpert, _gateUp.RowSums, _down.RowSums);
         var routed = _dispatcher.Combine(rows, routing.Weights, dispatched);
         return _shared is null ? routed : routed + _shared.Forward(x);
     }

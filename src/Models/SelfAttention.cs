@@ -31,14 +31,14 @@ internal sealed class SelfAttention
     /// <summary>[B S, D] -> [B S, D], with <paramref name="length"/> = S.</summary>
     internal Tensor Forward(Tensor x, long length)
     {
-        var projected = x.Linear(_projection.Value.To(x.DType));
+        var projected = x.Project(_projection);
         if (_queryNorm is not null)
         {
             projected = NormHeads(projected);
         }
 
         var mixed = CausalAttention.Apply(projected, _rotary, _options.Heads, _options.KeyValueHeads, (int)length);
-        return mixed.Linear(_output.Value.To(x.DType));
+        return mixed.Project(_output);
     }
 
     private Tensor NormHeads(Tensor projected)

@@ -9,6 +9,7 @@ public static class LinearAlgebra
     private static readonly Operator BatchMatMulOut = new("aten::bmm", "out");
     private static readonly Operator BatchMatMulAddOut = new("aten::baddbmm", "out");
     private static readonly Operator SingularValuesOp = new("aten::linalg_svd");
+    private static readonly Operator BatchAddMatMulInPlace = new("aten::baddbmm_");
     private static readonly Operator EmbeddingOp = new("aten::embedding");
 
     /// <summary>Matrix product over the last two dimensions, the others broadcast: [..., M, K] x [..., K, N] -> [..., M, N].</summary>
@@ -37,6 +38,9 @@ public static class LinearAlgebra
     /// <returns>Left [..., M, k], values [..., k] from the largest on, right [..., k, N].</returns>
     public static (Tensor Left, Tensor Values, Tensor Right) SingularValues(this Tensor x) =>
         SingularValuesOp.CallMany(3, x, false) is [var left, var values, var right] ? (left, values, right) : throw new InvalidOperationException("three tensors");
+
+    /// <summary>x [B, M, N] += scale * y [B, M, K] times z [B, K, N], pair by pair.</summary>
+    public static Tensor BatchAddMatMul_(this Tensor x, Tensor y, Tensor z, double scale = 1) => BatchAddMatMulInPlace.CallInPlace(x, y, z, 1.0, scale);
 
     /// <summary>Rows of <paramref name="table"/> [V, D] at <paramref name="indices"/> [...] (int64) -> [..., D].</summary>
     public static Tensor Embedding(this Tensor table, Tensor indices) => EmbeddingOp.Call(table, indices);

@@ -77,6 +77,9 @@ public sealed class Parameter
     /// <summary>The axis of the rows: 1 behind stacked experts, else 0.</summary>
     public int RowAxis { get; }
 
+    /// <summary>Where backward adds up the rows that pass this weight, for whoever set it; null while nobody asks, and then at no cost.</summary>
+    public RowSums? RowSums { get; set; }
+
     /// <summary>Index of the layer that it belongs to, the N of <c>layers.N.</c>; null for embedding, final norm and head.</summary>
     public int? Layer => Name.Split('.') is ["layers", var index, ..] ? int.Parse(index, CultureInfo.InvariantCulture) : null;
 

@@ -20,6 +20,7 @@ public static class Pointwise
     private static readonly Operator CosOp = new("aten::cos");
     private static readonly Operator SigmoidOp = new("aten::sigmoid");
     private static readonly Operator SiluOp = new("aten::silu");
+    private static readonly Operator ClampOp = new("aten::clamp");
     private static readonly Operator ClampMinOp = new("aten::clamp_min");
     private static readonly Operator MaskedFillOp = new("aten::masked_fill", "Scalar");
     private static readonly Operator WhereOp = new("aten::where", "self");
@@ -88,6 +89,9 @@ public static class Pointwise
 
     /// <summary>x * sigmoid(x).</summary>
     public static Tensor Silu(this Tensor x) => SiluOp.Call(x);
+
+    /// <summary>x, at least <paramref name="minimum"/> and at most <paramref name="maximum"/>.</summary>
+    public static Tensor Clamp(this Tensor x, double minimum, double maximum) => ClampOp.Call(x, minimum, maximum);
 
     /// <summary>x, at least <paramref name="minimum"/>.</summary>
     public static Tensor ClampMin(this Tensor x, double minimum) => ClampMinOp.Call(x, minimum);

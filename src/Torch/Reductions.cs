@@ -55,6 +55,9 @@ public static class Reductions
     /// <summary>Euclidean norm of all elements, a scalar.</summary>
     public static Tensor Norm(this Tensor x) => NormOp.Call(x);
 
+    /// <summary>Largest magnitude of each matrix of x [B, R, C] -> [B]; NaN where one is NaN.</summary>
+    public static Tensor LargestMagnitudes(this Tensor x) => NormOp.Call(x, double.PositiveInfinity, new long[] { 1, 2 });
+
     /// <summary>exp(x) over its sum along one dimension.</summary>
     public static Tensor Softmax(this Tensor x, int dimension) => SoftmaxOp.Call(x, dimension);
 

@@ -57,6 +57,10 @@ internal static class CombinationRules
         new(["optimizer.muon.rows", "optimizer.muon.table"],
             c => c.Optimizer.Muon is { Table: MuonTable.Rows, Rows.Count: 0 } ? "optimizer.muon.table is rows, but optimizer.muon.rows has none" : null,
             c => "give at least one item {a: ..., b: ..., c: ...}"),
+        new(["optimizer.precondition", "optimizer.name", "optimizer.rules"],
+            c => c.Optimizer.Precondition != Precondition.None && c.Optimizer.Names.Any(name => name is OptimizerName.Muon or OptimizerName.DropMuon)
+                ? $"optimizer.precondition {ConfigScalar.Write(c.Optimizer.Precondition)} turns the singular values of gradients, which Muon then sets all to about 1" : null,
+            c => "set optimizer.precondition to none, or take a first-order optimizer such as adamw"),
         new(["data.eval_fraction", "train.eval_every"],
             c => c.Train.EvalEvery > 0 && c.Data.EvalFraction == 0
                 ? $"data.eval_fraction is 0, so there is nothing to evaluate on every train.eval_every {c.Train.EvalEvery} steps" : null,

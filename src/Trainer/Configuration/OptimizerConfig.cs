@@ -61,6 +61,12 @@ public sealed record OptimizerConfig
     [Setting("What LARS adds to the keys above; its decay is scaled with the gradient.")]
     public LarsConfig Lars { get; init; } = new();
 
+    [Setting("What turns the gradients before they are stepped with: nothing (`none`), MKOR's curvature (`mkor`), or that until the loss falls slowly (`mkor_h`).")]
+    public Precondition Precondition { get; init; } = Precondition.None;
+
+    [Setting("How `optimizer.precondition` turns gradients.")]
+    public MkorConfig Mkor { get; init; } = new();
+
     [Setting("Parameters that are stepped in another way; the first rule that is about a parameter counts.", Default = "none")]
     public ValueList<OptimizerRule> Rules { get; init; } = [];
 

@@ -30,7 +30,7 @@ internal static class OptimizerAssembly
     /// <summary>How the steps are shared out among the ranks.</summary>
     /// <param name="config">Checked.</param>
     public static GradientReductionOptions Reduction(RunConfig config) => new(
-        config.Parallel.ShardOptimizer, ByLayer: config.Optimizer.Names.Contains(OptimizerName.DropMuon));
+        config.Parallel.ShardOptimizer, ByLayer: config.Optimizer.Names.Contains(OptimizerName.DropMuon), MkorAssembly.Cost(config.Optimizer));
 
     // Another optimizer is one more line here.
     private static Optimizer One(RunConfig run, OptimizerConfig config, IReadOnlyList<LogicalParameter> parameters) => config.Name switch

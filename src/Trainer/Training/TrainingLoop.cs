@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Moe.Distributed;
+using Moe.Optimizers;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 
@@ -36,6 +37,11 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
         // The step that begins is the one that a failure is reported with.
         var trace = session.Mesh.World.Trace;
         Restart(trace);
+        if (session.Optimizer is Mkor mkor)
+        {
+            mkor.Switched += (step, reason) => link.ReportEvent("mkor_switch", step + 1, reason);
+        }
+
         while (session.Step < _train.Steps)
         {
             trace.Step = session.Step + 1;

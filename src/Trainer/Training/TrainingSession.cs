@@ -37,7 +37,8 @@ public sealed class TrainingSession : IDisposable
         Batches = new TrainingBatches(sampler, new BatchPlan(config.Train.Accumulation, mesh.World.Size, config.Train.MicroBatch), mesh.World.Rank);
         Model = ModelAssembly.Build(config, mesh);
         _reduction = new GradientReduction(Model.Parameters, mesh, OptimizerAssembly.Reduction(config));
-        Optimizer = OptimizerAssembly.Build(config, _reduction.Logical);
+        Optimizer = MkorAssembly.Over(
+            config, OptimizerAssembly.Build(config, _reduction.Logical), Model.Parameters, _reduction.Logical, mesh, Batches.TokensPerStep);
         _schedule = ModelAssembly.Schedule(config);
         _step = new TrainStep(Model, mesh, _reduction, Optimizer, config.Balance, config.Train.ClipNorm, sequencesPerSegment ?? config.Train.MicroBatch);
         _evaluator = new Lazy<Evaluator>(() => new Evaluator(
@@ -149,6 +150,7 @@ public sealed class TrainingSession : IDisposable
             }
         }
 
+        LoadOptimizerScalars(position); // before the tensors, since an optimizer's numbers may say which it has
         checkpoint.Load(State());
 
         // Load has refused what the checkpoint lacks; what it has beyond this model would be left behind without a word.
@@ -160,7 +162,6 @@ public sealed class TrainingSession : IDisposable
                 + "another model or other optimizer settings");
         }
 
-        Optimizer.LoadScalars(position.OptimizerScalars);
         (Step, ConsumedSamples, ConsumedTokens, SkippedInARow) =
             (position.Step, position.ConsumedSamples, position.ConsumedTokens, position.SkippedInARow);
     }
@@ -190,6 +191,18 @@ public sealed class TrainingSession : IDisposable
     }
 
     private Dictionary<string, string> DataFingerprints() => _domains.ToDictionary(domain => domain.Name, domain => domain.Tokens.Sha256);
+
+    private void LoadOptimizerScalars(RunPosition position)
+    {
+        try
+        {
+            Optimizer.LoadScalars(position.OptimizerScalars);
+        }
+        catch (ArgumentException e)
+        {
+            throw new CheckpointException($"the checkpoint is of a run with other optimizer settings: {e.Message}", e);
+        }
+    }
 
     // Of all ranks together.
     private long LogicalTensors()

@@ -24,7 +24,16 @@ internal sealed record Trial(string Name, RunConfig Config, double Bound)
     /// <param name="shrunk">The user's configuration, made small.</param>
     public static IReadOnlyList<Trial> Of(RunConfig shrunk)
     {
-        var sgd = shrunk.Optimizer with { Name = OptimizerName.Sgd, LearningRate = 0.5, Momentum = 0, Dampening = 0, Nesterov = false, Rules = [] };
+        var sgd = shrunk.Optimizer with
+        {
+            Name = OptimizerName.Sgd,
+            LearningRate = 0.5,
+            Momentum = 0,
+            Dampening = 0,
+            Nesterov = false,
+            Rules = [],
+            Precondition = Precondition.None,
+        };
         var bound = shrunk.Train.Precision switch
         {
             Precision.Float64 => Float64Bound,
@@ -38,6 +47,8 @@ internal sealed record Trial(string Name, RunConfig Config, double Bound)
                 $"{Spelling(shrunk.Optimizer.Name)}, float64",
                 shrunk with
                 {
+                    // Factors that are not updated in each of the few steps, and by the few tokens, would stay what they began as.
+                    Optimizer = shrunk.Optimizer with { Mkor = shrunk.Optimizer.Mkor with { InverseFrequency = 1, MinTokens = 1 } },
                     Train = shrunk.Train with { Precision = Precision.Float64 },
                     Parallel = shrunk.Parallel with { Dispatcher = DispatcherName.AllGather },
                 },
