@@ -24,6 +24,9 @@ public sealed class DropMuon(IReadOnlyList<LogicalParameter> parameters, MuonOpt
     public override IEnumerable<OptimizerState> State => _muon.State;
 
     /// <inheritdoc/>
+    public override long Operations => _muon.OperationsOf(_muon.Parameters.Where(parameter => !Freezes(parameter.Kind, parameter.Layer)));
+
+    /// <inheritdoc/>
     public override void Begin(long step) => _trained = draw.Trained(step);
 
     /// <inheritdoc/>

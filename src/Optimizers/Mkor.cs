@@ -57,6 +57,9 @@ public sealed class Mkor : Optimizer
     public override IEnumerable<OptimizerState> State => _inner.State.Concat(_groups.SelectMany(group => group.State));
 
     /// <inheritdoc/>
+    public override long Operations => _inner.Operations + _groups.Sum(group => group.Operations);
+
+    /// <inheritdoc/>
     public override IReadOnlyDictionary<string, double> Scalars =>
         _switch is null ? _inner.Scalars : _inner.Scalars.Concat(_switch.Scalars).ToDictionary(scalar => scalar.Key, scalar => scalar.Value);
 

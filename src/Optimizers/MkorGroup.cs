@@ -27,6 +27,9 @@ internal sealed class MkorGroup : IDisposable
         _updateViews = [.. units.Select((_, i) => _updates.Narrow(0, i, 1).Detached())];
     }
 
+    /// <summary>Operations of <see cref="Precondition"/>: each gradient times its factors from both sides.</summary>
+    internal long Operations => _units.Sum(unit => unit.Inputs * unit.Parts.Sum(part => 2 * part.Rows * (part.Rows + unit.Inputs)));
+
     /// <summary>The factors, and how often each unit's were updated.</summary>
     internal IEnumerable<OptimizerState> State
     {

@@ -33,6 +33,14 @@ public sealed class Muon : MultiTensorOptimizer
     }
 
     /// <inheritdoc/>
+    public override long Operations => OperationsOf(Parameters);
+
+    /// <summary>Operations in the matrix products of a step of some of its parameters.</summary>
+    internal long OperationsOf(IEnumerable<LogicalParameter> parameters) => parameters
+        .Select(parameter => MatrixShape(parameter.Value))
+        .Sum(shape => _options.Direction.Operations(shape.Rows, shape.Columns));
+
+    /// <inheritdoc/>
     protected override void Update(StepList list, OptimizerStep step)
     {
         double Decay(int i) => DecayOf(list.Parameters[i], _options.WeightDecay);

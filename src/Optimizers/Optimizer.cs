@@ -18,6 +18,12 @@ public abstract class Optimizer : IDisposable
     /// <summary>Every tensor that a checkpoint must hold; whole from the construction on, also for an expert that has seen no token.</summary>
     public abstract IEnumerable<OptimizerState> State { get; }
 
+    /// <summary>
+    /// Operations in matrix products that a step takes of this instance, a multiplication and its addition counted as two; of the step that
+    /// <see cref="Begin"/> was called for, where that matters. What passes over each weight once has none.
+    /// </summary>
+    public virtual long Operations => 0;
+
     /// <summary>Numbers beside the tensors that a checkpoint must hold, by name; the same on every rank.</summary>
     public virtual IReadOnlyDictionary<string, double> Scalars => new Dictionary<string, double>();
 

@@ -13,6 +13,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
     private readonly List<double> _stepMs = [];
     private readonly List<double> _optimizerMs = [];
     private long _calls;
+    private long _operations;
     private double _allToAllMs;
 
     /// <summary>Makes the steps, and puts what they took into a row. Every rank calls this; the row is the same on every rank but for noise.</summary>
@@ -42,6 +43,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             ["optimizer_ms_p10"] = optimizer.Low,
             ["optimizer_ms_p90"] = optimizer.High,
             ["optimizer_calls"] = (double)_calls / repeats,
+            ["optimizer_gflop"] = Sum(_operations / 1e9 / repeats),
             ["optimizer_ns_per_parameter"] = 1e6 * optimizer.Median / parameters,
             ["optimizer_state_bytes_per_parameter"] = Sum(session.Optimizer.State.Sum(state => (double)state.Value.Count * state.Value.DType.Size())) / parameters,
             ["parameters"] = parameters,
@@ -65,6 +67,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             _stepMs.Add(time.Elapsed.TotalMilliseconds);
             _optimizerMs.Add(result.OptimizerTime.TotalMilliseconds);
             _calls += result.OptimizerCalls;
+            _operations += result.OptimizerOperations;
             _allToAllMs += trace.Totals(Collective.AllToAll).Waited.TotalMilliseconds;
         }
     }

@@ -24,17 +24,9 @@ internal static class MkorAssembly
             _ => inner,
         };
 
-    /// <summary>What it costs to step a stored parameter, as a multiple of stepping one element; null for an optimizer whose cost is its elements.</summary>
-    public static Func<Parameter, double>? Cost(OptimizerConfig config)
-    {
-        // A matrix [R, C] takes 2 R C (R + C) operations, of which a core makes some 64 while memory delivers one weight with its state.
-        const double OperationsPerElement = 64;
-        return config.Precondition == Precondition.None
-            ? null
-            : parameter => parameter.Value.Count * (parameter.Kind is ParameterKind.Matrix or ParameterKind.Expert
-                ? 1 + (parameter.Parts.Average(part => part.Length + parameter.Value.Size(-1)) * 2 / OperationsPerElement)
-                : 1.0);
-    }
+    /// <summary>Operations that preconditioning one matrix [R, C] takes: 2 R C (R + C); 0 where nothing is preconditioned.</summary>
+    public static double Operations(OptimizerConfig config, ParameterKind kind, long rows, long columns) =>
+        config.Precondition != Precondition.None && kind is (ParameterKind.Matrix or ParameterKind.Expert) ? 2.0 * rows * columns * (rows + columns) : 0;
 
     private static MkorOptions Options(RunConfig config, long tokensPerStep)
     {

@@ -29,8 +29,26 @@ internal static class OptimizerAssembly
 
     /// <summary>How the steps are shared out among the ranks.</summary>
     /// <param name="config">Checked.</param>
-    public static GradientReductionOptions Reduction(RunConfig config) => new(
-        config.Parallel.ShardOptimizer, ByLayer: config.Optimizer.Names.Contains(OptimizerName.DropMuon), MkorAssembly.Cost(config.Optimizer));
+    public static GradientReductionOptions Reduction(RunConfig config)
+    {
+        var assignment = new OptimizerAssignment(ModelAssembly.Options(config.Model), config.Optimizer);
+        return new GradientReductionOptions(
+            config.Parallel.ShardOptimizer, config.Optimizer.Names.Contains(OptimizerName.DropMuon), parameter => Cost(parameter, assignment, config.Optimizer));
+    }
+
+    // In elements stepped: a core makes some 64 operations of a product while memory delivers one weight with its state.
+    private static double Cost(Parameter parameter, OptimizerAssignment assignment, OptimizerConfig config)
+    {
+        const double OperationsPerElement = 64;
+        var columns = parameter.Value.Size(-1);
+        var parts = (parameter.ExpertIds ?? [0]).SelectMany(_ => parameter.Parts);
+        return parameter.Value.Count + (parameter.Keys.Zip(parts).Sum(place =>
+            Products(place.First, place.Second.Length) + MkorAssembly.Operations(config, parameter.Kind, place.Second.Length, columns)) / OperationsPerElement);
+
+        double Products(string key, long rows) => OptimizerAssignment.NeedsMatrix(assignment.Of(key, parameter.Kind, parameter.Value.Rank == 1).Optimizer)
+            ? MuonAssembly.Options(config).Direction.Operations(rows, columns)
+            : 0;
+    }
 
     // Another optimizer is one more line here.
     private static Optimizer One(RunConfig run, OptimizerConfig config, IReadOnlyList<LogicalParameter> parameters) => config.Name switch

@@ -42,6 +42,9 @@ public sealed record StepResult
 
     /// <summary>Operators and kernels that the update called on this rank.</summary>
     public long OptimizerCalls { get; init; }
+
+    /// <summary>Operations in the matrix products of the update on this rank.</summary>
+    public long OptimizerOperations { get; init; }
 }
 
 /// <summary>
@@ -115,6 +118,7 @@ public sealed class TrainStep(
             Stop = totals.Stop,
             OptimizerTime = time,
             OptimizerCalls = calls,
+            OptimizerOperations = updated ? optimizer.Operations : 0,
         };
     }
 
