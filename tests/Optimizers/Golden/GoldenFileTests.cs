@@ -1,3 +1,4 @@
+using Moe.Launch.Runs;
 using Moe.Torch;
 using NUnit.Framework;
 
@@ -32,6 +33,15 @@ public class GoldenFileTests
         var file = GoldenFile.Parse("hinted", """{"dtype": "float32", "tolerance_hint": "rtol 2e-5"}""");
         Assert.That(GoldenTolerance.Of(file, 1e-12), Is.EqualTo(2e-5));
         Assert.That(GoldenTolerance.Of(GoldenFile.Parse("bare", """{"dtype": "float32"}"""), 1e-12), Is.EqualTo(1e-6));
+    }
+
+    [Test]
+    public void A_relative_folder_is_found_where_it_was_typed_or_from_the_root_of_the_sources()
+    {
+        const string Inside = "Optimizers/Golden/files";
+        Assert.That(GoldenFolder.Find(Inside, AppContext.BaseDirectory), Is.EqualTo(Path.Combine(AppContext.BaseDirectory, Inside)));
+        Assert.That(GoldenFolder.Find("tests/" + Inside, shell: "/"), Is.SamePath(Path.Combine(Repository.Find(AppContext.BaseDirectory)!, "tests", Inside)));
+        Assert.That(GoldenFolder.Find("elsewhere", shell: "/"), Is.EqualTo("/elsewhere"));
     }
 
     [Test]

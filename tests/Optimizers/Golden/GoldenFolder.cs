@@ -1,3 +1,5 @@
+using Moe.Launch.Runs;
+
 namespace Moe.Tests.Optimizers.Golden;
 
 /// <summary>Where the golden files stand.</summary>
@@ -7,7 +9,7 @@ public static class GoldenFolder
 
     /// <summary>The folder that the environment names, or else the project's own copy.</summary>
     public static string Path => Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } named
-        ? System.IO.Path.GetFullPath(named)
+        ? Find(named, Environment.GetEnvironmentVariable("PWD"))
         : Own;
 
     /// <summary>Names of all files within, relative to it, in order; none where there is no such folder.</summary>
@@ -22,6 +24,18 @@ public static class GoldenFolder
 
     /// <param name="name">One of <see cref="Names"/>.</param>
     public static GoldenFile Read(string name) => GoldenFile.Parse(name, File.ReadAllText(System.IO.Path.Combine(Path, name)));
+
+    /// <summary>
+    /// A folder as its caller meant it. The runner starts tests in their own folder, so a relative path is looked for where the shell that
+    /// typed it stood, and from the sources' root.
+    /// </summary>
+    /// <param name="named">Absolute or relative.</param>
+    /// <param name="shell">Working folder of that shell; null where it isn't known.</param>
+    public static string Find(string named, string? shell)
+    {
+        string[] places = [.. new[] { shell, Repository.Find(AppContext.BaseDirectory) }.OfType<string>().Select(start => System.IO.Path.GetFullPath(named, start))];
+        return places.FirstOrDefault(Directory.Exists) ?? places[0];
+    }
 
     private static string Own => System.IO.Path.Combine(AppContext.BaseDirectory, "Optimizers", "Golden", "files");
 }
