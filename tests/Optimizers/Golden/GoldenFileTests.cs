@@ -20,6 +20,16 @@ public class GoldenFileTests
         Assert.That(() => Replay(""", "sideways": true""", "0"), Throws.TypeOf<AssertionException>().With.Message.Contains("sideways"));
 
     [Test]
+    public void A_switch_without_counterpart_passes_off_and_fails_on()
+    {
+        static HyperReader Lamb(bool caution) => GoldenFile.Parse("lamb", $$"""{"hyper": {"caution": {{(caution ? "true" : "false")}} } }""").ReadHyper();
+        var off = Lamb(caution: false);
+        off.AssertOff("caution", "amsgrad");
+        Assert.That(off.AssertAllConsumed, Throws.Nothing);
+        Assert.That(() => Lamb(caution: true).AssertOff("caution"), Throws.TypeOf<AssertionException>().With.Message.Contains("caution"));
+    }
+
+    [Test]
     public void A_number_that_differs_by_a_billionth_fails() =>
         Assert.That(() => Replay("", "1e-9"), Throws.TypeOf<AssertionException>().With.Message.Contains("step 0, parameter p0"));
 

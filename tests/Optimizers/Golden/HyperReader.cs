@@ -56,6 +56,15 @@ public sealed class HyperReader(JsonElement values, string place)
         }
     }
 
+    /// <summary>Fails where the file switches something on that we have no counterpart of.</summary>
+    public void AssertOff(params ReadOnlySpan<string> keys)
+    {
+        foreach (var key in keys)
+        {
+            Assert.That(Flag(key, false), Is.False, $"{place}: '{key}', which has no counterpart");
+        }
+    }
+
     /// <summary>Fails where the file says something that nobody asked for.</summary>
     public void AssertAllConsumed()
     {

@@ -15,6 +15,8 @@ public class LambReplay : OptimizerReplay
     private static LambOptions Options(GoldenFile file, HyperReader hyper)
     {
         var (beta1, beta2) = hyper.Pair("betas", 0.9, 0.999);
+        hyper.AssertOff("caution", "corrected_weight_decay", "amsgrad");
+        hyper.PassOver("foreach", "set_grad_none");
         return new LambOptions(
             beta1,
             beta2,
