@@ -16,7 +16,7 @@ public sealed class ParameterOwners
 
     /// <param name="parameters">In the same order on all ranks; experts of the same number and shapes.</param>
     /// <param name="mesh">The ranks.</param>
-    /// <param name="cost">What it costs to step a stored parameter, above 0; of a stack, of all its experts. Left out, its elements.</param>
+    /// <param name="cost">What it costs to step a stored parameter, above 0; of a stack, of all its experts. The same on all ranks, whichever experts they hold. Left out, its elements.</param>
     public ParameterOwners(IReadOnlyList<Parameter> parameters, DeviceMesh mesh, Func<Parameter, double>? cost = null)
     {
         _placement = new ParameterPlacement(mesh);

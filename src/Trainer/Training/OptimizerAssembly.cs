@@ -32,12 +32,14 @@ internal static class OptimizerAssembly
     public static GradientReductionOptions Reduction(RunConfig config)
     {
         var assignment = new OptimizerAssignment(ModelAssembly.Options(config.Model), config.Optimizer);
+        var alike = assignment.Parameters.ToLookup(parameter => OptimizerAssignment.Pattern(parameter.Key, numbersKept: 1), parameter => assignment.Of(parameter).Optimizer);
         return new GradientReductionOptions(
-            config.Parallel.ShardOptimizer, config.Optimizer.Names.Contains(OptimizerName.DropMuon), parameter => Cost(parameter, assignment, config.Optimizer));
+            config.Parallel.ShardOptimizer, config.Optimizer.Names.Contains(OptimizerName.DropMuon), parameter => Cost(parameter, alike, config.Optimizer));
     }
 
-    // In elements stepped: a core makes some 64 operations of a product while memory delivers one weight with its state.
-    private static double Cost(Parameter parameter, OptimizerAssignment assignment, OptimizerConfig config)
+    // In elements stepped: a core makes some 64 operations of a product while memory delivers one weight with its state. An expert costs what those
+    // of its layer do on average, since all ranks must come to the same cost, whichever experts they hold.
+    private static double Cost(Parameter parameter, ILookup<string, OptimizerName> alike, OptimizerConfig config)
     {
         const double OperationsPerElement = 64;
         var columns = parameter.Value.Size(-1);
@@ -45,9 +47,9 @@ internal static class OptimizerAssembly
         return parameter.Value.Count + (parameter.Keys.Zip(parts).Sum(place =>
             Products(place.First, place.Second.Length) + MkorAssembly.Operations(config, parameter.Kind, place.Second.Length, columns)) / OperationsPerElement);
 
-        double Products(string key, long rows) => OptimizerAssignment.NeedsMatrix(assignment.Of(key, parameter.Kind, parameter.Value.Rank == 1).Optimizer)
-            ? MuonAssembly.Options(config).Direction.Operations(rows, columns)
-            : 0;
+        double Products(string key, long rows) =>
+            alike[OptimizerAssignment.Pattern(key, numbersKept: 1)].Average(name => OptimizerAssignment.NeedsMatrix(name) ? 1.0 : 0)
+            * MuonAssembly.Options(config).Direction.Operations(rows, columns);
     }
 
     // Another optimizer is one more line here.

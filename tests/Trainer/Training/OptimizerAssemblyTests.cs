@@ -1,5 +1,6 @@
 using Moe.Optimizers;
 using Moe.Torch;
+using Moe.Training;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
 using NUnit.Framework;
@@ -38,6 +39,18 @@ public class OptimizerAssemblyTests : TinyRunTests
         Assert.That(
             parameters.SelectMany(keys => keys),
             Is.EquivalentTo(session.Model.Parameters.SelectMany(parameter => parameter.Logical(parameter.Value.Detach())).Select(logical => logical.Key)));
+    }
+
+    [Test]
+    public void Ranks_with_other_experts_come_to_the_same_cost()
+    {
+        using var scope = new TensorScope();
+        var config = Config with { Optimizer = new() { Rules = [new() { Match = "layers.1.moe.experts.3.gate", Optimizer = OptimizerName.Muon }] } };
+        var cost = OptimizerAssembly.Reduction(config).Cost!;
+        Parameter Stack(int layer, params int[] experts) => new(
+            $"layers.{layer}.moe.experts.gate_up", Tensor.Zeros([experts.Length, 24, 16]), ParameterKind.Expert, experts, [new("gate", 0, 12), new("up", 12, 12)]);
+
+        Assert.That(cost(Stack(1, 0, 1, 2, 3)), Is.EqualTo(cost(Stack(1, 4, 5, 6, 7))).And.GreaterThan(cost(Stack(0, 0, 1, 2, 3))));
     }
 
     [Test]
