@@ -19,7 +19,7 @@ internal sealed record ShardingCase(string Name, OptimizerConfig Optimizer)
     private const int Experts = 6;
     private const int IdleExpert = 4;
 
-    /// <summary>Every optimizer there is; a new one is one more line.</summary>
+    /// <summary>Every optimizer there is, and several for one model, one expert by itself among them; a new one is one more line.</summary>
     /// <remarks>The rates are small where a step doesn't shrink with its gradient: there the rounding of a tiny gradient becomes that of a whole step.</remarks>
     public static readonly ShardingCase[] All =
     [
@@ -28,8 +28,20 @@ internal sealed record ShardingCase(string Name, OptimizerConfig Optimizer)
         new("adabelief", new() { Name = OptimizerName.AdaBelief, LearningRate = 0.001 }),
         new("lamb", new() { Name = OptimizerName.Lamb, LearningRate = 0.001 }),
         new("lars", new() { Name = OptimizerName.Lars, LearningRate = 0.1 }),
+        new("muon", new() { Name = OptimizerName.Muon, LearningRate = 0.001, Muon = new() { Precision = Precision.Float64 } }),
+        new("drop_muon", new() { Name = OptimizerName.DropMuon, LearningRate = 0.001, Muon = new() { Precision = Precision.Float64 } }),
+        new("mkor", new() { Name = OptimizerName.AdamW, LearningRate = 0.001, Precondition = Precondition.Mkor, Mkor = new() { InverseFrequency = 2 } }),
+        new("mixed", new()
+        {
+            LearningRate = 0.001,
+            Muon = new() { Precision = Precision.Float64 },
+            Rules = [new() { Match = "layers.*.moe.experts.0.*", Optimizer = OptimizerName.Muon }, new() { Kind = ParameterKind.Head, Optimizer = OptimizerName.Lamb }],
+        }),
         new("sgd", new() { Name = OptimizerName.Sgd, LearningRate = 0.5, Momentum = 0.9, Nesterov = true, WeightDecay = 0.01 }),
     ];
+
+    /// <summary>Whether the state of every parameter is as many tensors of its shape.</summary>
+    public bool KeepsAlike => Optimizer is { Rules.Count: 0, Precondition: Precondition.None, Name: not (OptimizerName.Muon or OptimizerName.DropMuon) };
 
     /// <summary>The configuration, but for what belongs to the mesh: with clipping at every step, and expert-parallel experts of uneven load.</summary>
     public RunConfig Config(string folder, Precision precision)
