@@ -61,19 +61,19 @@ run_one() { # arm schedule rate seed
   [ ! -f "$results/$name.json" ] || return 0
   [ "$(date +%s)" -lt "$deadline" ] || return 0
   for pair in ${settings[$1]} "schedule.name=$2"; do overrides+=(--set "$pair"); done
-  [ "$2" != refined ] || overrides+=(--set "schedule.file=$results/refined.yaml")
+  [ "$2" != refined ] || overrides+=(--set "schedule.file=$results/refined.json")
   rm -rf "$folder"
   if ! $LAUNCH train --config "$config" "${overrides[@]}" --set "optimizer.learning_rate=$3" --set "run.seed=$4" --set parallel.threads=1 \
     --nodes 1 --run-dir "$folder" --ui plain > "runs/optimizers/$name.log" 2>&1; then
     grep -q '"train/loss"' "$folder/metrics.jsonl" 2> /dev/null || { tail -5 "runs/optimizers/$name.log" >&2; return 1; }
     echo "$name diverged or stopped: $(tail -1 "runs/optimizers/$name.log")" >&2
   fi
-  jq -cs --arg arm "$1" --arg schedule "$2" --arg rate "$3" --arg seed "$4" '
+  jq -cs --arg status "$(jq -r .status "$folder/run.json")" --arg arm "$1" --arg schedule "$2" --arg rate "$3" --arg seed "$4" '
     def median: sort | .[length / 2 | floor];
     {arm: $arm, schedule: $schedule, rate: $rate, seed: ($seed | tonumber),
      step_ms: ([.[] | select(has("perf/step_ms")) | .["perf/step_ms"]] | median),
      eval: [.[] | select(has("eval/loss")) | [.step, .["train/tokens"], .["eval/loss"]]],
-     final: ([.[] | select(has("eval/loss"))] | if length > 0 and .[-1].step == 400 then .[-1]["eval/loss"] else null end)}' \
+     final: ([.[] | select(has("eval/loss"))] | if length > 0 and $status == "done" then .[-1]["eval/loss"] else null end)}' \
     "$folder/metrics.jsonl" > "$results/$name.json.partial"
   mv "$results/$name.json.partial" "$results/$name.json"
   echo "$name $(jq -r .final "$results/$name.json")"
@@ -103,8 +103,8 @@ if [ -n "$train" ]; then
   $LAUNCH config show --config "$config" > /dev/null
   for text in shakespeare.txt kjv.txt sqlite.c.txt; do [ -d "data/$text.tokens" ] || $LAUNCH data prepare "data/$text" -o "data/$text.tokens"; done
   for arm in $arms; do for rate in ${grids[$arm]}; do echo "$arm linear $rate 1"; done; done | batch
-  if [ -f "runs/optimizers/adamw-linear-$(best_rate adamw)-1/metrics.jsonl" ] && [ ! -f "$results/refined.yaml" ]; then
-    $LAUNCH schedule refine --run "runs/optimizers/adamw-linear-$(best_rate adamw)-1" --out "$results/refined.yaml"
+  if [ -f "runs/optimizers/adamw-linear-$(best_rate adamw)-1/metrics.jsonl" ] && [ ! -f "$results/refined.json" ]; then
+    $LAUNCH schedule refine --run "runs/optimizers/adamw-linear-$(best_rate adamw)-1" --out "$results/refined.json"
   fi
   {
     for arm in $arms; do for seed in 2 3; do echo "$arm linear $(best_rate "$arm") $seed"; done; done
