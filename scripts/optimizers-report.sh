@@ -4,7 +4,8 @@
 # then writes the tables and plots from what is there.
 #   scripts/optimizers-report.sh [--jobs N]   trains, N runs at once (default: one a core), and plots; needs jq and gnuplot-nox
 #   scripts/optimizers-report.sh --plot       only the tables and the plots
-#   scripts/optimizers-report.sh --train [--jobs N] [--seconds S]   only trains; starts no further run after S seconds
+#   scripts/optimizers-report.sh --train [--jobs N] [--runs FILE]   only trains; with FILE only the runs it lists, each a line of
+#                                             optimizer, schedule, rate and seed: for parts of the work on several machines
 # LAUNCH is the launch command where it is not built from these sources, as in a published folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,16 +13,16 @@ cd "$(dirname "$0")/.."
 results=docs/results/optimizers
 config=configs/experiments/optimizers.yaml
 jobs=$(nproc)
-seconds=1000000
+runs=
 train=yes
 plot=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --jobs) jobs=$2; shift 2 ;;
-    --seconds) seconds=$2; shift 2 ;;
+    --runs) runs=$2; shift 2 ;;
     --plot) train=; shift ;;
     --train) plot=; shift ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 1 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 1 ;;
   esac
 done
 for tool in jq ${plot:+gnuplot}; do
@@ -30,11 +31,11 @@ done
 
 # An arm: its settings, and its grid.
 declare -A settings=(
-  [sgd]="optimizer.name=sgd optimizer.momentum=0.9"
+  [sgd]="optimizer.name=sgd optimizer.momentum=0.9 optimizer.weight_decay=1e-4 optimizer.decay=coupled"
   [adamw]="optimizer.name=adamw"
   [adabelief]="optimizer.name=adabelief"
   [lamb]="optimizer.name=lamb"
-  [lars]="optimizer.name=lars"
+  [lars]="optimizer.name=lars optimizer.weight_decay=1e-4"
   [muon]="optimizer.name=muon optimizer.muon.preset=moonlight"
   [drop_muon]="optimizer.name=drop_muon optimizer.muon.preset=moonlight"
   [mkor-adamw]="optimizer.name=adamw optimizer.precondition=mkor"
@@ -45,13 +46,13 @@ declare -A grids=(
   [sgd]="0.1 0.3 1 3"
   [adamw]="1e-3 3e-3 6e-3 1.2e-2"
   [adabelief]="1e-3 3e-3 6e-3 1.2e-2"
-  [lamb]="5e-3 1e-2 2e-2 4e-2"
+  [lamb]="5e-3 1e-2 2e-2 4e-2 8e-2"
   [lars]="3 10 30 100"
   [muon]="1e-3 3e-3 6e-3 1.2e-2"
-  [drop_muon]="1e-3 3e-3 6e-3 1.2e-2"
+  [drop_muon]="1e-3 3e-3 6e-3 1.2e-2 2.4e-2"
   [mkor-adamw]="1e-3 3e-3 6e-3 1.2e-2"
-  [mkor-lamb]="5e-3 1e-2 2e-2 4e-2"
-  [mkor_h-lamb]="5e-3 1e-2 2e-2 4e-2"
+  [mkor-lamb]="1e-2 2e-2 4e-2 8e-2"
+  [mkor_h-lamb]="1e-2 2e-2 4e-2 8e-2"
 )
 arms="adamw sgd adabelief lamb lars muon drop_muon mkor-adamw mkor-lamb mkor_h-lamb"
 schedules="cosine wsd constant refined"
@@ -59,7 +60,6 @@ schedules="cosine wsd constant refined"
 run_one() { # arm schedule rate seed
   local name=$1-$2-$3-$4 folder=runs/optimizers/$1-$2-$3-$4 overrides=() pair
   [ ! -f "$results/$name.json" ] || return 0
-  [ "$(date +%s)" -lt "$deadline" ] || return 0
   for pair in ${settings[$1]} "schedule.name=$2"; do overrides+=(--set "$pair"); done
   [ "$2" != refined ] || overrides+=(--set "schedule.file=$results/refined.json")
   rm -rf "$folder"
@@ -94,7 +94,6 @@ batch() { # lines of: arm schedule rate seed
 }
 
 if [ -n "$train" ]; then
-  deadline=$(($(date +%s) + seconds))
   mkdir -p runs/optimizers "$results"
   if [ -z "${LAUNCH:-}" ]; then
     dotnet build launch --configuration Release --verbosity quiet
@@ -102,14 +101,18 @@ if [ -n "$train" ]; then
   fi
   $LAUNCH config show --config "$config" > /dev/null
   for text in shakespeare.txt kjv.txt sqlite.c.txt; do [ -d "data/$text.tokens" ] || $LAUNCH data prepare "data/$text" -o "data/$text.tokens"; done
-  for arm in $arms; do for rate in ${grids[$arm]}; do echo "$arm linear $rate 1"; done; done | batch
-  if [ -f "runs/optimizers/adamw-linear-$(best_rate adamw)-1/metrics.jsonl" ] && [ ! -f "$results/refined.json" ]; then
-    $LAUNCH schedule refine --run "runs/optimizers/adamw-linear-$(best_rate adamw)-1" --out "$results/refined.json"
+  if [ -n "$runs" ]; then
+    batch < "$runs"
+  else
+    for arm in $arms; do for rate in ${grids[$arm]}; do echo "$arm linear $rate 1"; done; done | batch
+    if [ ! -f "$results/refined.json" ]; then
+      $LAUNCH schedule refine --run "runs/optimizers/adamw-linear-$(best_rate adamw)-1" --out "$results/refined.json"
+    fi
+    {
+      for arm in $arms; do for seed in 2 3; do echo "$arm linear $(best_rate "$arm") $seed"; done; done
+      for schedule in $schedules; do for seed in 1 2 3; do echo "adamw $schedule $(best_rate adamw) $seed"; done; done
+    } | batch
   fi
-  {
-    for arm in $arms; do for seed in 2 3; do echo "$arm linear $(best_rate "$arm") $seed"; done; done
-    for schedule in $schedules; do for seed in 1 2 3; do echo "adamw $schedule $(best_rate adamw) $seed"; done; done
-  } | batch
 fi
 [ -n "$plot" ] || exit 0
 
