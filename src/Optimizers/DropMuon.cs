@@ -24,7 +24,13 @@ public sealed class DropMuon(IReadOnlyList<LogicalParameter> parameters, MuonOpt
     public override IEnumerable<OptimizerState> State => _muon.State;
 
     /// <inheritdoc/>
+    public override IReadOnlyDictionary<string, double> Scalars => _muon.Scalars;
+
+    /// <inheritdoc/>
     public override long Operations => _muon.OperationsOf(_muon.Parameters.Where(parameter => !Freezes(parameter.Kind, parameter.Layer)));
+
+    /// <inheritdoc/>
+    public override void LoadScalars(IReadOnlyDictionary<string, double> scalars) => _muon.LoadScalars(scalars);
 
     /// <inheritdoc/>
     public override void Begin(long step) => _trained = draw.Trained(step);

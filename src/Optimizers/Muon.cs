@@ -13,6 +13,8 @@ namespace Moe.Optimizers;
 /// </remarks>
 public sealed class Muon : MultiTensorOptimizer
 {
+    private const string FormScalar = "momentum_form";
+
     private readonly MuonOptions _options;
     private readonly Tensor[] _momentum;
 
@@ -33,7 +35,21 @@ public sealed class Muon : MultiTensorOptimizer
     }
 
     /// <inheritdoc/>
+    public override IReadOnlyDictionary<string, double> Scalars => new Dictionary<string, double> { [FormScalar] = (int)_options.Form };
+
+    /// <inheritdoc/>
     public override long Operations => OperationsOf(Parameters);
+
+    /// <inheritdoc/>
+    /// <exception cref="ArgumentException">The momentum is of another form: a sum is 1 / (1 - momentum) times as large as an average, and would outweigh every new gradient.</exception>
+    public override void LoadScalars(IReadOnlyDictionary<string, double> scalars)
+    {
+        // A group that new rates have split off has no numbers of its own yet.
+        if (scalars.TryGetValue(FormScalar, out var form) && (MomentumForm)(int)form != _options.Form)
+        {
+            throw new ArgumentException($"Muon's running gradients have the momentum form {(MomentumForm)(int)form}, the settings ask for {_options.Form}");
+        }
+    }
 
     /// <summary>Operations in the matrix products of a step of some of its parameters.</summary>
     internal long OperationsOf(IEnumerable<LogicalParameter> parameters) => parameters

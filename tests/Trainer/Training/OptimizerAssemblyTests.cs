@@ -92,6 +92,22 @@ public class OptimizerAssemblyTests : TinyRunTests
         Assert.That(resumed.Advance(stop: false).Loss, Is.EqualTo(straight.Advance(stop: false).Loss));
     }
 
+    [TestCase(OptimizerName.Muon)]
+    [TestCase(OptimizerName.DropMuon)]
+    public void Checkpoint_of_the_other_form_of_momentum_is_refused(OptimizerName name)
+    {
+        using var mesh = TinyRun.Alone();
+        RunConfig With(MuonPreset preset) => Config with { Optimizer = new() { Name = name, Muon = new() { Preset = preset } } };
+        using var session = TinyRun.Session(With(MuonPreset.Keller), mesh, Path.Combine(Folder, $"form {name}"));
+        session.Advance(stop: false);
+        using var reader = new CheckpointReader(session.Save());
+        using var same = TinyRun.Session(With(MuonPreset.Torch), mesh);
+        using var other = TinyRun.Session(With(MuonPreset.Moonlight), mesh);
+
+        Assert.That(() => same.Resume(reader, Assert.Fail), Throws.Nothing);
+        Assert.That(() => other.Resume(reader, Assert.Fail), Throws.TypeOf<CheckpointException>().With.Message.EndsWith("have the momentum form Ema, the settings ask for Sum"));
+    }
+
     [Test]
     public void Checkpoint_whose_parameters_had_other_optimizers_is_refused_with_those_that_moved()
     {
