@@ -37,7 +37,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
         // The step that begins is the one that a failure is reported with.
         var trace = session.Mesh.World.Trace;
         Restart(trace);
-        if (session.Optimizer is Mkor mkor)
+        if (metrics is not null && session.Optimizer is Mkor mkor)
         {
             mkor.Switched += (step, reason) => link.ReportEvent("mkor_switch", step + 1, reason);
         }
@@ -77,7 +77,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
 
     private void RefuseToGoOn(StepResult result)
     {
-        if (!result.Updated)
+        if (metrics is not null && !result.Updated)
         {
             link.ReportEvent("skipped_step", session.Step, string.Create(
                 CultureInfo.InvariantCulture,
