@@ -52,7 +52,7 @@ public sealed class MkorSwitch(MkorSwitchOptions options)
     {
         double Number(string name) => scalars.TryGetValue(Prefix + name, out var value)
             ? value
-            : throw new ArgumentException($"the numbers of MKOR-H lack '{Prefix}{name}'; they are of a run without its switch", nameof(scalars));
+            : throw new ArgumentException($"the numbers of MKOR-H lack '{Prefix}{name}'; they are of a run without its switch");
         (_mean, _meanBefore, _reference) = (Number("mean"), Number("mean_before"), Number("reference"));
         (_inWindow, _windows, _slow, _seen) = ((long)Number("in_window"), (long)Number("windows"), (long)Number("slow"), (long)Number("seen"));
         IsMade = Number("made") != 0;
