@@ -25,7 +25,7 @@ public sealed record CheckpointFile(long Bytes, string Sha256);
 /// <param name="SkippedInARow">Steps without an update, because of a gradient that was not finite, up to now.</param>
 /// <param name="Seed">Seed of all random streams. They are functions of seed, name and counter, so this and the counts are the whole random state.</param>
 /// <param name="Optimizer">Name of the optimizer as in the configuration.</param>
-/// <param name="OptimizerScalars">Numbers of the optimizer beside its tensors, such as its step count.</param>
+/// <param name="OptimizerScalars">Numbers of the optimizer beside its tensors, such as where MKOR-H stands.</param>
 /// <param name="Data">For each domain by name, the sha256 of its tokens.</param>
 public sealed record RunPosition(
     long Step,
