@@ -31,9 +31,14 @@ public static class ScheduleRefinement
         var config = ConfigReader.Read(folder.ConfigFile, []).Config;
         var norms = Norms(folder.MetricsFile);
         var steps = config.Train.Steps;
-        if (norms.Count < 2 || norms[^1].Step != steps)
+        if (norms.Count < 2)
         {
-            throw new TrainingException($"the run '{folder.Path}' is not finished: its gradient norms end at step {(norms.Count == 0 ? 0 : norms[^1].Step)} of {steps}");
+            throw new TrainingException($"the run '{folder.Path}' has {norms.Count} gradient norm(s) of its {steps} step(s); a schedule takes at least 2");
+        }
+
+        if (norms[^1].Step != steps)
+        {
+            throw new TrainingException($"the run '{folder.Path}' is not finished: its gradient norms end at step {norms[^1].Step} of {steps} (a skipped step has none)");
         }
 
         var exponent = config.Optimizer.Name is OptimizerName.Sgd or OptimizerName.Lars ? 2 : 1;

@@ -69,6 +69,13 @@ internal sealed class ScheduleRefinementTests
         Refused("is not finished: its gradient norms end at step 5 of 9");
     }
 
+    [Test]
+    public void Run_of_one_step_is_refused_as_too_short()
+    {
+        Write("sgd", 1, Row(1, 2));
+        Refused("has 1 gradient norm(s) of its 1 step(s); a schedule takes at least 2");
+    }
+
     [TestCase("{\"step\":2,", "metrics.jsonl:2: is no row of metrics")]
     [TestCase("{\"train/grad_norm\":1}", "metrics.jsonl:2: is no row of metrics")]
     [TestCase("{\"step\":2,\"train/grad_norm\":0}", "a gradient norm of 0 at step 2")]
