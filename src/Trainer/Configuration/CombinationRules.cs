@@ -61,6 +61,10 @@ internal static class CombinationRules
             c => c.Optimizer.Precondition != Precondition.None && c.Optimizer.Names.Any(name => name is OptimizerName.Muon or OptimizerName.DropMuon)
                 ? $"optimizer.precondition {ConfigScalar.Write(c.Optimizer.Precondition)} turns the singular values of gradients, which Muon then sets all to about 1" : null,
             c => "set optimizer.precondition to none, or take a first-order optimizer such as adamw"),
+        new(["optimizer.weight_decay", "optimizer.learning_rate", "optimizer.decay", "optimizer.rules"],
+            c => OptimizerRuleFaults.LargestDecay(c.Optimizer) is > 1 and var share
+                ? FormattableString.Invariant($"optimizer.weight_decay takes {share:G3} of a weight in a step at the peak (optimizer.decay {ConfigScalar.Write(c.Optimizer.Decay)}): more than all of it") : null,
+            _ => "a smaller weight_decay or learning_rate"),
         new(["data.eval_fraction", "train.eval_every"],
             c => c.Train.EvalEvery > 0 && c.Data.EvalFraction == 0
                 ? $"data.eval_fraction is 0, so there is nothing to evaluate on every train.eval_every {c.Train.EvalEvery} steps" : null,

@@ -61,7 +61,8 @@ public static partial class ConfigRules
         }
 
         // Rules are about this model's parameters, which only a model in order has.
-        if (!silent.Concat(faults.Select(fault => fault.Key)).Any(key => key.StartsWith("model.", StringComparison.Ordinal) || key.StartsWith("optimizer.rules", StringComparison.Ordinal)))
+        if (!silent.Concat(faults.Select(fault => fault.Key)).Any(key => key.StartsWith("model.", StringComparison.Ordinal) || key.StartsWith("optimizer.rules", StringComparison.Ordinal)
+            || key.StartsWith("optimizer.mkor.skip", StringComparison.Ordinal)))
         {
             faults.AddRange(OptimizerRuleFaults.Of(config, origins));
         }

@@ -12,10 +12,10 @@ public sealed record OptimizerConfig
     [Setting("Which optimizer steps the weights.")]
     public OptimizerName Name { get; init; } = OptimizerName.AdamW;
 
-    [Setting("Peak learning rate, reached after the warm-up.", Above = 0)]
+    [Setting("Peak learning rate, reached after the warm-up.", Above = 0, AtMost = 1000)]
     public double LearningRate { get; init; } = 1e-3;
 
-    [Setting("Peak learning rate of the AdamW that steps what is no hidden matrix.", Above = 0, Default = "optimizer.learning_rate",
+    [Setting("Peak learning rate of the AdamW that steps what is no hidden matrix.", Above = 0, AtMost = 1000, Default = "optimizer.learning_rate",
         When = "optimizer.name=muon|drop_muon")]
     public double? AuxiliaryLearningRate { get; init; }
 

@@ -14,7 +14,7 @@ public sealed record OptimizerRule
     [Setting("Their optimizer.", Default = "what they would have without a rule")]
     public OptimizerName? Optimizer { get; init; }
 
-    [Setting("Their peak learning rate.", Above = 0, Default = "what they would have without a rule")]
+    [Setting("Their peak learning rate.", Above = 0, AtMost = 1000, Default = "what they would have without a rule")]
     public double? LearningRate { get; init; }
 
     [Setting("Their weight decay.", AtLeast = 0, Default = "optimizer.weight_decay")]

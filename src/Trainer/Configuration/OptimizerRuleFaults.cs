@@ -1,15 +1,18 @@
+using System.IO.Enumeration;
 using Moe.Models;
+using Moe.Optimizers;
+using Moe.Torch;
 
 namespace Moe.Training.Configuration;
 
-/// <summary>What is wrong with <c>optimizer.rules</c> beside this model.</summary>
+/// <summary>What is wrong with <c>optimizer.rules</c> and <c>optimizer.mkor.skip</c> beside this model.</summary>
 internal static class OptimizerRuleFaults
 {
     /// <param name="config">Its model and its keys are in range.</param>
     /// <param name="origins">Places of the keys that were set.</param>
     public static IEnumerable<ConfigFault> Of(RunConfig config, IReadOnlyDictionary<string, ConfigOrigin> origins)
     {
-        if (config.Optimizer.Rules.Count == 0)
+        if (config.Optimizer is { Rules.Count: 0, Mkor.Skip.Count: 0 })
         {
             return [];
         }
@@ -17,15 +20,42 @@ internal static class OptimizerRuleFaults
         var assignment = new OptimizerAssignment(ModelAssembly.Options(config.Model), config.Optimizer);
         var taken = assignment.Parameters.ToLookup(parameter => config.Optimizer.Rules.Index()
             .FirstOrDefault(rule => OptimizerAssignment.IsAbout(rule.Item, parameter.Key, parameter.Kind), (-1, null!)).Index);
-        return config.Optimizer.Rules.Index().Select(place =>
-        {
-            var path = $"optimizer.rules[{place.Index}]";
-            var origin = origins.Where(key => key.Key.StartsWith(path + ".", StringComparison.Ordinal))
-                .Select(key => key.Value).OrderBy(value => (value.Line, value.Column))
-                .FirstOrDefault(origins.GetValueOrDefault("optimizer.rules", ConfigOrigin.Default));
-            return Fault(place.Item, path, origin, [.. taken[place.Index]], assignment);
-        }).OfType<ConfigFault>();
+        var rules = config.Optimizer.Rules.Index().Select(place =>
+            Fault(place.Item, $"optimizer.rules[{place.Index}]", Origin("optimizer.rules", place.Index, origins), [.. taken[place.Index]], assignment));
+        var matrices = assignment.Parameters.Where(parameter => parameter.Kind is ParameterKind.Matrix or ParameterKind.Expert).ToList();
+        var skips = config.Optimizer.Precondition == Precondition.None ? [] : config.Optimizer.Mkor.Skip.Index().Select(place =>
+            SkipFault(place.Item.Match, $"optimizer.mkor.skip[{place.Index}]", Origin("optimizer.mkor.skip", place.Index, origins), matrices));
+        return rules.Concat(skips).OfType<ConfigFault>();
     }
+
+    /// <summary>The largest share of a weight that decay alone takes in a step at the peak; LAMB's and LARS's decay is part of a step whose length the weights set.</summary>
+    /// <param name="optimizer">Its keys are in range.</param>
+    public static double LargestDecay(OptimizerConfig optimizer)
+    {
+        double Share(OptimizerName name, double rate, double decay) => name is OptimizerName.Lamb or OptimizerName.Lars ? 0 : optimizer.Decay switch
+        {
+            DecayForm.Decoupled => rate * decay,
+            DecayForm.Fixed => decay,
+            _ => 0,
+        };
+        return optimizer.Rules
+            .Select(rule => Share(rule.Optimizer ?? optimizer.Name, rule.LearningRate ?? optimizer.LearningRate, rule.WeightDecay ?? optimizer.WeightDecay))
+            .Append(Share(optimizer.Name, optimizer.LearningRate, optimizer.WeightDecay))
+            .Append(OptimizerAssignment.NeedsMatrix(optimizer.Name)
+                ? Share(OptimizerName.AdamW, optimizer.AuxiliaryLearningRate ?? optimizer.LearningRate, optimizer.WeightDecay)
+                : 0)
+            .Max();
+    }
+
+    private static ConfigOrigin Origin(string list, int index, IReadOnlyDictionary<string, ConfigOrigin> origins) => origins
+        .Where(key => key.Key.StartsWith(FormattableString.Invariant($"{list}[{index}]."), StringComparison.Ordinal))
+        .Select(key => key.Value).OrderBy(value => (value.Line, value.Column))
+        .FirstOrDefault(origins.GetValueOrDefault(list, ConfigOrigin.Default));
+
+    private static ConfigFault? SkipFault(string match, string path, ConfigOrigin origin, List<ParameterDescription> matrices) =>
+        matrices.Exists(matrix => FileSystemName.MatchesSimpleExpression(match, matrix.Key, ignoreCase: false))
+            ? null
+            : new ConfigFault(origin, path, $"{path} (match: {match}) matches no matrix that MKOR preconditions", Nearest(match, matrices));
 
     private static ConfigFault? Fault(
         OptimizerRule rule, string path, ConfigOrigin origin, List<ParameterDescription> parameters, OptimizerAssignment assignment)
@@ -50,11 +80,11 @@ internal static class OptimizerRuleFaults
     private static string Show(OptimizerRule rule) =>
         rule.Kind is null ? $"match: {rule.Match}" : $"match: {rule.Match}, kind: {ConfigChoices.Spelling(rule.Kind)}";
 
-    private static string Nearest(OptimizerRule rule, IEnumerable<ParameterDescription> parameters)
-    {
-        var patterns = parameters.Where(parameter => rule.Kind is null || parameter.Kind == rule.Kind).Select(parameter => OptimizerAssignment.Pattern(parameter.Key)).Distinct().ToList();
-        return patterns.Count == 0
-            ? $"its kinds are {string.Join(", ", parameters.Select(parameter => ConfigChoices.Spelling(parameter.Kind)).Distinct())}"
-            : $"the nearest is {patterns.MinBy(pattern => NearestKey.Distance(pattern, rule.Match))}; launch config show lists all";
-    }
+    private static string Nearest(OptimizerRule rule, IReadOnlyList<ParameterDescription> parameters) =>
+        parameters.Where(parameter => rule.Kind is null || parameter.Kind == rule.Kind).ToList() is { Count: > 0 } alike
+            ? Nearest(rule.Match, alike)
+            : $"its kinds are {string.Join(", ", parameters.Select(parameter => ConfigChoices.Spelling(parameter.Kind)).Distinct())}";
+
+    private static string Nearest(string match, IEnumerable<ParameterDescription> parameters) =>
+        $"the nearest is {parameters.Select(parameter => OptimizerAssignment.Pattern(parameter.Key)).Distinct().MinBy(pattern => NearestKey.Distance(pattern, match))}; launch config show lists all";
 }

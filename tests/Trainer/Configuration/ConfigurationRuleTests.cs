@@ -19,6 +19,13 @@ internal sealed class ConfigurationRuleTests
     [TestCase("train.stop_at_step=500", "train.stop_at_step 500 isn't before the last step, train.steps 500")]
     [TestCase("schedule.warmup_steps=500", "schedule.warmup_steps 500 leaves nothing of train.steps 500; at most 499")]
     [TestCase("optimizer={name: sgd, nesterov: true, momentum: 0}", "optimizer.momentum is 0 and optimizer.dampening 0")]
+    [TestCase("optimizer={learning_rate: 1001}", "optimizer.learning_rate is 1001; it takes a number above 0 to 1000")]
+    [TestCase("optimizer={learning_rate: 1, weight_decay: 1.5}", "optimizer.weight_decay takes 1.5 of a weight in a step at the peak (optimizer.decay decoupled): more than all of it")]
+    [TestCase("optimizer={decay: fixed, weight_decay: 2}", "optimizer.weight_decay takes 2 of a weight")]
+    [TestCase("optimizer={name: muon, auxiliary_learning_rate: 20}", "optimizer.weight_decay takes 2 of a weight")]
+    [TestCase("optimizer={rules: [{match: head, learning_rate: 30}]}", "optimizer.weight_decay takes 3 of a weight")]
+    [TestCase("optimizer={precondition: mkor, mkor: {skip: [{match: layers.*.gate}, {match: 'layer.*'}]}}",
+        "optimizer.mkor.skip[1] (match: layer.*) matches no matrix that MKOR preconditions; the nearest is layers.*")]
     [TestCase("optimizer={name: muon, muon: {preset: kellar}}", "optimizer.muon.preset is kellar (did you mean keller?); it takes one of keller, moonlight, torch, dion")]
     [TestCase("optimizer={name: muon, muon: {steps: 0}}", "optimizer.muon.steps is 0; it takes a whole number from 1 to 100")]
     [TestCase("optimizer={name: muon, muon: {table: rows}}", "optimizer.muon.table is rows, but optimizer.muon.rows has none")]

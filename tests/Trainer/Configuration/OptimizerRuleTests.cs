@@ -133,7 +133,7 @@ internal sealed class OptimizerRuleTests
     [TestCase("optimizer.learning_rate=0", "optimizer.learning_rate is 0; it takes a number above 0")]
     [TestCase("optimizer.learning_rate=-1e-3", "optimizer.learning_rate is -0.001")]
     [TestCase("optimizer.learning_rate=.inf", "optimizer.learning_rate is .inf; it takes a finite number")]
-    [TestCase("optimizer.auxiliary_learning_rate=0", "optimizer.auxiliary_learning_rate is 0; it takes a number above 0, or null")]
+    [TestCase("optimizer.auxiliary_learning_rate=0", "optimizer.auxiliary_learning_rate is 0; it takes a number above 0 to 1000, or null")]
     [TestCase("optimizer.weight_decay=-0.1", "optimizer.weight_decay is -0.1; it takes a number of at least 0")]
     [TestCase("optimizer.beta1=1", "optimizer.beta1 is 1; it takes a number from 0 below 1")]
     [TestCase("optimizer.beta2=-0.1", "optimizer.beta2 is -0.1; it takes a number from 0 below 1")]
@@ -143,7 +143,7 @@ internal sealed class OptimizerRuleTests
     [TestCase("optimizer.idle=skipp", "optimizer.idle is skipp (did you mean skip?); it takes one of skip, reference")]
     [TestCase("optimizer.weigth_decay=0", "optimizer.weigth_decay is not a key; did you mean optimizer.weight_decay?")]
     [TestCase("optimizer.rules=[{optimizer: moun}]", "optimizer.rules[0].optimizer is moun (did you mean muon?)")]
-    [TestCase("optimizer.rules=[{learning_rate: 0}]", "optimizer.rules[0].learning_rate is 0; it takes a number above 0, or null")]
+    [TestCase("optimizer.rules=[{learning_rate: 0}]", "optimizer.rules[0].learning_rate is 0; it takes a number above 0 to 1000, or null")]
     [TestCase("optimizer.rules=[{weight_decay: -1}]", "optimizer.rules[0].weight_decay is -1; it takes a number of at least 0, or null")]
     [TestCase("optimizer.rules=[{kind: experts}]", "optimizer.rules[0].kind is experts (did you mean expert?); it takes one of embedding, head, norm, router, matrix, expert")]
     public void Bad_value_is_refused_with_what_it_takes(string option, string message)
