@@ -28,7 +28,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
         }
 
         var time = Spread.Of(_stepMs);
-        var optimizer = Spread.Of(_optimizerMs);
+        var optimizer = Spread.Of(SlowestRanks());
         var tokensPerSecond = 1000 * session.Batches.TokensPerStep / time.Median;
         var operations = tokensPerSecond * OperationsPerToken();
         var parameters = session.Parameters.Total;
@@ -70,6 +70,15 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             _operations += result.OptimizerOperations;
             _allToAllMs += trace.Totals(Collective.AllToAll).Waited.TotalMilliseconds;
         }
+    }
+
+    // An update is made when its last rank has made it.
+    private double[] SlowestRanks()
+    {
+        using var scope = new TensorScope();
+        var slowest = Tensor.From(_optimizerMs.ToArray(), _optimizerMs.Count);
+        session.Mesh.World.AllReduce(slowest, ReduceOperation.Max);
+        return slowest.ToArray<double>();
     }
 
     // Six for each weight that a token passes (two forward, four backward), and the causal half of the attention's products. The embedding
