@@ -17,7 +17,4 @@ public static class GoldenReplays
         new SplitProjectionReplay(),
         new MkorReplay(),
     ];
-
-    /// <summary>Starts of the names of files whose optimizers have no replay so far.</summary>
-    public static IReadOnlyList<string> Uncovered { get; } = [];
 }
