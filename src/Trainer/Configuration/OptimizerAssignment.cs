@@ -14,7 +14,8 @@ public sealed record OptimizerChoice(OptimizerName Optimizer, double LearningRat
 /// <param name="Pattern">Their keys, numbers that don't matter as <c>*</c>.</param>
 /// <param name="Parameters">Each of them.</param>
 /// <param name="Choice">How they are stepped.</param>
-public sealed record AssignedParameters(string Pattern, IReadOnlyList<ParameterDescription> Parameters, OptimizerChoice Choice);
+/// <param name="Precondition">What turns their gradients before.</param>
+public sealed record AssignedParameters(string Pattern, IReadOnlyList<ParameterDescription> Parameters, OptimizerChoice Choice, Precondition Precondition);
 
 /// <summary>Which optimizer steps which logical parameter: the first rule of <c>optimizer.rules</c> that is about it, else the references' defaults.</summary>
 /// <remarks>
@@ -32,13 +33,17 @@ public sealed class OptimizerAssignment(TransformerOptions model, OptimizerConfi
     public IReadOnlyList<OptimizerChoice> Choices => [.. Parameters.Select(Of).Distinct()];
 
     /// <summary>For people: as few lines as say it exactly.</summary>
-    public IEnumerable<AssignedParameters> Lines => Compact(Parameters, Of, 0).Select(alike => new AssignedParameters(alike.Pattern, alike.Members, Of(alike.Members[0])));
+    public IEnumerable<AssignedParameters> Lines => Compact(Parameters, parameter => (Of(parameter), PreconditionOf(parameter)), 0)
+        .Select(alike => new AssignedParameters(alike.Pattern, alike.Members, Of(alike.Members[0]), PreconditionOf(alike.Members[0])));
 
     /// <summary>For checkpoints: name of the optimizer by pattern; <see cref="Moved"/> reads it.</summary>
     public IReadOnlyDictionary<string, string> Names => Compact(Parameters, NameOf, 0).ToDictionary(alike => alike.Pattern, alike => NameOf(alike.Members[0]));
 
     /// <summary>Whether an optimizer has a rule for matrices only.</summary>
     public static bool NeedsMatrix(OptimizerName name) => name is OptimizerName.Muon or OptimizerName.DropMuon;
+
+    /// <summary>Whether a pattern of <c>optimizer.rules</c> or <c>optimizer.mkor.skip</c> is about a key.</summary>
+    internal static bool Matches(string pattern, string key) => FileSystemName.MatchesSimpleExpression(pattern, key, ignoreCase: false);
 
     /// <summary>How a parameter is stepped.</summary>
     public OptimizerChoice Of(ParameterDescription parameter) => Of(parameter.Key, parameter.Kind, parameter.IsVector);
@@ -66,13 +71,18 @@ public sealed class OptimizerAssignment(TransformerOptions model, OptimizerConfi
 
     /// <summary>Whether a rule is about a parameter, if no earlier one is.</summary>
     internal static bool IsAbout(OptimizerRule rule, string key, ParameterKind kind) =>
-        (rule.Kind is null || rule.Kind == kind) && FileSystemName.MatchesSimpleExpression(rule.Match, key, ignoreCase: false);
+        (rule.Kind is null || rule.Kind == kind) && Matches(rule.Match, key);
 
     /// <summary>A key with <c>*</c> in the place of its numbers, except the first so many.</summary>
     internal static string Pattern(string key, int numbersKept = 0) => string.Join('.', key.Split('.').Select(segment =>
         !segment.All(char.IsAsciiDigit) || numbersKept-- > 0 ? segment : "*"));
 
     private static IEnumerable<string> Patterns(string key) => Enumerable.Range(0, key.Split('.').Length).Select(kept => Pattern(key, kept)).Distinct();
+
+    private Precondition PreconditionOf(ParameterDescription parameter) =>
+        parameter.Kind is ParameterKind.Matrix or ParameterKind.Expert && !optimizer.Mkor.Skip.Any(skip => Matches(skip.Match, parameter.Key))
+            ? optimizer.Precondition
+            : Precondition.None;
 
     private string NameOf(ParameterDescription parameter) => ConfigChoices.Spelling(Of(parameter).Optimizer);
 

@@ -1,4 +1,3 @@
-using System.IO.Enumeration;
 using Moe.Models;
 using Moe.Optimizers;
 using Moe.Torch;
@@ -53,7 +52,7 @@ internal static class OptimizerRuleFaults
         .FirstOrDefault(origins.GetValueOrDefault(list, ConfigOrigin.Default));
 
     private static ConfigFault? SkipFault(string match, string path, ConfigOrigin origin, List<ParameterDescription> matrices) =>
-        matrices.Exists(matrix => FileSystemName.MatchesSimpleExpression(match, matrix.Key, ignoreCase: false))
+        matrices.Exists(matrix => OptimizerAssignment.Matches(match, matrix.Key))
             ? null
             : new ConfigFault(origin, path, $"{path} (match: {match}) matches no matrix that MKOR preconditions", Nearest(match, matrices));
 

@@ -78,6 +78,26 @@ internal sealed class OptimizerRuleTests
     }
 
     [Test]
+    public void Table_says_which_matrices_are_preconditioned()
+    {
+        var config = new RunConfig
+        {
+            Optimizer = new()
+            {
+                Precondition = Precondition.Mkor,
+                Mkor = new() { Skip = [new() { Match = "layers.0.attention.*" }] },
+                Rules = [new() { Kind = ParameterKind.Expert, Optimizer = OptimizerName.Lamb }],
+            },
+        };
+
+        var lines = AssignmentTable.Write(config).Split('\n')
+            .Where(line => line.Contains("->", StringComparison.Ordinal))
+            .Select(line => string.Join(' ', line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1..6])).ToList();
+        Assert.That(lines, Has.Member("layers.0.attention.query -> adamw learning_rate 0.001").And.Member("layers.1.attention.query -> mkor over adamw"));
+        Assert.That(lines, Has.Member("layers.*.moe.experts.*.gate -> mkor over lamb").And.Member("layers.*.moe.router -> adamw learning_rate 0.001"));
+    }
+
+    [Test]
     public void Moved_parameters_are_named_by_the_shortest_pattern()
     {
         var before = Assign(new() { Rules = [new() { Match = "layers.1.moe.experts.2.*", Optimizer = OptimizerName.Sgd }] });
