@@ -62,7 +62,7 @@ public sealed class Muon : MultiTensorOptimizer
         double Decay(int i) => DecayOf(list.Parameters[i], _options.WeightDecay);
         if (_options is { Decay: DecayForm.Coupled, WeightDecay: > 0 })
         {
-            MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(i => [1, Decay(i)]), list.Gradients, list.Values);
+            MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(i => [1, OnGradient(_options.Decay, Decay(i))]), list.Gradients, list.Values);
         }
 
         var directions = new Tensor[list.Count];
@@ -74,14 +74,8 @@ public sealed class Muon : MultiTensorOptimizer
             _options.Direction.Replace(batch, matrices);
         }
 
-        double Kept(int i) => _options.Decay switch
-        {
-            DecayForm.Decoupled => 1 - (step.LearningRate * Decay(i)),
-            DecayForm.Fixed => 1 - Decay(i),
-            _ => 1,
-        };
-        MultiTensor.Update(
-            UpdateRule.ScaledSum, list.Coefficients(i => [Kept(i), -step.LearningRate * ScaleOf(list.Values[i])]), list.Values, directions);
+        double[] Along(int i) => [Kept(_options.Decay, Decay(i), step.LearningRate), -step.LearningRate * ScaleOf(list.Values[i])];
+        MultiTensor.Update(UpdateRule.ScaledSum, list.Coefficients(Along), list.Values, directions);
     }
 
     // One piece of memory for all matrices of a shape; `directions` gets the place of each.
