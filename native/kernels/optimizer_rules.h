@@ -6,6 +6,7 @@
 #include <cmath>
 
 namespace moe::rules {
+namespace {  // each instruction set has its own: the linker must not take one of them for all
 
 template <typename T>
 inline T square_root(T x) {
@@ -124,4 +125,5 @@ struct MuonMomentum {
   }
 };
 
+}  // namespace
 }  // namespace moe::rules
