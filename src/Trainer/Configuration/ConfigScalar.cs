@@ -97,6 +97,13 @@ internal static partial class ConfigScalar
 
     private static string Unknown(ConfigKey key, string text)
     {
+        static string Section(ConfigKey key) => key.Path[..(key.Path.LastIndexOf('.') + 1)];
+        var choices = ConfigSchema.Root.Values(new RunConfig()).Select(value => value.Key).Where(other => other.Type.IsEnum);
+        if (choices.FirstOrDefault(other => Section(other) == Section(key) && ConfigChoices.Of(other.Type).Contains(text)) is { } owner)
+        {
+            return $"is {Shorten(text)}, a value of {owner.Path}; it takes {Describe(key)}";
+        }
+
         var nearest = text.Length > 64 ? null : ConfigChoices.Of(key.Type).MinBy(choice => NearestKey.Distance(choice, text));
         var isNear = nearest is not null && NearestKey.Distance(nearest, text) <= (nearest.Length + 2) / 3;
         return $"is {Shorten(text)}{(isNear ? $" (did you mean {nearest}?)" : "")}; it takes {Describe(key)}";

@@ -19,6 +19,7 @@ internal sealed class ConfigurationRuleTests
     [TestCase("train.stop_at_step=500", "train.stop_at_step 500 isn't before the last step, train.steps 500")]
     [TestCase("schedule.warmup_steps=500", "schedule.warmup_steps 500 leaves nothing of train.steps 500; at most 499")]
     [TestCase("optimizer={name: sgd, nesterov: true, momentum: 0}", "optimizer.momentum is 0 and optimizer.dampening 0")]
+    [TestCase("optimizer.name=mkor_h", "optimizer.name is mkor_h, a value of optimizer.precondition; it takes one of adamw, sgd")]
     [TestCase("optimizer={learning_rate: 1001}", "optimizer.learning_rate is 1001; it takes a number above 0 to 1000")]
     [TestCase("optimizer={learning_rate: 1, weight_decay: 1.5}", "optimizer.weight_decay takes 1.5 of a weight in a step at the peak (optimizer.decay decoupled): more than all of it")]
     [TestCase("optimizer={decay: fixed, weight_decay: 2}", "optimizer.weight_decay takes 2 of a weight")]
