@@ -4,7 +4,7 @@ CONFIGURATION ?= Release
 NODES ?= 4
 CONFIG ?= configs/quickstart.yaml
 
-.PHONY: setup train test format optimizers-report clean
+.PHONY: setup train test bench format optimizers-report clean
 
 setup:            ## installs what is missing, builds native and managed code
 	@scripts/setup.sh
@@ -14,6 +14,9 @@ train: setup      ## trains the quickstart on four ranks and prints a sample
 
 test: setup       ## all tests
 	@scripts/test.sh
+
+bench: setup      ## times training steps on four ranks; benchmarks/ has the comparisons
+	dotnet run --project launch --configuration $(CONFIGURATION) --no-build -- bench step --nodes $(NODES) --config configs/bench/cpu-4r.yaml
 
 format: setup     ## lays the code out as CI wants it
 	dotnet format Trainer.sln

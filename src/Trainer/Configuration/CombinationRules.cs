@@ -80,6 +80,9 @@ internal static class CombinationRules
     /// <summary>Combinations that run but are rarely meant.</summary>
     public static readonly IReadOnlyList<CombinationRule> Doubts =
     [
+        new(["optimizer.rules", "optimizer.name"],
+            c => c.Optimizer.Name != OptimizerName.DropMuon && c.Optimizer.Names.Contains(OptimizerName.DropMuon)
+                ? "a rule gives parameters to drop_muon, which leaves whole layers out of a step, with what other optimizers have of them" : null),
         new(["model.moe.normalize_weights", "model.moe.top_k"],
             c => c.Model.Moe is { NormalizeWeights: true, TopK: 1, Experts: > 1 }
                 ? "with model.moe.top_k 1, model.moe.normalize_weights makes every weight 1, so the router learns nothing from the language model's loss" : null,

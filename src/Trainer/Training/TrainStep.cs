@@ -37,7 +37,7 @@ public sealed record StepResult
     /// <summary>Whether any rank was asked to stop.</summary>
     public required bool Stop { get; init; }
 
-    /// <summary>What the update took on this rank; zero where it was left out.</summary>
+    /// <summary>What the update took on this rank, with the sending of new weights to the ranks that hold them; zero where it was left out.</summary>
     public TimeSpan OptimizerTime { get; init; }
 
     /// <summary>Operators and kernels that the update called on this rank.</summary>
@@ -99,8 +99,9 @@ public sealed class TrainStep(
             (started, calls) = (Stopwatch.GetTimestamp(), Operator.Calls);
             optimizer.Step(new OptimizerStep(
                 learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle, parameter => optimizer.Freezes(parameter.Kind, parameter.Layer)));
-            (time, calls) = (Stopwatch.GetElapsedTime(started), Operator.Calls - calls);
+            calls = Operator.Calls - calls;
             reduction.ShareValues();
+            time = Stopwatch.GetElapsedTime(started);
             UpdateBias(load);
         }
 

@@ -29,6 +29,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
     private readonly TrainConfig _train = session.Config.Train;
     private readonly Stopwatch _sinceRow = new();
     private long _stepsSinceRow;
+    private TimeSpan _optimizerSinceRow;
 
     /// <summary>Runs from the session's position to the last step, or until a stop is asked for.</summary>
     /// <exception cref="TrainingException">Too many steps in a row had a gradient that was not finite.</exception>
@@ -47,6 +48,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
             trace.Step = session.Step + 1;
             var result = session.Advance(link.StopRequested);
             _stepsSinceRow++;
+            _optimizerSinceRow += result.OptimizerTime;
             RefuseToGoOn(result);
             var due = new Due(_train, session.Step, result.Stop);
             if (due.Row || !result.Updated)
@@ -98,6 +100,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
         trace.ResetTotals();
         _sinceRow.Restart();
         _stepsSinceRow = 0;
+        _optimizerSinceRow = TimeSpan.Zero;
     }
 
     private void WriteRow(StepResult result, CollectiveTrace trace)
@@ -116,6 +119,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
             ["perf/tokens_per_s"] = session.Batches.TokensPerStep / seconds,
             ["perf/step_ms"] = 1000 * seconds,
             ["perf/all_to_all_ms"] = trace.Totals(Collective.AllToAll).Waited.TotalMilliseconds / _stepsSinceRow,
+            ["perf/optimizer_ms"] = _optimizerSinceRow.TotalMilliseconds / _stepsSinceRow,
             ["moe/load_max_over_mean"] = result.Load.MaxOverMean,
             ["moe/dead_experts"] = result.Load.Dead,
             ["moe/dropped"] = result.Dropped,

@@ -196,6 +196,16 @@ internal sealed class OptimizerRuleTests
     }
 
     [Test]
+    public void Drop_muon_by_a_rule_earns_a_warning_since_it_leaves_out_whole_layers()
+    {
+        using var folder = new ConfigurationFolder();
+        Assert.That(
+            folder.Read("optimizer: {name: adamw, rules: [{kind: expert, optimizer: drop_muon}]}" + Domains).Warnings.Select(warning => warning.What),
+            Has.One.Contains("leaves whole layers out"));
+        Assert.That(folder.Read("optimizer: {name: drop_muon}" + Domains).Warnings.Select(warning => warning.What), Has.None.Contains("leaves whole layers out"));
+    }
+
+    [Test]
     public void Rules_survive_the_run_folder()
     {
         using var folder = new ConfigurationFolder();

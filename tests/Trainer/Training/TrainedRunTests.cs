@@ -29,7 +29,7 @@ internal sealed class TrainedRunTests
     private static readonly string[] KeysOfEveryRow =
     [
         "step", "train/loss", "train/balance_loss", "train/grad_norm", "train/lr", "train/tokens", "perf/tokens_per_s", "perf/step_ms",
-        "perf/all_to_all_ms", "moe/load_max_over_mean", "moe/dead_experts", "moe/dropped",
+        "perf/all_to_all_ms", "perf/optimizer_ms", "moe/load_max_over_mean", "moe/dead_experts", "moe/dropped",
     ];
 
     // Twelve steps on four ranks, once for all tests.
