@@ -144,9 +144,9 @@ jq -s '
 } | tee "$results/table.md"
 
 {
-  echo "| schedule (AdamW) | eval loss, mean | least to most |"
-  echo "| --- | --- | --- |"
-  jq -r 'def show: . * 10000 | round / 10000; map(select(.arm == "adamw")) | sort_by(.final)[] | "| \(.schedule) | \(.final | show) | \(.low | show) to \(.high | show) |"' "$data/best.json"
+  echo "| schedule (AdamW) | eval loss, mean | least to most | seeds |"
+  echo "| --- | --- | --- | --- |"
+  jq -r 'def show: . * 10000 | round / 10000; map(select(.arm == "adamw")) | sort_by(.final)[] | "| \(.schedule) | \(.final | show) | \(.low | show) to \(.high | show) | \(.seeds) |"' "$data/best.json"
 } | tee "$results/schedules.md"
 
 colours=(1f618d 7f8c8d 229954 b9770e d4ac0d c0392b e67e22 6c3483 8e44ad af7ac5)
