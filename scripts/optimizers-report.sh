@@ -119,6 +119,13 @@ fi
 data=$(mktemp -d)
 trap 'rm -rf "$data"' EXIT
 
+# Rounding, and the tokens after which a curve is down to a loss.
+functions='
+    def show(digits): . * pow(10; digits) | round / pow(10; digits);
+    def crossing($level): . as $c | first(range($c | length) | select($c[.][1] <= $level)) as $i
+      | if $i == 0 then $c[0][0] else $c[$i - 1] as $a | $c[$i] as $b | $a[0] + ($b[0] - $a[0]) * ($a[1] - $level) / ($a[1] - $b[1]) end;
+'
+
 # Of each arm the runs at its best rate (the least loss of seed 1), joined over seeds: mean curve, final loss, milliseconds a step.
 jq -s '
   def mean: add / length;
@@ -131,10 +138,7 @@ jq -s '
 {
   echo "| optimizer | best rate | eval loss, mean (least to most) | ms a step | of AdamW | tokens to AdamW's loss | of AdamW's | time to it, of AdamW's |"
   echo "| --- | --- | --- | --- | --- | --- | --- | --- |"
-  jq -r --arg arms "$arms" '
-    def show(digits): . * pow(10; digits) | round / pow(10; digits);
-    def crossing($level): . as $c | first(range($c | length) | select($c[.][1] <= $level)) as $i
-      | if $i == 0 then $c[0][0] else $c[$i - 1] as $a | $c[$i] as $b | $a[0] + ($b[0] - $a[0]) * ($a[1] - $level) / ($a[1] - $b[1]) end;
+  jq -r --arg arms "$arms" "$functions"'
     (map(select(.schedule == "linear"))) as $all | ($all[] | select(.arm == "adamw")) as $adamw
     | ($arms | split(" "))[] as $arm | $all[] | select(.arm == $arm)
     | ([.curve | crossing($adamw.final + 1e-9)] | first) as $tokens
@@ -146,8 +150,20 @@ jq -s '
 {
   echo "| schedule (AdamW) | eval loss, mean | least to most | seeds |"
   echo "| --- | --- | --- | --- |"
-  jq -r 'def show: . * 10000 | round / 10000; map(select(.arm == "adamw")) | sort_by(.final)[] | "| \(.schedule) | \(.final | show) | \(.low | show) to \(.high | show) | \(.seeds) |"' "$data/best.json"
+  jq -r "$functions"'map(select(.arm == "adamw")) | sort_by(.final)[] | "| \(.schedule) | \(.final | show(4)) | \(.low | show(4)) to \(.high | show(4)) | \(.seeds) |"' "$data/best.json"
 } | tee "$results/schedules.md"
+
+# How soon one gets to where the worse of two ends, in the other's tokens and time: for the claims about pairs.
+{
+  echo "| first against second | loss | tokens | time |"
+  echo "| --- | --- | --- | --- |"
+  jq -r "$functions"'
+    map(select(.schedule == "linear") | {key: .arm, value: .}) | from_entries as $of
+    | (["muon", "adamw"], ["adabelief", "adamw"], ["mkor-adamw", "adamw"], ["mkor-lamb", "lamb"], ["drop_muon", "muon"]) as [$a, $b]
+    | select($of[$a] and $of[$b]) | ([$of[$a].final, $of[$b].final] | max + 1e-9) as $level
+    | ([$of[$a].curve | crossing($level)] | first) as $ta | ([$of[$b].curve | crossing($level)] | first) as $tb
+    | "| \($a), \($b) | \($level | show(4)) | \(100 * $ta / $tb | round) % | \(100 * $ta * $of[$a].step_ms / $tb / $of[$b].step_ms | round) % |"' "$data/best.json"
+} | tee "$results/pairs.md"
 
 colours=(1f618d 7f8c8d 229954 b9770e d4ac0d c0392b e67e22 6c3483 8e44ad af7ac5)
 tokens_plot='' time_plot='' rate_plot='' i=0
@@ -194,4 +210,4 @@ set offsets 0, 0, 0.01, 0.01
 set title 'AdamW under each schedule: mean and range of three seeds'
 plot '$data/schedules' using 0:2:3:4:xtic(1) with yerrorbars pt 7 lc rgb '#1f618d'
 PLOT
-echo "docs/images/optimizers.svg, $results/table.md and $results/schedules.md written"
+echo "docs/images/optimizers.svg, $results/{table,schedules,pairs}.md written"

@@ -53,7 +53,7 @@ internal static class RankRun
 
     private static async Task<RunOutcome> WatchAsync(RankPlan plan, RunFolderOpening opening, RunConfig config, string ui, LaunchHost host)
     {
-        var view = plan.Mode == "bench" ? new BenchView(host.Screen, json: ui == RunViews.Json) : RunViews.Create(ui, host.Screen);
+        var view = plan.Mode == "bench" ? new BenchView(host.Screen, asJson: ui == RunViews.Json) : RunViews.Create(ui, host.Screen);
         await using (view.ConfigureAwait(false))
         {
             var recorder = new RunRecorder(opening.Folder, new RunRecord(

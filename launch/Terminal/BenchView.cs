@@ -1,12 +1,11 @@
 using System.Globalization;
-using System.Text.Json;
 using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
 
 namespace Moe.Launch.Terminal;
 
 /// <summary>A benchmark's numbers and nothing else on standard output: a table for people, or one JSON object.</summary>
-internal sealed class BenchView(Screen screen, bool json) : IRunView
+internal sealed class BenchView(Screen screen, bool asJson) : IRunView
 {
     public void Started(RunHeader header) => screen.Error.WriteLine(header.FirstLine);
 
@@ -16,9 +15,9 @@ internal sealed class BenchView(Screen screen, bool json) : IRunView
 
     public void Metrics(MetricsMessage metrics)
     {
-        if (json)
+        if (asJson)
         {
-            screen.Output.WriteLine(JsonSerializer.Serialize(metrics.Row));
+            JsonView.WriteObject(screen.Output, json => JsonView.WriteRow(json, metrics.Row));
             return;
         }
 

@@ -35,13 +35,7 @@ internal sealed class JsonView(TextWriter output, TextWriter error) : IRunView
         json.WriteString("resumed_from", info.ResumedFrom);
     });
 
-    public void Metrics(MetricsMessage metrics) => Write("metrics", json =>
-    {
-        foreach (var (key, value) in metrics.Row)
-        {
-            WriteNumber(json, key, value);
-        }
-    });
+    public void Metrics(MetricsMessage metrics) => Write("metrics", json => WriteRow(json, metrics.Row));
 
     public void Event(EventMessage e) => Write("event", json =>
     {
@@ -74,6 +68,30 @@ internal sealed class JsonView(TextWriter output, TextWriter error) : IRunView
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
+    /// <summary>Writes numbers as properties of the object that is open.</summary>
+    internal static void WriteRow(Utf8JsonWriter json, IReadOnlyDictionary<string, double> row)
+    {
+        foreach (var (key, value) in row)
+        {
+            WriteNumber(json, key, value);
+        }
+    }
+
+    /// <summary>One JSON object on a line.</summary>
+    internal static void WriteObject(TextWriter output, Action<Utf8JsonWriter> properties)
+    {
+        var buffer = new ArrayBufferWriter<byte>();
+        using (var json = new Utf8JsonWriter(buffer))
+        {
+            json.WriteStartObject();
+            properties(json);
+            json.WriteEndObject();
+        }
+
+        output.WriteLine(Encoding.UTF8.GetString(buffer.WrittenSpan));
+        output.Flush();
+    }
+
     // JSON has no word for what is not finite.
     private static void WriteNumber(Utf8JsonWriter json, string name, double value)
     {
@@ -87,19 +105,10 @@ internal sealed class JsonView(TextWriter output, TextWriter error) : IRunView
         }
     }
 
-    private void Write(string type, Action<Utf8JsonWriter> properties)
+    private void Write(string type, Action<Utf8JsonWriter> properties) => WriteObject(output, json =>
     {
-        var buffer = new ArrayBufferWriter<byte>();
-        using (var json = new Utf8JsonWriter(buffer))
-        {
-            json.WriteStartObject();
-            json.WriteString("type", type);
-            json.WriteString("time", DateTime.UtcNow);
-            properties(json);
-            json.WriteEndObject();
-        }
-
-        output.WriteLine(Encoding.UTF8.GetString(buffer.WrittenSpan));
-        output.Flush();
-    }
+        json.WriteString("type", type);
+        json.WriteString("time", DateTime.UtcNow);
+        properties(json);
+    });
 }

@@ -1,6 +1,6 @@
 // Optimizer updates over a list of tensors in one call: each element is read and written once, whatever the rule.
 //
-// Reference: the published implementations' numbers (tests/Optimizers/goldens), and the same rule in double precision.
+// Reference: one scalar at a time in double precision (tests/Optimizers/FusedRuleTests.cs), and the published programs' numbers (Golden beside it).
 // The list is cut into blocks that threads share; what a block yields does not depend on who works it.
 #include <ATen/Parallel.h>
 
@@ -10,34 +10,6 @@
 #include "kernels/optimizer.h"
 #include "kernels/optimizer_rules.h"
 #include "torch/torch_abi.h"
-
-namespace moe {
-
-RuleShape shape_of(Rule rule) {
-  switch (rule) {
-    case Rule::Adam:
-      return {rules::Adam<false>::kSlots, rules::Adam<false>::kCoefficients};
-    case Rule::AdamAmsgrad:
-      return {rules::Adam<true>::kSlots, rules::Adam<true>::kCoefficients};
-    case Rule::ScaledSum:
-      return {rules::ScaledSum::kSlots, rules::ScaledSum::kCoefficients};
-    case Rule::Momentum:
-      return {rules::Momentum::kSlots, rules::Momentum::kCoefficients};
-    case Rule::AdaBelief:
-      return {rules::AdaBelief<false>::kSlots, rules::AdaBelief<false>::kCoefficients};
-    case Rule::AdaBeliefAmsgrad:
-      return {rules::AdaBelief<true>::kSlots, rules::AdaBelief<true>::kCoefficients};
-    case Rule::LambDirection:
-      return {rules::LambDirection::kSlots, rules::LambDirection::kCoefficients};
-    case Rule::MuonMomentum:
-      return {rules::MuonMomentum::kSlots, rules::MuonMomentum::kCoefficients};
-    case Rule::Count:
-      break;
-  }
-  TORCH_CHECK(false, "update rule ", static_cast<int32_t>(rule), " is unknown");
-}
-
-}  // namespace moe
 
 namespace {
 
@@ -62,6 +34,18 @@ std::vector<Block> blocks_of(const moe::Handle* tensors, int64_t count) {
 }
 
 void* address(moe::Handle tensor) { return moe::borrow(tensor).data_ptr(); }
+
+struct RuleShape {
+  int slots;
+  int coefficients;
+};
+
+RuleShape shape_of(moe::Rule rule) {
+  RuleShape shape{0, 0};
+  moe::rules::with(rule, [&](auto r) { shape = {r.kSlots, r.kCoefficients}; });
+  TORCH_CHECK(shape.slots > 0, "update rule ", static_cast<int32_t>(rule), " is unknown");
+  return shape;
+}
 
 // The element type that all tensors share, as "is it double?".
 bool check_alike(const moe::Handle* tensors, int64_t count) {
@@ -110,7 +94,7 @@ void for_each_block(int64_t count, Work work) {
 MOE_EXPORT int32_t moe_optimizer_update(int32_t rule, const moe::Handle* tensors, int32_t slots, int64_t count, const double* coefficients, int64_t coefficient_count) {
   MOE_TRY {
     auto chosen = static_cast<moe::Rule>(rule);
-    auto shape = moe::shape_of(chosen);
+    auto shape = shape_of(chosen);
     TORCH_CHECK(slots == shape.slots && coefficient_count == count * shape.coefficients, "update rule ", rule, " takes ", shape.slots, " slots and ",
                 shape.coefficients, " coefficients a tensor, not ", slots, " and ", coefficient_count, " for ", count, " tensors");
     if (count == 0) {

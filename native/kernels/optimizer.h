@@ -6,22 +6,15 @@
 namespace moe {
 
 // The managed side's UpdateRule, in its order.
-enum class Rule : int32_t { Adam, AdamAmsgrad, ScaledSum, Momentum, AdaBelief, AdaBeliefAmsgrad, LambDirection, MuonMomentum, Count };
+enum class Rule : int32_t { Adam, AdamAmsgrad, ScaledSum, Momentum, AdaBelief, AdaBeliefAmsgrad, LambDirection, MuonMomentum };
 
 constexpr int kMostSlots = 6;
-
-struct RuleShape {
-  int slots;
-  int coefficients;
-};
 
 // slots: addresses of the first elements, float or double as `wide` says. Elements [begin, end) are stepped.
 using StepRange = void (*)(Rule rule, bool wide, void* const* slots, const double* coefficients, int64_t begin, int64_t end);
 
 // Sum of the squares of elements [begin, end), in double and in an order of its own, the same on every processor.
 using SumSquares = double (*)(bool wide, const void* values, int64_t begin, int64_t end);
-
-RuleShape shape_of(Rule rule);
 
 namespace baseline {
 void step_range(Rule rule, bool wide, void* const* slots, const double* coefficients, int64_t begin, int64_t end);

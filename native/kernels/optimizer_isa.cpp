@@ -1,7 +1,6 @@
 // The loops over a rule's elements. CMake compiles this file once for each instruction set, with MOE_ISA as its namespace; it must not
 // include anything whose inline functions other files use too, or the linker could pick the wide form for a processor without it.
 // Products and sums are not fused into one rounding (-ffp-contract=off): every instruction set gives the same bits.
-#include "kernels/optimizer.h"
 #include "kernels/optimizer_rules.h"
 
 namespace moe {
@@ -64,26 +63,7 @@ double squares(const T* values, int64_t begin, int64_t end) {
 }  // namespace
 
 void step_range(Rule rule, bool wide, void* const* slots, const double* coefficients, int64_t begin, int64_t end) {
-  switch (rule) {
-    case Rule::Adam:
-      return steps<rules::Adam<false>>(wide, slots, coefficients, begin, end);
-    case Rule::AdamAmsgrad:
-      return steps<rules::Adam<true>>(wide, slots, coefficients, begin, end);
-    case Rule::ScaledSum:
-      return steps<rules::ScaledSum>(wide, slots, coefficients, begin, end);
-    case Rule::Momentum:
-      return steps<rules::Momentum>(wide, slots, coefficients, begin, end);
-    case Rule::AdaBelief:
-      return steps<rules::AdaBelief<false>>(wide, slots, coefficients, begin, end);
-    case Rule::AdaBeliefAmsgrad:
-      return steps<rules::AdaBelief<true>>(wide, slots, coefficients, begin, end);
-    case Rule::LambDirection:
-      return steps<rules::LambDirection>(wide, slots, coefficients, begin, end);
-    case Rule::MuonMomentum:
-      return steps<rules::MuonMomentum>(wide, slots, coefficients, begin, end);
-    case Rule::Count:
-      return;
-  }
+  rules::with(rule, [=](auto r) { steps<decltype(r)>(wide, slots, coefficients, begin, end); });
 }
 
 double sum_squares(bool wide, const void* values, int64_t begin, int64_t end) {

@@ -3,7 +3,7 @@
 // precision by the managed side and arrives as a coefficient, so a rule is a few multiplications and at most one root and one division.
 #pragma once
 
-#include <cmath>
+#include "kernels/optimizer.h"
 
 namespace moe::rules {
 namespace {  // each instruction set has its own: the linker must not take one of them for all
@@ -124,6 +124,29 @@ struct MuonMomentum {
     x[2] = x[0] * c[2] + x[1] * c[3];
   }
 };
+
+// Calls `act` with the rule's struct; with none for a number that no rule has.
+template <typename Act>
+inline void with(Rule rule, Act act) {
+  switch (rule) {
+    case Rule::Adam:
+      return act(Adam<false>());
+    case Rule::AdamAmsgrad:
+      return act(Adam<true>());
+    case Rule::ScaledSum:
+      return act(ScaledSum());
+    case Rule::Momentum:
+      return act(Momentum());
+    case Rule::AdaBelief:
+      return act(AdaBelief<false>());
+    case Rule::AdaBeliefAmsgrad:
+      return act(AdaBelief<true>());
+    case Rule::LambDirection:
+      return act(LambDirection());
+    case Rule::MuonMomentum:
+      return act(MuonMomentum());
+  }
+}
 
 }  // namespace
 }  // namespace moe::rules

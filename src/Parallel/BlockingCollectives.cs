@@ -10,6 +10,20 @@ public static class BlockingCollectives
     public static void AllReduce(this ProcessGroup group, Tensor values, ReduceOperation operation = ReduceOperation.Sum) =>
         group.AllReduceAsync(values, operation).Wait();
 
+    /// <summary>Joins one number of each rank.</summary>
+    /// <param name="group">Who takes part.</param>
+    /// <param name="value">This rank's.</param>
+    /// <param name="operation">How to join them.</param>
+    /// <returns>The same bits on every rank.</returns>
+    /// <exception cref="CommunicationException">The operation failed or timed out.</exception>
+    public static double AllReduce(this ProcessGroup group, double value, ReduceOperation operation = ReduceOperation.Sum)
+    {
+        using var scope = new TensorScope();
+        var joined = Tensor.From([value], 1);
+        group.AllReduce(joined, operation);
+        return joined.Item();
+    }
+
     /// <inheritdoc cref="ProcessGroup.AllToAllAsync"/>
     /// <exception cref="CommunicationException">The operation failed or timed out.</exception>
     public static void AllToAll(this ProcessGroup group, Tensor output, Tensor input, long[] outputRows, long[] inputRows) =>

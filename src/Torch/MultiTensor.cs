@@ -34,7 +34,6 @@ public enum UpdateRule
 }
 
 /// <summary>Optimizer updates over a list of tensors in one native call and one pass over the memory.</summary>
-/// <remarks>The counterpart of <see cref="ForEach"/>, which makes one pass an operator: for rules that are worth a fused form.</remarks>
 public static unsafe class MultiTensor
 {
     /// <summary>Steps every element of every tensor by a rule.</summary>

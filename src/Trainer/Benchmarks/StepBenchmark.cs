@@ -43,9 +43,9 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             ["optimizer_ms_p10"] = optimizer.Low,
             ["optimizer_ms_p90"] = optimizer.High,
             ["optimizer_calls"] = (double)_calls / repeats,
-            ["optimizer_gflop"] = Sum(_operations / 1e9 / repeats),
+            ["optimizer_gflop"] = world.AllReduce(_operations / 1e9 / repeats),
             ["optimizer_ns_per_parameter"] = 1e6 * optimizer.Median / parameters,
-            ["optimizer_state_bytes_per_parameter"] = Sum(session.Optimizer.State.Sum(state => (double)state.Value.Count * state.Value.DType.Size())) / parameters,
+            ["optimizer_state_bytes_per_parameter"] = world.AllReduce(session.Optimizer.State.Sum(state => (double)state.Value.Count * state.Value.DType.Size())) / parameters,
             ["parameters"] = parameters,
             ["tflops_per_rank"] = operations / world.Size / 1e12,
             ["mfu_pct"] = 100 * operations / rates.ProductsPerSecond,
@@ -67,7 +67,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             _stepMs.Add(time.Elapsed.TotalMilliseconds);
             _optimizerMs.Add(result.OptimizerTime.TotalMilliseconds);
             _calls += result.OptimizerCalls;
-            _operations += result.OptimizerOperations;
+            _operations += session.Optimizer.Operations;
             _allToAllMs += trace.Totals(Collective.AllToAll).Waited.TotalMilliseconds;
         }
     }
@@ -90,21 +90,10 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
         return (6.0 * (session.Parameters.Active - looked)) + (6.0 * model.Layers * model.SequenceLength * model.Heads * model.HeadSize);
     }
 
-    private double Sum(double value)
-    {
-        using var scope = new TensorScope();
-        var sum = Tensor.From([value], 1);
-        session.Mesh.World.AllReduce(sum);
-        return sum.Item();
-    }
-
     // The largest resident size that a rank has had.
     private double PeakGiB()
     {
-        using var scope = new TensorScope();
         using var process = Process.GetCurrentProcess();
-        var largest = Tensor.From([process.PeakWorkingSet64 / Math.Pow(2, 30)], 1);
-        session.Mesh.World.AllReduce(largest, ReduceOperation.Max);
-        return largest.Item();
+        return session.Mesh.World.AllReduce(process.PeakWorkingSet64 / Math.Pow(2, 30), ReduceOperation.Max);
     }
 }

@@ -32,24 +32,25 @@ internal static class OptimizerAssembly
     public static GradientReductionOptions Reduction(RunConfig config)
     {
         var assignment = new OptimizerAssignment(ModelAssembly.Options(config.Model), config.Optimizer);
-        var alike = assignment.Parameters.ToLookup(parameter => OptimizerAssignment.Pattern(parameter.Key, numbersKept: 1), parameter => assignment.Of(parameter).Optimizer);
+        var orthogonalised = assignment.Parameters
+            .GroupBy(parameter => OptimizerAssignment.Pattern(parameter.Key, numbersKept: 1))
+            .ToDictionary(alike => alike.Key, alike => alike.Average(parameter => OptimizerAssignment.NeedsMatrix(assignment.Of(parameter).Optimizer) ? 1.0 : 0));
+        var muon = MuonAssembly.Options(config.Optimizer).Direction;
         return new GradientReductionOptions(
-            config.Parallel.ShardOptimizer, config.Optimizer.Names.Contains(OptimizerName.DropMuon), parameter => Cost(parameter, alike, config.Optimizer));
+            config.Parallel.ShardOptimizer, config.Optimizer.Names.Contains(OptimizerName.DropMuon), parameter => Cost(parameter, Operations));
+
+        double Operations(Parameter parameter, string key, long rows, long columns) =>
+            (orthogonalised[OptimizerAssignment.Pattern(key, numbersKept: 1)] * muon.Operations(rows, columns))
+            + MkorAssembly.Operations(config.Optimizer, parameter.Kind, rows, columns);
     }
 
     // In elements stepped: a core makes some 64 operations of a product while memory delivers one weight with its state. An expert costs what those
     // of its layer do on average, since all ranks must come to the same cost, whichever experts they hold.
-    private static double Cost(Parameter parameter, ILookup<string, OptimizerName> alike, OptimizerConfig config)
+    private static double Cost(Parameter parameter, Func<Parameter, string, long, long, double> operations)
     {
         const double OperationsPerElement = 64;
-        var columns = parameter.Value.Size(-1);
-        var parts = (parameter.ExpertIds ?? [0]).SelectMany(_ => parameter.Parts);
-        return parameter.Value.Count + (parameter.Keys.Zip(parts).Sum(place =>
-            Products(place.First, place.Second.Length) + MkorAssembly.Operations(config, parameter.Kind, place.Second.Length, columns)) / OperationsPerElement);
-
-        double Products(string key, long rows) =>
-            alike[OptimizerAssignment.Pattern(key, numbersKept: 1)].Average(name => OptimizerAssignment.NeedsMatrix(name) ? 1.0 : 0)
-            * MuonAssembly.Options(config).Direction.Operations(rows, columns);
+        var ofOneExpert = parameter.Keys.Zip(parameter.Parts).Sum(part => operations(parameter, part.First, part.Second.Length, parameter.Value.Size(-1)));
+        return parameter.Value.Count + (ofOneExpert * (parameter.ExpertIds?.Length ?? 1) / OperationsPerElement);
     }
 
     // Another optimizer is one more line here.

@@ -42,9 +42,6 @@ public sealed record StepResult
 
     /// <summary>Operators and kernels that the update called on this rank.</summary>
     public long OptimizerCalls { get; init; }
-
-    /// <summary>Operations in the matrix products of the update on this rank.</summary>
-    public long OptimizerOperations { get; init; }
 }
 
 /// <summary>
@@ -119,7 +116,6 @@ public sealed class TrainStep(
             Stop = totals.Stop,
             OptimizerTime = time,
             OptimizerCalls = calls,
-            OptimizerOperations = updated ? optimizer.Operations : 0,
         };
     }
 

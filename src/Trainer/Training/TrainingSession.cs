@@ -205,13 +205,7 @@ public sealed class TrainingSession : IDisposable
     }
 
     // Of all ranks together.
-    private long LogicalTensors()
-    {
-        using var scope = new TensorScope();
-        var sum = Tensor.From([(long)State().Count(tensor => tensor.Written)], 1);
-        Mesh.World.AllReduce(sum);
-        return (long)sum.Item();
-    }
+    private long LogicalTensors() => (long)Mesh.World.AllReduce((double)State().Count(tensor => tensor.Written));
 
     private IEnumerable<StateTensor> State()
     {

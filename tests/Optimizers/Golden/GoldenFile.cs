@@ -34,9 +34,6 @@ public sealed class GoldenFile
     /// <summary>What its author says of how near one can come; empty where nothing is said.</summary>
     public string ToleranceHint => Text("tolerance_hint");
 
-    /// <summary>A remark of its author; empty where there is none.</summary>
-    public string Note => Text("note");
-
     /// <summary>Type of the weights.</summary>
     public DType Type => Text("dtype") switch
     {
