@@ -1,3 +1,4 @@
+using Moe.Tests;
 using Moe.Tests.Distributed;
 using Moe.Tests.Launch;
 
@@ -7,5 +8,6 @@ return args switch
     [RankScenario.Command, .. var settings] => RankScenario.Run(settings),
     [FakeRank.Command, .. var rest] => FakeRank.Run(rest),
     [FakeLauncher.Command, .. var rest] => await FakeLauncher.RunAsync(rest),
+    [TestRunner.Command, .. var rest] => TestRunner.Run(rest),
     _ => 0,
 };

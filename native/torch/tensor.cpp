@@ -14,9 +14,11 @@ MOE_EXPORT int32_t moe_tensor_share(moe::Handle handle, moe::Handle* shared) {
   MOE_CATCH
 }
 
-MOE_EXPORT int32_t moe_tensor_empty(const int64_t* shape, int32_t rank, int32_t dtype, moe::Handle* result) {
+// device: -1 for host memory, else the index of a CUDA device.
+MOE_EXPORT int32_t moe_tensor_empty(const int64_t* shape, int32_t rank, int32_t dtype, int32_t device, moe::Handle* result) {
   MOE_TRY {
-    auto options = at::TensorOptions().dtype(static_cast<c10::ScalarType>(dtype));
+    auto place = device < 0 ? c10::Device(c10::kCPU) : c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(device));
+    auto options = at::TensorOptions().dtype(static_cast<c10::ScalarType>(dtype)).device(place);
     *result = moe::release(at::empty(at::IntArrayRef(shape, rank), options));
   }
   MOE_CATCH

@@ -16,6 +16,7 @@ public sealed class Tensor : IDisposable
     private long[]? _shape;
     private DType _dtype;
     private bool _contiguous;
+    private Device _device;
 
     internal Tensor(nint handle)
     {
@@ -78,7 +79,17 @@ public sealed class Tensor : IDisposable
         }
     }
 
-    /// <summary>Address of the first element; 0 for a tensor without elements.</summary>
+    /// <summary>Where the elements stand.</summary>
+    public Device Device
+    {
+        get
+        {
+            Describe();
+            return _device;
+        }
+    }
+
+    /// <summary>Address of the first element, on its device; 0 for a tensor without elements.</summary>
     public nint DataPointer
     {
         get
@@ -134,24 +145,25 @@ public sealed class Tensor : IDisposable
 
     public static Tensor operator /(Tensor x, double y) => x.Divide(y);
 
-    /// <summary>A tensor whose elements are not set.</summary>
-    public static unsafe Tensor Empty(ReadOnlySpan<long> shape, DType dtype = DType.Float32)
+    /// <summary>A tensor whose elements are not set, in host memory unless a device is named.</summary>
+    public static unsafe Tensor Empty(ReadOnlySpan<long> shape, DType dtype = DType.Float32, Device? device = null)
     {
         fixed (long* lengths = shape)
         {
-            Abi.Check(Abi.Empty(lengths, shape.Length, (int)dtype, out var handle));
+            Abi.Check(Abi.Empty(lengths, shape.Length, (int)dtype, (device ?? Device.Cpu).Index, out var handle));
             return new Tensor(handle);
         }
     }
 
     /// <summary>A tensor of zeros.</summary>
-    public static Tensor Zeros(ReadOnlySpan<long> shape, DType dtype = DType.Float32) => Empty(shape, dtype).Zero_();
+    public static Tensor Zeros(ReadOnlySpan<long> shape, DType dtype = DType.Float32, Device? device = null) => Empty(shape, dtype, device).Zero_();
 
     /// <summary>A tensor of ones.</summary>
-    public static Tensor Ones(ReadOnlySpan<long> shape, DType dtype = DType.Float32) => Full(shape, 1, dtype);
+    public static Tensor Ones(ReadOnlySpan<long> shape, DType dtype = DType.Float32, Device? device = null) => Full(shape, 1, dtype, device);
 
     /// <summary>A tensor whose elements are all <paramref name="value"/>.</summary>
-    public static Tensor Full(ReadOnlySpan<long> shape, double value, DType dtype = DType.Float32) => Empty(shape, dtype).Fill_(value);
+    public static Tensor Full(ReadOnlySpan<long> shape, double value, DType dtype = DType.Float32, Device? device = null) =>
+        Empty(shape, dtype, device).Fill_(value);
 
     /// <summary>0, 1, ... <paramref name="count"/> - 1, as int64 of shape [count].</summary>
     public static Tensor Arange(long count)
@@ -189,14 +201,28 @@ public sealed class Tensor : IDisposable
     public static Tensor From<T>(T[] values, params ReadOnlySpan<long> shape)
         where T : unmanaged => From((ReadOnlySpan<T>)values, shape);
 
+    /// <summary>A tensor on this one's device whose elements are not set; of this one's type, unless another is named.</summary>
+    public Tensor NewEmpty(ReadOnlySpan<long> shape, DType? dtype = null) => Empty(shape, dtype ?? DType, Device);
+
+    /// <summary>A tensor of zeros on this one's device; of this one's type, unless another is named.</summary>
+    public Tensor NewZeros(ReadOnlySpan<long> shape, DType? dtype = null) => Zeros(shape, dtype ?? DType, Device);
+
+    /// <summary>The tensor itself where it stands there already, else a copy there. A copy from a device waits for the device's work.</summary>
+    public Tensor To(Device device) => Device == device ? this : Empty(Shape, DType, device).CopyFrom_(this);
+
     /// <summary>Length of one dimension; negative ones count from the end.</summary>
     public long Size(int dimension) => Shape[dimension < 0 ? Shape.Length + dimension : dimension];
 
     /// <summary>The elements in place, for reading and writing. The span is valid while the tensor is.</summary>
-    /// <exception cref="InvalidOperationException">The elements are of another type, have gaps, or are too many for a span.</exception>
+    /// <exception cref="InvalidOperationException">The elements are of another type, have gaps, or stand on a device.</exception>
     public unsafe Span<T> Span<T>()
         where T : unmanaged
     {
+        if (Device.IsCuda)
+        {
+            throw new InvalidOperationException($"a tensor on {Device} can't be seen from the host; copy it there first");
+        }
+
         if (DType != DTypes.Of<T>() || !IsContiguous)
         {
             throw new InvalidOperationException(
@@ -206,10 +232,16 @@ public sealed class Tensor : IDisposable
         return new Span<T>((void*)DataPointer, checked((int)Count));
     }
 
-    /// <summary>A copy of the elements, last dimension fastest.</summary>
+    /// <summary>A copy of the elements, last dimension fastest. From a device, it waits for the device's work.</summary>
     public T[] ToArray<T>()
         where T : unmanaged
     {
+        if (Device.IsCuda)
+        {
+            using var onHost = To(Device.Cpu);
+            return onHost.ToArray<T>();
+        }
+
         if (IsContiguous)
         {
             return Span<T>().ToArray();
@@ -219,13 +251,19 @@ public sealed class Tensor : IDisposable
         return packed.Span<T>().ToArray();
     }
 
-    /// <summary>The one element of this tensor as a double: for losses, norms and counts.</summary>
+    /// <summary>The one element of this tensor as a double: for losses, norms and counts. From a device, it waits for the device's work.</summary>
     /// <exception cref="InvalidOperationException">There is not exactly one element.</exception>
     public unsafe double Item()
     {
         if (Count != 1)
         {
             throw new InvalidOperationException($"a tensor of shape [{string.Join(", ", Shape)}] is not one number");
+        }
+
+        if (Device.IsCuda)
+        {
+            using var onHost = To(Device.Cpu);
+            return onHost.Item();
         }
 
         var first = (void*)DataPointer;
@@ -266,7 +304,7 @@ public sealed class Tensor : IDisposable
     }
 
     /// <inheritdoc/>
-    public override string ToString() => Handle == 0 ? "freed tensor" : $"{DType} [{string.Join(", ", Shape)}]";
+    public override string ToString() => Handle == 0 ? "freed tensor" : $"{DType} [{string.Join(", ", Shape)}]{(Device.IsCuda ? $" on {Device}" : "")}";
 
     internal void Release()
     {
@@ -300,9 +338,10 @@ public sealed class Tensor : IDisposable
         Span<long> numbers = stackalloc long[2 * Abi.MaxRank];
         fixed (long* shape = numbers)
         {
-            Abi.Check(Abi.Describe(LiveHandle, shape, shape + Abi.MaxRank, Abi.MaxRank, out var rank, out var dtype, out _, out var contiguous));
+            Abi.Check(Abi.Describe(LiveHandle, shape, shape + Abi.MaxRank, Abi.MaxRank, out var rank, out var dtype, out var device, out var contiguous));
             _shape = numbers[..rank].ToArray();
             _dtype = (DType)dtype;
+            _device = new Device(device);
             _contiguous = contiguous != 0;
         }
     }

@@ -38,7 +38,7 @@ internal enum ArgumentTag
 /// <summary>The exports of libmoe_torch for tensors and autograd, one to one. Each call is checked where it is made: <c>Abi.Check(Abi.Call(...))</c>.</summary>
 internal static unsafe partial class Abi
 {
-    public const int Version = 3;
+    public const int Version = 4;
     public const int MaxRank = 8;
     private const string Library = "moe_torch";
 
@@ -91,7 +91,7 @@ internal static unsafe partial class Abi
     public static partial int Share(nint handle, out nint shared);
 
     [LibraryImport(Library, EntryPoint = "moe_tensor_empty")]
-    public static partial int Empty(long* shape, int rank, int dtype, out nint handle);
+    public static partial int Empty(long* shape, int rank, int dtype, int device, out nint handle);
 
     [LibraryImport(Library, EntryPoint = "moe_tensor_describe")]
     public static partial int Describe(

@@ -1,0 +1,142 @@
+// What the CUDA forms have in common: bfloat16 by its bits, loads and stores of 16 bytes, sums within a warp and a block in a fixed order,
+// and the check of a launch. No torch header and no library beyond the runtime.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include "kernels/types.h"
+
+namespace moe::cuda {
+
+// Storage of a bfloat16: the upper half of a float.
+struct bf16 {
+  unsigned short bits;
+};
+
+__device__ __forceinline__ float widened(float x) { return x; }
+__device__ __forceinline__ double widened(double x) { return x; }
+__device__ __forceinline__ float widened(bf16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
+
+// To nearest, ties to even; a NaN stays one.
+__device__ __forceinline__ unsigned short bf16_bits(float x) {
+  unsigned bits = __float_as_uint(x);
+  unsigned rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return static_cast<unsigned short>((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded);
+}
+
+template <typename T>
+struct narrowed {
+  __device__ __forceinline__ static T from(T x) { return x; }
+};
+template <>
+struct narrowed<bf16> {
+  __device__ __forceinline__ static bf16 from(float x) { return bf16{bf16_bits(x)}; }
+};
+
+// The type that elements of T are worked in.
+template <typename T>
+using work_t = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
+
+// Elements of T in 16 bytes.
+template <typename T>
+constexpr int kVector = 16 / sizeof(T);
+
+// 16 bytes from an address that is a multiple of 16, widened.
+template <typename T>
+__device__ __forceinline__ void load_vector(const T* from, work_t<T>* to) {
+  uint4 raw = *reinterpret_cast<const uint4*>(from);
+  const T* values = reinterpret_cast<const T*>(&raw);
+#pragma unroll
+  for (int i = 0; i < kVector<T>; ++i) {
+    to[i] = widened(values[i]);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void store_vector(T* to, const work_t<T>* from) {
+  uint4 raw;
+  T* values = reinterpret_cast<T*>(&raw);
+#pragma unroll
+  for (int i = 0; i < kVector<T>; ++i) {
+    values[i] = narrowed<T>::from(from[i]);
+  }
+  *reinterpret_cast<uint4*>(to) = raw;
+}
+
+// Every lane gets the sum of all 32, added as a butterfly: the same order on every run.
+template <typename T>
+__device__ __forceinline__ T warp_sum(T x) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset >>= 1) {
+    x += __shfl_xor_sync(0xffffffffu, x, offset);
+  }
+  return x;
+}
+
+template <typename T>
+__device__ __forceinline__ T warp_max(T x) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset >>= 1) {
+    T other = __shfl_xor_sync(0xffffffffu, x, offset);
+    x = x > other ? x : other;
+  }
+  return x;
+}
+
+// Every thread gets the sum over the block (a multiple of 32 threads, at most 1024). `shared`: 32 elements, free again after the call.
+template <typename T>
+__device__ __forceinline__ T block_sum(T x, T* shared) {
+  x = warp_sum(x);
+  if ((threadIdx.x & 31) == 0) {
+    shared[threadIdx.x >> 5] = x;
+  }
+  __syncthreads();
+  int warps = blockDim.x >> 5;
+  T sum = warp_sum(static_cast<int>(threadIdx.x & 31) < warps ? shared[threadIdx.x & 31] : T(0));
+  __syncthreads();
+  return sum;
+}
+
+template <typename T>
+__device__ __forceinline__ T block_max(T x, T* shared) {
+  x = warp_max(x);
+  if ((threadIdx.x & 31) == 0) {
+    shared[threadIdx.x >> 5] = x;
+  }
+  __syncthreads();
+  int warps = blockDim.x >> 5;
+  T most = warp_max(static_cast<int>(threadIdx.x & 31) < warps ? shared[threadIdx.x & 31] : shared[0]);
+  __syncthreads();
+  return most;
+}
+
+// After every launch: a bad configuration shows here, and as an exception.
+inline void check_launch(const char* kernel) {
+  cudaError_t status = cudaGetLastError();
+  if (status != cudaSuccess) {
+    throw std::runtime_error(std::string(kernel) + ": " + cudaGetErrorString(status));
+  }
+}
+
+inline cudaStream_t stream(void* handle) { return static_cast<cudaStream_t>(handle); }
+
+// Calls act(T()) with the element type of a floating-point `type`; T is bf16, float or double.
+template <typename Act>
+inline void with_type(Type type, Act act) {
+  switch (type) {
+    case Type::BFloat16:
+      return act(bf16{});
+    case Type::Float32:
+      return act(0.0f);
+    case Type::Float64:
+      return act(0.0);
+    default:
+      throw std::invalid_argument("element type " + std::to_string(static_cast<int>(type)) + " is not worked by this kernel");
+  }
+}
+
+}  // namespace moe::cuda

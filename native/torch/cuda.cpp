@@ -1,0 +1,166 @@
+// CUDA devices: how many, how much memory, and time on their streams. Without CUDA there are none, and what needs one says so.
+#include "torch/torch_abi.h"
+
+#ifdef MOE_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+#endif
+
+#include <cstring>
+
+namespace {
+
+#ifdef MOE_CUDA
+using MemoryStats = c10::CachingDeviceAllocator::DeviceStats;
+
+void check(cudaError_t status, const char* what) { TORCH_CHECK(status == cudaSuccess, what, ": ", cudaGetErrorString(status)); }
+
+MemoryStats stats(int32_t device) { return c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device)); }
+
+const auto& of_all(const c10::CachingAllocator::StatArray& counts) { return counts[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)]; }
+#else
+[[noreturn]] void refuse() { TORCH_CHECK(false, "this build has no CUDA: it was made without a CUDA compiler (docs/gpu.md)"); }
+#endif
+
+}  // namespace
+
+// 0 where there is no CUDA, no driver or no device.
+MOE_EXPORT int32_t moe_cuda_devices(int32_t* count) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    *count = c10::cuda::device_count();
+#else
+    *count = 0;
+#endif
+  }
+  MOE_CATCH
+}
+
+// What the calling thread's new tensors and kernels belong to from here on.
+MOE_EXPORT int32_t moe_cuda_use(int32_t device) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    c10::cuda::set_device(static_cast<c10::DeviceIndex>(device));
+#else
+    (void)device;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+// name: room for 256 bytes. capability: 90 for 9.0.
+MOE_EXPORT int32_t moe_cuda_describe(int32_t device, char* name, int32_t* capability, int32_t* processors, int64_t* bytes) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+    std::memcpy(name, properties.name, 256);
+    *capability = 10 * properties.major + properties.minor;
+    *processors = properties.multiProcessorCount;
+    *bytes = static_cast<int64_t>(properties.totalGlobalMem);
+#else
+    (void)device, (void)name, (void)capability, (void)processors, (void)bytes;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+// Waits for all work of the current device.
+MOE_EXPORT int32_t moe_cuda_synchronize() {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    c10::cuda::device_synchronize();
+#else
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+// Bytes in tensors now and at most since the last reset, and bytes that the allocator holds at most; free and total bytes of the device.
+MOE_EXPORT int32_t moe_cuda_memory(int32_t device, int64_t* allocated, int64_t* peak, int64_t* peak_reserved, int64_t* free_bytes, int64_t* total) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    auto held = stats(device);
+    *allocated = of_all(held.allocated_bytes).current;
+    *peak = of_all(held.allocated_bytes).peak;
+    *peak_reserved = of_all(held.reserved_bytes).peak;
+    size_t available = 0, all = 0;
+    check(cudaMemGetInfo(&available, &all), "cudaMemGetInfo");
+    *free_bytes = static_cast<int64_t>(available);
+    *total = static_cast<int64_t>(all);
+#else
+    (void)device, (void)allocated, (void)peak, (void)peak_reserved, (void)free_bytes, (void)total;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+MOE_EXPORT int32_t moe_cuda_reset_peak(int32_t device) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    c10::cuda::CUDACachingAllocator::resetPeakStats(static_cast<c10::DeviceIndex>(device));
+#else
+    (void)device;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+// An event with time, recorded on the current stream each time that moe_cuda_event_record is called.
+MOE_EXPORT int32_t moe_cuda_event_create(void** event) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    cudaEvent_t made = nullptr;
+    check(cudaEventCreate(&made), "cudaEventCreate");
+    *event = made;
+#else
+    (void)event;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+MOE_EXPORT int32_t moe_cuda_event_record(void* event) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    check(cudaEventRecord(static_cast<cudaEvent_t>(event), c10::cuda::getCurrentCUDAStream().stream()), "cudaEventRecord");
+#else
+    (void)event;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+// Waits for `end`.
+MOE_EXPORT int32_t moe_cuda_event_elapsed(void* begin, void* end, float* milliseconds) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    check(cudaEventSynchronize(static_cast<cudaEvent_t>(end)), "cudaEventSynchronize");
+    check(cudaEventElapsedTime(milliseconds, static_cast<cudaEvent_t>(begin), static_cast<cudaEvent_t>(end)), "cudaEventElapsedTime");
+#else
+    (void)begin, (void)end, (void)milliseconds;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+MOE_EXPORT int32_t moe_cuda_event_free(void* event) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    check(cudaEventDestroy(static_cast<cudaEvent_t>(event)), "cudaEventDestroy");
+#else
+    (void)event;
+#endif
+  }
+  MOE_CATCH
+}

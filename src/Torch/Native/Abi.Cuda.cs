@@ -1,0 +1,37 @@
+using System.Runtime.InteropServices;
+
+namespace Moe.Torch.Native;
+
+/// <summary>The exports for CUDA devices.</summary>
+internal static unsafe partial class Abi
+{
+    [LibraryImport(Library, EntryPoint = "moe_cuda_devices")]
+    public static partial int CudaDevices(out int count);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_use")]
+    public static partial int CudaUse(int device);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_describe")]
+    public static partial int CudaDescribe(int device, byte* name, out int capability, out int processors, out long bytes);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_synchronize")]
+    public static partial int CudaSynchronize();
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_memory")]
+    public static partial int CudaMemory(int device, out long allocated, out long peak, out long peakReserved, out long free, out long total);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_reset_peak")]
+    public static partial int CudaResetPeak(int device);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_event_create")]
+    public static partial int CudaEventCreate(out nint handle);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_event_record")]
+    public static partial int CudaEventRecord(nint handle);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_event_elapsed")]
+    public static partial int CudaEventElapsed(nint begin, nint end, out float milliseconds);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_event_free")]
+    public static partial int CudaEventFree(nint handle);
+}
