@@ -1,15 +1,17 @@
 // Optimizer updates over a list of tensors in one call: each element is read and written once, whatever the rule.
 //
 // Reference: one scalar at a time in double precision (tests/Optimizers/FusedRuleTests.cs), and the published programs' numbers (Golden beside it).
-// The list is cut into blocks that threads share; what a block yields does not depend on who works it.
+// The list is cut into blocks that threads share; what a block yields does not depend on who works it. Elements are worked in float64 where they
+// all are float64, else in float32, which bfloat16 ones are widened to and rounded from once.
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
+#include "kernels/device.h"
 #include "kernels/optimizer.h"
 #include "kernels/optimizer_rules.h"
-#include "torch/torch_abi.h"
 
 namespace {
 
@@ -47,15 +49,77 @@ RuleShape shape_of(moe::Rule rule) {
   return shape;
 }
 
-// The element type that all tensors share, as "is it double?".
+// All of one device; all float64, or each float32 or bfloat16. Returns "are they float64?".
 bool check_alike(const moe::Handle* tensors, int64_t count) {
-  auto type = tensors[0]->dtype();
-  TORCH_CHECK(type == caffe2::TypeMeta::Make<float>() || type == caffe2::TypeMeta::Make<double>(), "updates are in float32 or float64, not ", type.name());
+  auto wide = [](moe::Handle tensor) { return tensor->dtype() == caffe2::TypeMeta::Make<double>(); };
   for (int64_t i = 0; i < count; ++i) {
-    TORCH_CHECK(tensors[i]->device().is_cpu() && tensors[i]->is_contiguous() && tensors[i]->dtype() == type,
-                "tensor ", i, " of the list should be contiguous ", type.name(), " in host memory");
+    TORCH_CHECK(wide(tensors[i]) || tensors[i]->dtype() == caffe2::TypeMeta::Make<float>() || tensors[i]->dtype() == caffe2::TypeMeta::Make<c10::BFloat16>(),
+                "updates are of float32, bfloat16 or float64, not ", tensors[i]->dtype().name());
+    TORCH_CHECK(wide(tensors[i]) == wide(tensors[0]) && tensors[i]->device() == tensors[0]->device() && tensors[i]->is_contiguous(),
+                "tensor ", i, " of the list should be contiguous, on ", tensors[0]->device().str(), " and ", wide(tensors[0]) ? "" : "not ", "float64 like the first");
   }
-  return type == caffe2::TypeMeta::Make<double>();
+  return wide(tensors[0]);
+}
+
+moe::Type type_of(moe::Handle tensor) { return static_cast<moe::Type>(c10::typeMetaToScalarType(tensor->dtype())); }
+
+// [count] entries of `slots` tensors each, those of one slot after one another; copies: [count], null for tensors without one, or null for none.
+std::vector<moe::StepEntry> entries_of(const moe::Handle* tensors, int32_t slots, int64_t count, const moe::Handle* copies) {
+  std::vector<moe::StepEntry> entries(count);
+  for (int64_t i = 0; i < count; ++i) {
+    auto& entry = entries[i];
+    entry = {};
+    entry.size = tensors[i]->numel();
+    uintptr_t bits = 0;
+    for (int32_t slot = 0; slot < slots; ++slot) {
+      auto tensor = tensors[slot * count + i];
+      TORCH_CHECK(tensor->numel() == entry.size, "slot ", slot, " of tensor ", i, " has ", tensor->numel(), " elements, its value ", entry.size);
+      entry.slots[slot] = address(tensor);
+      entry.types[slot] = type_of(tensor);
+      bits |= reinterpret_cast<uintptr_t>(entry.slots[slot]);
+    }
+    if (copies != nullptr && copies[i] != nullptr) {
+      TORCH_CHECK(type_of(copies[i]) == moe::Type::BFloat16 && copies[i]->numel() == entry.size && copies[i]->is_contiguous() && copies[i]->device() == tensors[i]->device(),
+                  "the copy of tensor ", i, " should be bfloat16, contiguous and of its size and device");
+      entry.copy = address(copies[i]);
+      bits |= reinterpret_cast<uintptr_t>(entry.copy);
+    }
+    entry.aligned = bits % 16 == 0;
+  }
+  return entries;
+}
+
+bool has_bfloat16(const moe::StepEntry& entry, int slots) {
+  return entry.copy != nullptr || std::any_of(entry.types, entry.types + slots, [](moe::Type type) { return type == moe::Type::BFloat16; });
+}
+
+// A block of a tensor with slots in bfloat16: steps float32 copies of them.
+void step_narrow(moe::StepRange step, moe::Rule rule, int slots, const moe::StepEntry& entry, const double* coefficients, int64_t begin, int64_t end) {
+  int64_t length = end - begin;
+  std::vector<float> scratch(slots * length);
+  void* addresses[moe::kMostSlots];
+  for (int slot = 0; slot < slots; ++slot) {
+    float* wide = scratch.data() + slot * length;
+    addresses[slot] = wide;
+    if (entry.types[slot] == moe::Type::BFloat16) {
+      auto values = static_cast<const c10::BFloat16*>(entry.slots[slot]) + begin;
+      std::copy(values, values + length, wide);
+    } else {
+      std::memcpy(wide, static_cast<const float*>(entry.slots[slot]) + begin, length * sizeof(float));
+    }
+  }
+  step(rule, false, addresses, coefficients, 0, length);
+  for (int slot = 0; slot < slots; ++slot) {
+    const float* wide = scratch.data() + slot * length;
+    if (entry.types[slot] == moe::Type::BFloat16) {
+      std::copy(wide, wide + length, static_cast<c10::BFloat16*>(entry.slots[slot]) + begin);
+    } else {
+      std::memcpy(static_cast<float*>(entry.slots[slot]) + begin, wide, length * sizeof(float));
+    }
+  }
+  if (entry.copy != nullptr) {
+    std::copy(scratch.data(), scratch.data() + length, static_cast<c10::BFloat16*>(entry.copy) + begin);
+  }
 }
 
 struct Kernels {
@@ -87,11 +151,72 @@ void for_each_block(int64_t count, Work work) {
   });
 }
 
+#ifdef MOE_CUDA
+// Entries, numbers of chunks and coefficients, in one transfer from pinned memory.
+struct DeviceTable {
+  at::Tensor bytes;
+  const moe::StepEntry* entries;
+  const int64_t* starts;
+  const double* coefficients;
+  int64_t chunks;
+};
+
+DeviceTable upload(const std::vector<moe::StepEntry>& entries, const double* coefficients, int64_t coefficient_count, c10::Device device) {
+  std::vector<int64_t> starts(entries.size() + 1);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    starts[i + 1] = starts[i] + (entries[i].size + moe::kCudaChunk - 1) / moe::kCudaChunk;
+  }
+  size_t entry_bytes = entries.size() * sizeof(moe::StepEntry), start_bytes = starts.size() * sizeof(int64_t), number_bytes = coefficient_count * sizeof(double);
+  auto host = at::empty({static_cast<int64_t>(entry_bytes + start_bytes + number_bytes)}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+  auto to = static_cast<char*>(host.data_ptr());
+  std::memcpy(to, entries.data(), entry_bytes);
+  std::memcpy(to + entry_bytes, starts.data(), start_bytes);
+  std::memcpy(to + entry_bytes + start_bytes, coefficients, number_bytes);
+  auto bytes = host.to(device, /*non_blocking=*/true);
+  auto from = static_cast<const char*>(bytes.data_ptr());
+  return {bytes, reinterpret_cast<const moe::StepEntry*>(from), reinterpret_cast<const int64_t*>(from + entry_bytes),
+          reinterpret_cast<const double*>(from + entry_bytes + start_bytes), starts.back()};
+}
+#endif
+
+void step_on_device(moe::Rule rule, bool wide, const std::vector<moe::StepEntry>& entries, const double* coefficients, int64_t coefficient_count, const at::Tensor& place) {
+#ifdef MOE_CUDA
+  c10::cuda::CUDAGuard guard(place.device());
+  auto table = upload(entries, coefficients, coefficient_count, place.device());
+  if (table.chunks > 0) {
+    moe::cuda::step(rule, wide, table.entries, table.starts, table.coefficients, entries.size(), table.chunks, moe::stream_of(place));
+  }
+#else
+  (void)rule, (void)wide, (void)entries, (void)coefficients, (void)coefficient_count;
+  moe::stream_of(place);
+#endif
+}
+
+// Waits for the device.
+void norms_on_device(const std::vector<moe::StepEntry>& entries, const at::Tensor& place, double* squares) {
+#ifdef MOE_CUDA
+  c10::cuda::CUDAGuard guard(place.device());
+  auto table = upload(entries, nullptr, 0, place.device());
+  auto options = at::TensorOptions().dtype(at::kDouble).device(place.device());
+  auto partial = at::empty({table.chunks}, options);
+  auto sums = at::zeros({static_cast<int64_t>(entries.size())}, options);
+  if (table.chunks > 0) {
+    moe::cuda::sum_squares(table.entries, table.starts, entries.size(), table.chunks, partial.data_ptr<double>(), sums.data_ptr<double>(), moe::stream_of(place));
+  }
+  auto host = sums.cpu();
+  std::copy_n(host.data_ptr<double>(), entries.size(), squares);
+#else
+  (void)entries, (void)squares;
+  moe::stream_of(place);
+#endif
+}
+
 }  // namespace
 
-// tensors: [slots, count], those of one slot after one another; all of one type, and within one place of the list of one size.
-// coefficients: [count, coefficients of the rule].
-MOE_EXPORT int32_t moe_optimizer_update(int32_t rule, const moe::Handle* tensors, int32_t slots, int64_t count, const double* coefficients, int64_t coefficient_count) {
+// tensors: [slots, count], those of one slot after one another; all of one device, within one place of the list of one size, and all float64 or each
+// float32 or bfloat16. coefficients: [count, coefficients of the rule]. copies: [count] bfloat16 that get the new values rounded, or null for none.
+MOE_EXPORT int32_t moe_optimizer_update(int32_t rule, const moe::Handle* tensors, int32_t slots, int64_t count, const double* coefficients,
+                                        int64_t coefficient_count, const moe::Handle* copies) {
   MOE_TRY {
     auto chosen = static_cast<moe::Rule>(rule);
     auto shape = shape_of(chosen);
@@ -101,40 +226,59 @@ MOE_EXPORT int32_t moe_optimizer_update(int32_t rule, const moe::Handle* tensors
       return 0;
     }
     bool wide = check_alike(tensors, slots * count);
-    std::vector<void*> addresses(slots * count);  // [count, slots]
-    for (int64_t i = 0; i < count; ++i) {
-      for (int32_t slot = 0; slot < slots; ++slot) {
-        auto tensor = tensors[slot * count + i];
-        TORCH_CHECK(tensor->numel() == tensors[i]->numel(), "slot ", slot, " of tensor ", i, " has ", tensor->numel(), " elements, its value ", tensors[i]->numel());
-        addresses[i * slots + slot] = address(tensor);
-      }
+    TORCH_CHECK(!wide || copies == nullptr, "float64 values have no bfloat16 copies");
+    auto entries = entries_of(tensors, slots, count, copies);
+    auto first = moe::borrow(tensors[0]);
+    if (first.is_cuda()) {
+      step_on_device(chosen, wide, entries, coefficients, coefficient_count, first);
+      return 0;
     }
     auto blocks = blocks_of(tensors, count);
     auto step = kernels().step;
     for_each_block(blocks.size(), [&](int64_t i) {
       const auto& block = blocks[i];
-      step(chosen, wide, &addresses[block.tensor * slots], coefficients + block.tensor * shape.coefficients, block.begin, block.end);
+      const auto& entry = entries[block.tensor];
+      auto numbers = coefficients + block.tensor * shape.coefficients;
+      if (has_bfloat16(entry, slots)) {
+        step_narrow(step, chosen, slots, entry, numbers, block.begin, block.end);
+      } else {
+        step(chosen, wide, entry.slots, numbers, block.begin, block.end);
+      }
     });
   }
   MOE_CATCH
 }
 
-// norms: [count], the Euclidean norm of each tensor; the same bits whatever the number of threads.
+// norms: [count], the Euclidean norm of each tensor; the same bits whatever the number of threads. On a device, waits for it.
 MOE_EXPORT int32_t moe_norms(const moe::Handle* tensors, int64_t count, double* norms) {
   MOE_TRY {
     if (count == 0) {
       return 0;
     }
     bool wide = check_alike(tensors, count);
-    std::vector<const void*> addresses(count);
-    std::transform(tensors, tensors + count, addresses.begin(), address);
-    auto blocks = blocks_of(tensors, count);
-    std::vector<double> sums(blocks.size());
-    auto squares = kernels().squares;
-    for_each_block(blocks.size(), [&](int64_t i) { sums[i] = squares(wide, addresses[blocks[i].tensor], blocks[i].begin, blocks[i].end); });
+    auto entries = entries_of(tensors, 1, count, nullptr);
+    auto first = moe::borrow(tensors[0]);
     std::fill(norms, norms + count, 0.0);
-    for (size_t i = 0; i < blocks.size(); ++i) {
-      norms[blocks[i].tensor] += sums[i];
+    if (first.is_cuda()) {
+      norms_on_device(entries, first, norms);
+    } else {
+      auto blocks = blocks_of(tensors, count);
+      std::vector<double> sums(blocks.size());
+      auto squares = kernels().squares;
+      for_each_block(blocks.size(), [&](int64_t i) {
+        const auto& block = blocks[i];
+        const auto& entry = entries[block.tensor];
+        if (entry.types[0] == moe::Type::BFloat16) {
+          auto values = static_cast<const c10::BFloat16*>(entry.slots[0]);
+          std::vector<float> copy(values + block.begin, values + block.end);
+          sums[i] = squares(false, copy.data(), 0, block.end - block.begin);
+        } else {
+          sums[i] = squares(wide, entry.slots[0], block.begin, block.end);
+        }
+      });
+      for (size_t i = 0; i < blocks.size(); ++i) {
+        norms[blocks[i].tensor] += sums[i];
+      }
     }
     std::transform(norms, norms + count, norms, [](double sum) { return std::sqrt(sum); });
   }

@@ -5,21 +5,27 @@
 
 #include "kernels/optimizer.h"
 
+// The CUDA form compiles the same rules for the device.
+#ifdef __CUDACC__
+#define MOE_RULE __host__ __device__ static inline
+#else
+#define MOE_RULE static inline
+#endif
+
 namespace moe::rules {
 namespace {  // each instruction set has its own: the linker must not take one of them for all
 
-template <typename T>
-inline T square_root(T x) {
-  return __builtin_sqrt(x);
-}
-template <>
-inline float square_root(float x) {
-  return __builtin_sqrtf(x);
-}
+#ifdef __CUDA_ARCH__
+__device__ inline double square_root(double x) { return sqrt(x); }
+__device__ inline float square_root(float x) { return sqrtf(x); }
+#else
+MOE_RULE double square_root(double x) { return __builtin_sqrt(x); }
+MOE_RULE float square_root(float x) { return __builtin_sqrtf(x); }
+#endif
 
 // A NaN of the new value stays.
 template <typename T>
-inline T larger(T kept, T value) {
+MOE_RULE T larger(T kept, T value) {
   return kept >= value ? kept : value;
 }
 
@@ -32,7 +38,7 @@ struct Adam {
   static constexpr unsigned kWritten = Amsgrad ? 0b11101 : 0b01101;
 
   template <typename T>
-  static inline void apply(T* x, const T* c) {
+  MOE_RULE void apply(T* x, const T* c) {
     T gradient = x[1] * c[0] + x[0] * c[1];
     T value = x[0] * c[2];
     x[2] = x[2] * c[3] + gradient * c[4];
@@ -52,7 +58,7 @@ struct ScaledSum {
   static constexpr unsigned kWritten = 0b01;
 
   template <typename T>
-  static inline void apply(T* x, const T* c) {
+  MOE_RULE void apply(T* x, const T* c) {
     x[0] = x[0] * c[0] + x[1] * c[1];
   }
 };
@@ -65,7 +71,7 @@ struct Momentum {
   static constexpr unsigned kWritten = 0b101;
 
   template <typename T>
-  static inline void apply(T* x, const T* c) {
+  MOE_RULE void apply(T* x, const T* c) {
     T gradient = x[1] * c[0] + x[0] * c[1];
     x[2] = x[2] * c[3] + gradient * c[4];
     x[0] = x[0] * c[2] + (gradient * c[5] + x[2] * c[6]);
@@ -81,7 +87,7 @@ struct AdaBelief {
   static constexpr unsigned kWritten = Amsgrad ? 0b11101 : 0b01101;
 
   template <typename T>
-  static inline void apply(T* x, const T* c) {
+  MOE_RULE void apply(T* x, const T* c) {
     T gradient = x[1] + x[0] * c[0];
     T value = x[0] * c[1];
     x[2] = x[2] * c[2] + gradient * c[3];
@@ -104,7 +110,7 @@ struct LambDirection {
   static constexpr unsigned kWritten = 0b1110;
 
   template <typename T>
-  static inline void apply(T* x, const T* c) {
+  MOE_RULE void apply(T* x, const T* c) {
     T gradient = x[1] * c[0] + x[0] * c[1];
     x[2] = x[2] * c[2] + gradient * c[3];
     x[3] = x[3] * c[4] + gradient * gradient * c[5];
@@ -119,7 +125,7 @@ struct MuonMomentum {
   static constexpr unsigned kWritten = 0b101;
 
   template <typename T>
-  static inline void apply(T* x, const T* c) {
+  MOE_RULE void apply(T* x, const T* c) {
     x[0] = x[0] * c[0] + x[1] * c[1];
     x[2] = x[0] * c[2] + x[1] * c[3];
   }

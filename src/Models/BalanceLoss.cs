@@ -70,5 +70,5 @@ public static class BalanceLoss
     }
 
     private static Tensor Zero(IReadOnlyList<RouterStatistics> layers) =>
-        Tensor.Zeros([], layers.Count == 0 ? DType.Float32 : layers[0].ScoreSums.DType);
+        layers.Count == 0 ? Tensor.Zeros([]) : layers[0].ScoreSums.NewZeros([]);
 }

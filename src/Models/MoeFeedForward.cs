@@ -25,7 +25,7 @@ internal sealed class MoeFeedForward : IDisposable
         _shared = _options.SharedExperts == 0
             ? null
             : new FeedForward($"{name}.shared", _options.SharedExperts * _options.ExpertWidth, options, initializer);
-        Bias = new LogicalTensor($"{name}.router.bias", Tensor.Zeros([_options.Experts]).Detached());
+        Bias = new LogicalTensor($"{name}.router.bias", _router.Value.NewZeros([_options.Experts], DType.Float32).Detached());
     }
 
     /// <summary>[E] float32, added to the scores for the selection only; no weight, hence never in the optimizer's hands.</summary>

@@ -4,9 +4,13 @@ namespace Moe.Models;
 
 /// <summary>Makes the parameters of a model, each logical one a function of (seed, key) alone: the same bits on every mesh.</summary>
 /// <param name="seed">Seed of the run.</param>
-/// <param name="dtype">Float32 or Float64, which holds the same, float32-rounded numbers.</param>
-internal sealed class ParameterInitializer(ulong seed, DType dtype)
+/// <param name="dtype">Float32; Float64, which holds the same, float32-rounded numbers; or BFloat16, which rounds them once more, and leaves norms and routers in float32.</param>
+/// <param name="device">Where they stand.</param>
+internal sealed class ParameterInitializer(ulong seed, DType dtype, Device device = default)
 {
+    // Elements drawn at once before they go to a device or become another type: what a core's cache holds.
+    private const int Piece = 1 << 18;
+
     private readonly List<Parameter> _parameters = [];
 
     /// <summary>What was made so far, in the order of its making.</summary>
@@ -22,7 +26,8 @@ internal sealed class ParameterInitializer(ulong seed, DType dtype)
     internal Parameter Normal(
         string name, long[] shape, double std, ParameterKind kind = ParameterKind.Matrix, int[]? expertIds = null, ParameterPart[]? parts = null)
     {
-        var parameter = new Parameter(name, Tensor.Empty(shape, dtype).Detached(), kind, expertIds, parts);
+        var parameter = new Parameter(name, Tensor.Empty(shape, kind == ParameterKind.Router ? WideType : dtype, device).Detached(), kind, expertIds, parts);
+        using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
         foreach (var (key, value) in parameter.Logical(parameter.Value.Detach()))
         {
@@ -36,25 +41,35 @@ internal sealed class ParameterInitializer(ulong seed, DType dtype)
     /// <summary>The scale of an RMSNorm: ones.</summary>
     internal Parameter Norm(string name, long width)
     {
-        var parameter = new Parameter(name, Tensor.Ones([width], dtype).Detached(), ParameterKind.Norm);
+        var parameter = new Parameter(name, Tensor.Ones([width], WideType, device).Detached(), ParameterKind.Norm);
         _parameters.Add(parameter);
         return parameter;
     }
 
+    private DType WideType => dtype == DType.Float64 ? DType.Float64 : DType.Float32;
+
+    // The pieces are each a function of their place, so that any number of threads may draw them.
     private static void Fill(RandomStream stream, Tensor value, double std)
     {
-        if (value.DType == DType.Float32)
+        if (value.DType == DType.Float32 && !value.Device.IsCuda)
         {
             stream.FillNormal(value.Span<float>(), 0, 0, std);
             return;
         }
 
-        var wide = value.Span<double>();
-        var rounded = new float[wide.Length];
-        stream.FillNormal(rounded, 0, 0, std);
-        for (var i = 0; i < rounded.Length; i++)
-        {
-            wide[i] = rounded[i];
-        }
+        using var drawn = Tensor.Empty(value.Shape);
+        DrawInParallel(stream, drawn, std);
+        value.CopyFrom_(drawn);
+    }
+
+    private static unsafe void DrawInParallel(RandomStream stream, Tensor drawn, double std)
+    {
+        var start = (float*)drawn.DataPointer;
+        var count = drawn.Count;
+        System.Threading.Tasks.Parallel.For(
+            0L,
+            (count + Piece - 1) / Piece,
+            new ParallelOptions { MaxDegreeOfParallelism = TorchRuntime.Threads },
+            piece => stream.FillNormal(new Span<float>(start + (piece * Piece), (int)Math.Min(Piece, count - (piece * Piece))), piece * Piece, 0, std));
     }
 }

@@ -20,7 +20,7 @@ public static class SelectionBias
     public static Tensor Updated(Tensor bias, Tensor counts, double rate)
     {
         // In integers: E * n against sum(n) decides exactly, where a rounded mean could turn a sign.
-        var excess = counts * Tensor.From([counts.Size(-1)]) - counts.Sum(-1, keep: true);
+        var excess = counts * Tensor.From([counts.Size(-1)]).To(counts.Device) - counts.Sum(-1, keep: true);
         return bias.Add(excess.Sign().To(bias.DType), -rate);
     }
 }

@@ -11,7 +11,7 @@ public sealed record ForwardResult(Tensor LossSum, IReadOnlyList<RouterStatistic
     /// <summary>[M, E] int64 for M layers with experts: how often each expert was chosen, over all segments.</summary>
     /// <param name="experts">E.</param>
     public Tensor Counts(int experts) => Routers.Count == 0
-        ? Tensor.Zeros([0, experts], DType.Int64)
+        ? LossSum.NewZeros([0, experts], DType.Int64)
         : Shaping.Stack([.. Routers.Select(router => router.Counts.Sum(0))]);
 }
 
@@ -19,7 +19,7 @@ public sealed record ForwardResult(Tensor LossSum, IReadOnlyList<RouterStatistic
 /// <remarks>
 /// Shapes: B sequences of S tokens, T = B S, width D, vocabulary V. Every rank feeds tokens of its own and holds the experts that its
 /// dispatcher names; everything else it holds whole. Losses are sums over tokens, to be divided by the global number of tokens once.
-/// Parameters stay in the type they were made in; where the compute type is bfloat16 they are rounded at each use, and routers,
+/// Parameters stay in the type they were made in; where the compute type is bfloat16 float32 ones are rounded at each use, and routers,
 /// norms, softmax and losses work in float32.
 /// </remarks>
 public sealed class Transformer : IDisposable
@@ -33,18 +33,20 @@ public sealed class Transformer : IDisposable
     /// <param name="options">The model's shape.</param>
     /// <param name="dispatcher">Says which experts this rank holds, and brings the tokens to them.</param>
     /// <param name="seed">Of the initial weights, which are a function of it and of each parameter's key alone.</param>
-    /// <param name="parameterType">Float32 or Float64.</param>
+    /// <param name="parameterType">Of matrices: Float32, Float64, or BFloat16, beside which norms and routers are Float32.</param>
     /// <param name="computeType">The parameters' type, or BFloat16 beside Float32 parameters.</param>
+    /// <param name="device">Where the parameters stand, and tokens are expected.</param>
     /// <exception cref="ArgumentException">Lengths or types don't fit each other, or the dispatcher is for another number of experts.</exception>
     public Transformer(
         TransformerOptions options,
         TokenDispatcher dispatcher,
         ulong seed,
         DType parameterType = DType.Float32,
-        DType computeType = DType.Float32)
+        DType computeType = DType.Float32,
+        Device device = default)
     {
         options.Check();
-        if (parameterType is not (DType.Float32 or DType.Float64)
+        if (parameterType is not (DType.Float32 or DType.Float64 or DType.BFloat16)
             || computeType != parameterType && (parameterType, computeType) != (DType.Float32, DType.BFloat16))
         {
             throw new ArgumentException($"parameters in {parameterType} can't be worked in {computeType}", nameof(computeType));
@@ -56,7 +58,7 @@ public sealed class Transformer : IDisposable
         }
 
         (Options, _computeType) = (options, computeType);
-        var initializer = new ParameterInitializer(seed, parameterType);
+        var initializer = new ParameterInitializer(seed, parameterType, device);
         var rotary = new RotaryTable(options.SequenceLength, options.HeadWidth, options.RotaryBase);
         long[] table = [options.Vocabulary, options.Width];
         _embedding = initializer.Normal("embedding", table, options.InitStd, ParameterKind.Embedding);
@@ -69,6 +71,9 @@ public sealed class Transformer : IDisposable
 
     /// <summary>The model's shape.</summary>
     public TransformerOptions Options { get; }
+
+    /// <summary>Where its parameters stand.</summary>
+    public Device Device => _embedding.Value.Device;
 
     /// <summary>Everything that is trained on this rank; the same names in the same order on all ranks.</summary>
     public IReadOnlyList<Parameter> Parameters { get; }
@@ -144,7 +149,7 @@ public sealed class Transformer : IDisposable
 
         return scope.Keep(
             routers.Count == 0
-                ? Tensor.Zeros([0, Options.Moe.Experts], DType.Int64)
+                ? tokens.NewZeros([0, Options.Moe.Experts])
                 : Shaping.Stack([.. routers.Select(router => router.Counts.Sum(0))]));
     }
 
@@ -204,6 +209,6 @@ public sealed class Transformer : IDisposable
     private Tensor HeadLogits(Tensor hidden)
     {
         var normed = RmsNorm.Apply(hidden, _finalNorm.Value, Options.NormEpsilon);
-        return normed.Linear(_head.Value.To(_computeType)).To(_head.Value.DType);
+        return normed.Linear(_head.Value.To(_computeType)).To(_computeType == DType.Float64 ? DType.Float64 : DType.Float32);
     }
 }

@@ -22,6 +22,9 @@ public sealed class CompositeOptimizer(IReadOnlyList<OptimizerGroup> groups) : O
     public override long Operations => Groups.Sum(group => group.Optimizer.Operations);
 
     /// <inheritdoc/>
+    public override bool ScalesGradients => Groups.All(group => group.Optimizer.ScalesGradients);
+
+    /// <inheritdoc/>
     public override IReadOnlyDictionary<string, double> Scalars => Groups
         .SelectMany(group => group.Optimizer.Scalars.Select(scalar => (Name: $"{group.Name}/{scalar.Key}", scalar.Value)))
         .ToDictionary(scalar => scalar.Name, scalar => scalar.Value);

@@ -29,6 +29,7 @@ public abstract class MultiTensorOptimizer : Optimizer
     public override IEnumerable<OptimizerState> State =>
         from state in _state
         from place in Parameters.Index()
+        where !ReferenceEquals(state.Value[place.Index], place.Item.Value)
         select new OptimizerState(state.Key, place.Item.Key, place.Item, state.Value[place.Index]);
 
     /// <inheritdoc/>
@@ -61,17 +62,18 @@ public abstract class MultiTensorOptimizer : Optimizer
     /// <param name="step">What all optimizers are told.</param>
     protected abstract void Update(StepList list, OptimizerStep step);
 
-    /// <summary>A tensor of zeros for each parameter, of its shape, kept in <see cref="State"/>. In float32 for bfloat16 weights.</summary>
+    /// <summary>A tensor of zeros for each parameter, of its shape and on its device, kept in <see cref="State"/>.</summary>
     /// <param name="name">What it is.</param>
+    /// <param name="narrow">Type of the state of bfloat16 weights: float32, since running means move by less than the 8 bits of a bfloat16 can hold, or bfloat16 at half the memory.</param>
     /// <returns>By the parameter's index; <see cref="StepList.Of"/> picks those of a step.</returns>
-    protected Tensor[] NewState(string name)
+    protected Tensor[] NewState(string name, DType narrow = DType.Float32)
     {
         using var scope = new TensorScope();
         var tensors = new Tensor[Parameters.Count];
-        foreach (var alike in Parameters.Index().GroupBy(place => place.Item.Value.DType == DType.Float64 ? DType.Float64 : DType.Float32))
+        foreach (var alike in Parameters.Index().GroupBy(place => place.Item.Value.DType == DType.BFloat16 ? narrow : place.Item.Value.DType))
         {
-            // One piece of memory; running means move by less than the 8 bits of a bfloat16 can hold.
-            var flat = Own(Tensor.Zeros([alike.Sum(place => place.Item.Value.Count)], alike.Key));
+            // One piece of memory.
+            var flat = Own(alike.First().Item.Value.NewZeros([alike.Sum(place => place.Item.Value.Count)], alike.Key));
             var start = 0L;
             foreach (var (i, parameter) in alike)
             {
@@ -82,6 +84,23 @@ public abstract class MultiTensorOptimizer : Optimizer
 
         _state.Add(name, tensors);
         return tensors;
+    }
+
+    /// <summary>Float32 weights for the bfloat16 ones, kept in <see cref="State"/>; a weight of another type stands for itself.</summary>
+    /// <returns>By the parameter's index.</returns>
+    protected Tensor[] NewMasters()
+    {
+        using var mode = Autograd.NoGrad();
+        var masters = new Tensor[Parameters.Count];
+        for (var i = 0; i < masters.Length; i++)
+        {
+            using var scope = new TensorScope();
+            var value = Parameters[i].Value;
+            masters[i] = value.DType == DType.BFloat16 ? Own(value.To(DType.Float32)) : value;
+        }
+
+        _state.Add("master", masters);
+        return masters;
     }
 
     /// <summary>Takes a tensor out of its scope, to be freed with the optimizer.</summary>

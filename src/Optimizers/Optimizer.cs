@@ -24,6 +24,9 @@ public abstract class Optimizer : IDisposable
     /// </summary>
     public virtual long Operations => 0;
 
+    /// <summary>Whether <see cref="Step"/> multiplies gradients with <see cref="LogicalParameter.GradientScale"/> itself, at no cost. Otherwise all should be 1.</summary>
+    public virtual bool ScalesGradients => false;
+
     /// <summary>Numbers beside the tensors that a checkpoint must hold, by name; the same on every rank.</summary>
     public virtual IReadOnlyDictionary<string, double> Scalars => new Dictionary<string, double>();
 

@@ -6,8 +6,9 @@ namespace Moe.Optimizers;
 public sealed class StepList
 {
     private readonly int[] _indices;
-    private readonly Tensor[] _stored;
     private readonly long[] _steps;
+    private Tensor[]? _values;
+    private Tensor[]? _gradients;
 
     /// <param name="parameters">All that the optimizer has.</param>
     /// <param name="indices">Those that it steps now.</param>
@@ -16,9 +17,7 @@ public sealed class StepList
     {
         _indices = indices;
         Parameters = Array.ConvertAll(indices, i => parameters[i]);
-        _stored = Array.ConvertAll(Parameters, parameter => parameter.Value);
-        Values = Array.ConvertAll(_stored, Widened);
-        Gradients = Array.ConvertAll(Parameters, parameter => Widened(parameter.Gradient));
+        Stored = Array.ConvertAll(Parameters, parameter => parameter.Value);
         var all = steps.Span<long>();
         _steps = new long[indices.Length];
         for (var i = 0; i < indices.Length; i++)
@@ -33,11 +32,17 @@ public sealed class StepList
     /// <summary>The parameters.</summary>
     public LogicalParameter[] Parameters { get; }
 
+    /// <summary>Their weights as they are stored.</summary>
+    public Tensor[] Stored { get; }
+
+    /// <summary>Their gradients as they stand, still to be multiplied with <see cref="LogicalParameter.GradientScale"/>.</summary>
+    public Tensor[] StoredGradients => Array.ConvertAll(Parameters, parameter => parameter.Gradient);
+
     /// <summary>Their weights; float32 copies of bfloat16 ones, which are written back after the update.</summary>
-    public Tensor[] Values { get; }
+    public Tensor[] Values => _values ??= Array.ConvertAll(Stored, Widened);
 
     /// <summary>Their gradients, of the type of <see cref="Values"/>. An optimizer may change them.</summary>
-    public Tensor[] Gradients { get; }
+    public Tensor[] Gradients => _gradients ??= Array.ConvertAll(Parameters, parameter => Widened(parameter.Gradient));
 
     /// <summary>Updates of a parameter, this one included: the t of the papers, from 1. One that was skipped as idle does not count.</summary>
     /// <param name="i">Its place in the lists.</param>
@@ -69,9 +74,9 @@ public sealed class StepList
     {
         for (var i = 0; i < Count; i++)
         {
-            if (!ReferenceEquals(Values[i], _stored[i]))
+            if (_values is not null && !ReferenceEquals(_values[i], Stored[i]))
             {
-                _stored[i].CopyFrom_(Values[i]);
+                Stored[i].CopyFrom_(_values[i]);
             }
         }
     }

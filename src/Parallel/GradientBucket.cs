@@ -6,11 +6,10 @@ namespace Moe.Distributed;
 /// Gradients that one group reduces, end to end in one piece of memory; the parameters' own gradients are views of it. What a rank owns
 /// is contiguous, in the order of the ranks.
 /// </summary>
-internal sealed class GradientBucket : IDisposable
+internal sealed class GradientBucket : GradientStore
 {
     private readonly Parameter[] _parameters;
     private readonly Tensor[] _views;
-    private readonly LogicalParameter[][] _logical;
     private readonly bool[] _isOwn;
 
     /// <param name="parameters">Of one group and one type of sums, by their owners: each one's blocks belong to ascending ranks, from the last owner of the one before.</param>
@@ -18,11 +17,11 @@ internal sealed class GradientBucket : IDisposable
     /// <param name="group">Adds up the gradients.</param>
     /// <param name="owners">Of the parameters.</param>
     public GradientBucket(IReadOnlyList<Parameter> parameters, DType type, ProcessGroup group, ParameterOwners owners)
+        : base(parameters, group)
     {
         using var scope = new TensorScope();
         _parameters = [.. parameters];
-        Group = group;
-        Flat = Tensor.Zeros([parameters.Sum(parameter => parameter.Value.Count)], type).Detached();
+        Flat = parameters[0].Value.NewZeros([parameters.Sum(parameter => parameter.Value.Count)], type).Detached();
         _views = new Tensor[parameters.Count];
         Segments = new long[group.Size];
         var start = 0L;
@@ -38,34 +37,28 @@ internal sealed class GradientBucket : IDisposable
             }
         }
 
-        _logical = [.. parameters.Zip(_views).Select(pair => LogicalParameter.Of(pair.First, pair.Second).ToArray())];
-        Owned = [.. parameters.Zip(_logical).SelectMany(pair => pair.Second.Zip(owners.Owns(pair.First)).Where(place => place.Second).Select(place => place.First))];
+        LogicalParameter[][] logical = [.. parameters.Zip(_views).Select(pair => LogicalParameter.Of(pair.First, pair.Second).ToArray())];
+        Logical = [.. logical.SelectMany(parts => parts)];
+        Owned = [.. parameters.Zip(logical).SelectMany(pair => pair.Second.Zip(owners.Owns(pair.First)).Where(place => place.Second).Select(place => place.First))];
         _isOwn = [.. parameters.Select(parameter => owners.Owns(parameter).All(owned => owned))];
         Own = Flat.Narrow(0, Segments.Take(group.Rank).Sum(), Segments[group.Rank]).Detached();
     }
 
-    public ProcessGroup Group { get; }
-
     /// <summary>[sum of the parameters' elements].</summary>
     public Tensor Flat { get; }
 
-    /// <summary>Elements that each rank of <see cref="Group"/> owns.</summary>
+    /// <summary>Elements that each rank of the group owns.</summary>
     public long[] Segments { get; }
 
     /// <summary>What of <see cref="Flat"/> this rank owns; may be empty.</summary>
     public Tensor Own { get; }
 
-    /// <summary>All that is stepped by these gradients.</summary>
-    public IEnumerable<LogicalParameter> Logical => _logical.SelectMany(parts => parts);
+    public override IReadOnlyList<LogicalParameter> Logical { get; }
 
-    /// <summary>What of <see cref="Logical"/> this rank owns.</summary>
-    public IReadOnlyList<LogicalParameter> Owned { get; }
-
-    /// <summary>Whether none of the parameters takes a gradient in this step; the same on all ranks.</summary>
-    public bool IsFrozen => Array.TrueForAll(_parameters, parameter => !parameter.Value.RequiresGrad);
+    public override IReadOnlyList<LogicalParameter> Owned { get; }
 
     /// <summary>Sets the gradients to zero, and lets the next backward add to them in place.</summary>
-    public void Zero()
+    public override void Zero()
     {
         Flat.Zero_();
         for (var i = 0; i < _views.Length; i++)
@@ -74,8 +67,52 @@ internal sealed class GradientBucket : IDisposable
         }
     }
 
-    /// <summary>Takes in gradients that stand elsewhere: those of a first backward, or ones that were set by hand. Missing and frozen ones are zeros.</summary>
-    public void Collect()
+    public override Work? Reduce(bool shard)
+    {
+        Collect();
+        if (Group.Size == 1)
+        {
+            return null;
+        }
+
+        return Group.Trace.Labelled(
+            "gradients", layer: null, () => shard ? Group.ReduceScatterAsync(Own, Flat, Segments) : Group.AllReduceAsync(Flat));
+    }
+
+    public override void Scale(double factor, bool shard) => (shard ? Own : Flat).Multiply_(factor);
+
+    public override Action StartSharing()
+    {
+        using var scope = new TensorScope();
+        if (_parameters is [var only])
+        {
+            return Gather(only.Value.Detach().View(Flat.Count)).Wait;
+        }
+
+        CopyValues(toBucket: true);
+        var work = Gather(Flat);
+        return () =>
+        {
+            work.Wait();
+            CopyValues(toBucket: false);
+        };
+    }
+
+    public override void Dispose()
+    {
+        foreach (var logical in Logical)
+        {
+            logical.Value.Dispose();
+            logical.Gradient.Dispose();
+        }
+
+        Array.ForEach(_views, view => view.Dispose());
+        Own.Dispose();
+        Flat.Dispose();
+    }
+
+    // Takes in gradients that stand elsewhere: those of a first backward, or ones that were set by hand. Missing and frozen ones are zeros.
+    private void Collect()
     {
         using var scope = new TensorScope();
         for (var i = 0; i < _views.Length; i++)
@@ -96,38 +133,6 @@ internal sealed class GradientBucket : IDisposable
 
             _parameters[i].Value.Gradient = _views[i];
         }
-    }
-
-    /// <summary>Starts to send every rank's new weights to the others. The gradients are lost: their memory carries the weights.</summary>
-    /// <returns>To be called when all buckets have started; waits, and puts the weights in their places.</returns>
-    public Action StartSharing()
-    {
-        using var scope = new TensorScope();
-        if (_parameters is [var only])
-        {
-            return Gather(only.Value.Detach().View(Flat.Count)).Wait;
-        }
-
-        CopyValues(toBucket: true);
-        var work = Gather(Flat);
-        return () =>
-        {
-            work.Wait();
-            CopyValues(toBucket: false);
-        };
-    }
-
-    public void Dispose()
-    {
-        foreach (var logical in Logical)
-        {
-            logical.Value.Dispose();
-            logical.Gradient.Dispose();
-        }
-
-        Array.ForEach(_views, view => view.Dispose());
-        Own.Dispose();
-        Flat.Dispose();
     }
 
     // To the bucket what this rank has stepped, and back what the others have.

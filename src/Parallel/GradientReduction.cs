@@ -5,15 +5,15 @@ namespace Moe.Distributed;
 
 /// <summary>Adds up every parameter's gradient over the ranks that hold it, measures all gradients as one vector, and hands new weights round.</summary>
 /// <remarks>
-/// Nothing is ever averaged: losses are sums over tokens, gradients are sums over ranks, and one factor makes them means. Gradients stand
-/// in flat buckets, so that few and large collectives suffice, and backward adds to them in place. Sums are in float32 (float64 for
+/// Nothing is ever averaged: losses are sums over tokens, gradients are sums over ranks, and one factor makes them means. Gradients that
+/// several ranks add up stand in flat buckets, so that few and large collectives suffice, and backward adds to them in place. Sums are in float32 (float64 for
 /// float64 parameters), and so are the gradients of a bfloat16 parameter. Parameters whose values require no gradient are frozen: buckets
 /// of nothing else are left alone, in others they count as zeros; all ranks freeze the same.
 /// </remarks>
 public sealed class GradientReduction : IDisposable
 {
     private readonly ProcessGroup _all;
-    private readonly GradientBucket[] _buckets;
+    private readonly GradientStore[] _stores;
     private readonly bool _shard;
     private readonly Dictionary<string, int> _order;
 
@@ -28,13 +28,15 @@ public sealed class GradientReduction : IDisposable
         _shard = options.Shard;
         Owners = new ParameterOwners(parameters, mesh, options.Cost);
         _order = parameters.Index().SelectMany(place => place.Item.Keys.Select(key => (key, place.Index))).ToDictionary();
-        _buckets =
+        var isDirect = parameters.ToLookup(parameter => options.Direct && placement.ReduceGroup(parameter).Size == 1);
+        _stores =
         [
-            .. from part in BucketPlan.Cut(parameters, placement, options)
+            .. from part in BucketPlan.Cut([.. isDirect[false]], placement, options)
                let ordered = part.OrderBy(parameter => Owners.Of(parameter)[0])
                select new GradientBucket([.. ordered], BucketPlan.SumType(part[0]), placement.ReduceGroup(part[0]), Owners),
+            .. isDirect[true].Select(parameter => new DirectGradient(parameter, placement.ReduceGroup(parameter))),
         ];
-        Logical = [.. _buckets.SelectMany(bucket => _shard ? bucket.Owned : bucket.Logical)];
+        Logical = [.. _stores.SelectMany(store => _shard ? store.Owned : store.Logical)];
     }
 
     /// <summary>Who steps, counts and writes what.</summary>
@@ -46,15 +48,15 @@ public sealed class GradientReduction : IDisposable
     /// </summary>
     public IReadOnlyList<LogicalParameter> Logical { get; }
 
-    private IEnumerable<GradientBucket> Active => _buckets.Where(bucket => !bucket.IsFrozen);
+    private IEnumerable<GradientStore> Active => _stores.Where(store => !store.IsFrozen);
 
     /// <summary>Sets all gradients to zero: once a step, before its first backward.</summary>
     public void Zero()
     {
         using var mode = Autograd.NoGrad();
-        foreach (var bucket in Active)
+        foreach (var store in Active)
         {
-            bucket.Zero();
+            store.Zero();
         }
     }
 
@@ -67,15 +69,22 @@ public sealed class GradientReduction : IDisposable
     public void Reduce(double factor)
     {
         using var mode = Autograd.NoGrad();
-        var reductions = Active.Select(bucket =>
-        {
-            bucket.Collect();
-            return (Bucket: bucket, Work: bucket.Group.Size == 1 ? null : bucket.Group.Trace.Labelled("gradients", layer: null, () => StartSum(bucket)));
-        }).ToList();
-        foreach (var (bucket, work) in reductions)
+        var reductions = Active.Select(store => (Store: store, Work: store.Reduce(_shard))).ToList();
+        foreach (var (store, work) in reductions)
         {
             work?.Wait();
-            Stepped(bucket).Multiply_(factor);
+            store.Scale(factor, _shard);
+        }
+    }
+
+    /// <summary>Multiplies gradients with what was left to the optimizer (<see cref="LogicalParameter.GradientScale"/>): for one that does not look at it.</summary>
+    public void SettleScales()
+    {
+        using var mode = Autograd.NoGrad();
+        foreach (var logical in Logical.Where(logical => logical.GradientScale != 1))
+        {
+            logical.Gradient.Multiply_(logical.GradientScale);
+            logical.GradientScale = 1;
         }
     }
 
@@ -86,9 +95,10 @@ public sealed class GradientReduction : IDisposable
         using var scope = new TensorScope();
         using var mode = Autograd.NoGrad();
         var squares = 0.0;
-        foreach (var alike in OwnedGradients().GroupBy(logical => logical.Gradient.DType))
+        foreach (var alike in OwnedGradients().GroupBy(logical => logical.Gradient.DType == DType.Float64))
         {
-            squares += MultiTensor.Norms([.. alike.Select(logical => logical.Gradient)]).Sum(norm => norm * norm);
+            var norms = MultiTensor.Norms([.. alike.Select(logical => logical.Gradient)]);
+            squares += alike.Zip(norms).Sum(pair => Math.Pow(pair.First.GradientScale * pair.Second, 2));
         }
 
         var total = Tensor.From([squares], 1);
@@ -109,21 +119,21 @@ public sealed class GradientReduction : IDisposable
         }
 
         using var mode = Autograd.NoGrad();
-        var sharing = Active.Where(bucket => bucket.Group.Size > 1)
-            .Select(bucket => bucket.Group.Trace.Labelled("weights", layer: null, bucket.StartSharing))
+        var sharing = Active.Where(store => store.Group.Size > 1)
+            .Select(store => store.Group.Trace.Labelled("weights", layer: null, store.StartSharing))
             .ToList();
         sharing.ForEach(finish => finish());
     }
 
     /// <summary>Frees the buckets; gradients that are views of them stay valid until they are replaced.</summary>
-    public void Dispose() => Array.ForEach(_buckets, bucket => bucket.Dispose());
+    public void Dispose() => Array.ForEach(_stores, store => store.Dispose());
 
     internal void Scale(double factor)
     {
         using var mode = Autograd.NoGrad();
-        foreach (var bucket in Active)
+        foreach (var store in Active)
         {
-            Stepped(bucket).Multiply_(factor);
+            store.Scale(factor, _shard);
         }
     }
 
@@ -140,11 +150,5 @@ public sealed class GradientReduction : IDisposable
     private (int Index, int Expert) Place(LogicalParameter logical) => (_order[logical.Key], logical.Expert ?? 0);
 
     private IEnumerable<LogicalParameter> OwnedGradients() =>
-        Active.SelectMany(bucket => bucket.Owned);
-
-    private Tensor Stepped(GradientBucket bucket) => _shard ? bucket.Own : bucket.Flat;
-
-    private Work StartSum(GradientBucket bucket) => _shard
-        ? bucket.Group.ReduceScatterAsync(bucket.Own, bucket.Flat, bucket.Segments)
-        : bucket.Group.AllReduceAsync(bucket.Flat);
+        Active.SelectMany(store => store.Owned);
 }

@@ -9,11 +9,17 @@ namespace Moe.Distributed;
 /// </param>
 /// <param name="ByLayer">Whether a bucket ends with its layer: for an optimizer that freezes layers, whose buckets then need no communication.</param>
 /// <param name="Cost">What it costs to step a stored parameter, above 0; by this the ranks' shares are alike. Null for its elements.</param>
+/// <param name="Direct">
+/// Whether the gradient of a parameter that no other rank holds stays where, and of the type that, backward has left it, and is scaled by the optimizer
+/// (<see cref="LogicalParameter.GradientScale"/>): for optimizers that look for it at each step anew, and not for several backwards a step
+/// into bfloat16, whose sums would lose bits.
+/// </param>
 /// <param name="BucketBytes">A bucket ends before it would exceed this; a larger parameter has one of its own.</param>
 public sealed record GradientReductionOptions(
     bool Shard = false,
     bool ByLayer = false,
     Func<Parameter, double>? Cost = null,
+    bool Direct = false,
     long BucketBytes = GradientReductionOptions.DefaultBucketBytes)
 {
     // Below a megabyte the start of a collective counts; far above, the first one begins late.

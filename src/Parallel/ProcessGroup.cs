@@ -4,7 +4,7 @@ namespace Moe.Distributed;
 
 /// <summary>
 /// Ranks that communicate. Every member calls the same operations on a group in the same order, from one thread; the tensors must
-/// be contiguous and in host memory. Each operation ends within <see cref="Timeout"/>, or throws a <see cref="CommunicationException"/>
+/// be contiguous. One on a device passes through host memory where the transport cannot reach it. Each operation ends within <see cref="Timeout"/>, or throws a <see cref="CommunicationException"/>
 /// that says where it was.
 /// </summary>
 /// <remarks>
@@ -53,6 +53,9 @@ public abstract class ProcessGroup : IDisposable
 
     /// <summary>Shared by all groups of the process.</summary>
     public CollectiveTrace Trace { get; }
+
+    /// <summary>Whether the transport reads and writes the memory of devices.</summary>
+    private protected virtual bool ReachesDevices => false;
 
     /// <summary>Operations that were started and not yet seen to end.</summary>
     internal int UnderWay { get; set; }
@@ -310,16 +313,36 @@ public abstract class ProcessGroup : IDisposable
     {
         ThrowIfUnusable();
         var call = Describe(collective, bytes, outputRows, inputRows);
-        var kept = Array.ConvertAll(tensors, tensor => tensor.Share().Detached());
+        var isStaged = !ReachesDevices && Array.Exists(tensors, tensor => tensor.Device.IsCuda);
+        var kept = Array.ConvertAll(tensors, tensor => (isStaged ? OnHost(tensor) : tensor.Share()).Detached());
         try
         {
-            return new Work(call, start(kept), kept);
+            return new Work(call, isStaged ? BackOnDevice(start(kept), kept[0], tensors[0]) : start(kept), kept);
         }
         catch (TransferException e)
         {
             Abandon(call.Failed(e));
             throw _failure!;
         }
+    }
+
+    private static Tensor OnHost(Tensor tensor)
+    {
+        using var mode = Autograd.NoGrad();
+        return tensor.Device.IsCuda ? tensor.To(Device.Cpu) : tensor.Clone();
+    }
+
+    // The first tensor of every operation is the one that it writes.
+    private static ChainedTransfer BackOnDevice(Transfer transfer, Tensor arrived, Tensor output)
+    {
+        var target = output.Detach().Detached();
+        return new ChainedTransfer(transfer, () =>
+        {
+            using var mode = Autograd.NoGrad();
+            target.CopyFrom_(arrived);
+            target.Dispose();
+            return Transfer.Done;
+        });
     }
 
     private void ThrowIfUnusable()

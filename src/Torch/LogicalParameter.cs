@@ -7,11 +7,34 @@ namespace Moe.Torch;
 /// <param name="Key">The same on every mesh: <c>layers.3.moe.experts.7.gate</c>.</param>
 /// <param name="Kind">What it is to the model.</param>
 /// <param name="Value">[R, C] or [C], contiguous: the weights themselves, or a view of the tensor that they are stored in. Outside any scope.</param>
-/// <param name="Gradient">Of the shape of <paramref name="Value"/>, contiguous, in float32 (float64 for float64 weights); stands there at every step.</param>
+/// <param name="Gradient">
+/// Of the shape of <paramref name="Value"/>, contiguous; in float32 (float64 for float64 weights), or in the weights' own type where backward's result is
+/// taken as it is. Whoever made the record says where it stands before each step.
+/// </param>
 /// <param name="Layer">Index of its layer; null for embedding, final norm and head.</param>
 /// <param name="Expert">Global id of the expert that it belongs to; null for what every token passes.</param>
 public sealed record LogicalParameter(string Key, ParameterKind Kind, Tensor Value, Tensor Gradient, int? Layer = null, int? Expert = null)
 {
+    private Tensor _gradient = Gradient;
+
+    /// <summary>Where the gradient stands now.</summary>
+    public Tensor Gradient
+    {
+        get => _gradient;
+        init => _gradient = value;
+    }
+
+    /// <summary>What the numbers in <see cref="Gradient"/> are still to be multiplied with: 1, unless a pass over the memory was saved by leaving it to the optimizer.</summary>
+    public double GradientScale { get; set; } = 1;
+
+    /// <summary>Takes another place for the gradient, of the same shape; the old one is freed.</summary>
+    /// <param name="gradient">Outside any scope.</param>
+    public void MoveGradient(Tensor gradient)
+    {
+        _gradient.Dispose();
+        _gradient = gradient;
+    }
+
     /// <summary>The logical parameters of a stored one.</summary>
     /// <param name="parameter">The stored parameter.</param>
     /// <param name="gradient">Of the shape of its value; lives as long as the result is used.</param>

@@ -39,9 +39,20 @@ public static unsafe class MultiTensor
     /// <summary>Steps every element of every tensor by a rule.</summary>
     /// <param name="rule">What to do, and which slots it takes.</param>
     /// <param name="coefficients">A row a tensor: the rule's coefficients.</param>
-    /// <param name="slots">The rule's slots, each a list of as many tensors; contiguous, in host memory, all float32 or all float64, alike in size at each place.</param>
+    /// <param name="slots">
+    /// The rule's slots, each a list of as many tensors; contiguous, on one device, alike in size at each place, all float64 or each float32 or
+    /// bfloat16. Those are worked in float32, and what is stored in bfloat16 is rounded once.
+    /// </param>
     /// <exception cref="TorchException">Slots, coefficients or tensors don't fit the rule.</exception>
-    public static void Update(UpdateRule rule, double[,] coefficients, params ReadOnlySpan<Tensor[]> slots)
+    public static void Update(UpdateRule rule, double[,] coefficients, params ReadOnlySpan<Tensor[]> slots) => UpdateWithCopies(rule, coefficients, copies: null, slots);
+
+    /// <summary>As <see cref="Update"/>, and writes the new values, rounded, over bfloat16 copies.</summary>
+    /// <param name="rule">As there.</param>
+    /// <param name="coefficients">As there.</param>
+    /// <param name="copies">One a tensor, bfloat16, or null for a tensor without; null for none at all.</param>
+    /// <param name="slots">As there; the values in float32 or bfloat16.</param>
+    /// <exception cref="TorchException">Slots, coefficients or tensors don't fit the rule.</exception>
+    public static void UpdateWithCopies(UpdateRule rule, double[,] coefficients, Tensor?[]? copies, params ReadOnlySpan<Tensor[]> slots)
     {
         var count = slots[0].Length;
         var handles = new nint[slots.Length * count];
@@ -55,16 +66,23 @@ public static unsafe class MultiTensor
             Handles(slots[slot], handles.AsSpan(slot * count));
         }
 
+        var copied = new nint[copies is null ? 0 : count];
+        for (var i = 0; i < copied.Length; i++)
+        {
+            copied[i] = copies![i]?.LiveHandle ?? 0;
+        }
+
         Operator.CountCall();
         fixed (nint* first = handles)
+        fixed (nint* firstCopy = copied)
         fixed (double* numbers = coefficients)
         {
-            Abi.Check(Abi.OptimizerUpdate((int)rule, first, slots.Length, count, numbers, coefficients.Length));
+            Abi.Check(Abi.OptimizerUpdate((int)rule, first, slots.Length, count, numbers, coefficients.Length, copies is null ? null : firstCopy));
         }
     }
 
     /// <summary>Euclidean norm of each tensor, summed in float64 and in one order: the same bits whatever the number of threads.</summary>
-    /// <param name="tensors">Contiguous, in host memory, all float32 or all float64.</param>
+    /// <param name="tensors">Contiguous, on one device, all float64 or each float32 or bfloat16. On a device, this waits for it.</param>
     /// <exception cref="TorchException">A tensor isn't such.</exception>
     public static double[] Norms(Tensor[] tensors)
     {

@@ -74,7 +74,7 @@ public static class SafeTensorsWriter
         foreach (var (_, value) in sorted)
         {
             using var scope = new TensorScope(); // frees the packed copy before the next one is made
-            Append(file, hash, value.Contiguous());
+            Append(file, hash, value.Contiguous().To(Device.Cpu));
         }
 
         file.Flush(flushToDisk: true);

@@ -146,23 +146,23 @@ public sealed class Tensor : IDisposable
     public static Tensor operator /(Tensor x, double y) => x.Divide(y);
 
     /// <summary>A tensor whose elements are not set, in host memory unless a device is named.</summary>
-    public static unsafe Tensor Empty(ReadOnlySpan<long> shape, DType dtype = DType.Float32, Device? device = null)
+    public static unsafe Tensor Empty(ReadOnlySpan<long> shape, DType dtype = DType.Float32, Device device = default)
     {
         fixed (long* lengths = shape)
         {
-            Abi.Check(Abi.Empty(lengths, shape.Length, (int)dtype, (device ?? Device.Cpu).Index, out var handle));
+            Abi.Check(Abi.Empty(lengths, shape.Length, (int)dtype, device.Index, out var handle));
             return new Tensor(handle);
         }
     }
 
     /// <summary>A tensor of zeros.</summary>
-    public static Tensor Zeros(ReadOnlySpan<long> shape, DType dtype = DType.Float32, Device? device = null) => Empty(shape, dtype, device).Zero_();
+    public static Tensor Zeros(ReadOnlySpan<long> shape, DType dtype = DType.Float32, Device device = default) => Empty(shape, dtype, device).Zero_();
 
     /// <summary>A tensor of ones.</summary>
-    public static Tensor Ones(ReadOnlySpan<long> shape, DType dtype = DType.Float32, Device? device = null) => Full(shape, 1, dtype, device);
+    public static Tensor Ones(ReadOnlySpan<long> shape, DType dtype = DType.Float32, Device device = default) => Full(shape, 1, dtype, device);
 
     /// <summary>A tensor whose elements are all <paramref name="value"/>.</summary>
-    public static Tensor Full(ReadOnlySpan<long> shape, double value, DType dtype = DType.Float32, Device? device = null) =>
+    public static Tensor Full(ReadOnlySpan<long> shape, double value, DType dtype = DType.Float32, Device device = default) =>
         Empty(shape, dtype, device).Fill_(value);
 
     /// <summary>0, 1, ... <paramref name="count"/> - 1, as int64 of shape [count].</summary>

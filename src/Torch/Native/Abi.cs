@@ -101,7 +101,7 @@ internal static unsafe partial class Abi
     public static partial int Data(nint handle, out nint data);
 
     [LibraryImport(Library, EntryPoint = "moe_optimizer_update")]
-    public static partial int OptimizerUpdate(int rule, nint* tensors, int slots, long count, double* coefficients, long coefficientCount);
+    public static partial int OptimizerUpdate(int rule, nint* tensors, int slots, long count, double* coefficients, long coefficientCount, nint* copies);
 
     [LibraryImport(Library, EntryPoint = "moe_norms")]
     public static partial int Norms(nint* tensors, long count, double* norms);

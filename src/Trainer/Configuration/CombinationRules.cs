@@ -65,13 +65,29 @@ internal static class CombinationRules
             c => OptimizerRuleFaults.LargestDecay(c.Optimizer) is > 1 and var share
                 ? FormattableString.Invariant($"optimizer.weight_decay takes {share:G3} of a weight in a step at the peak (optimizer.decay {ConfigScalar.Write(c.Optimizer.Decay)}): more than all of it") : null,
             _ => "a smaller weight_decay or learning_rate"),
+        new(["train.weights", "train.precision"],
+            c => c.Train is { Weights: StoredType.BFloat16, Precision: not Precision.BFloat16 }
+                ? $"train.weights bfloat16 with train.precision {ConfigScalar.Write(c.Train.Precision)}: what is stored in bfloat16 can only be worked in it" : null,
+            c => "set train.precision to bfloat16, or train.weights to float32"),
+        new(["train.weights", "optimizer.name", "optimizer.rules"],
+            c => c.Train.Weights == StoredType.BFloat16 && c.Optimizer.Names.FirstOrDefault(name => name != OptimizerName.AdamW) is not OptimizerName.AdamW and var other
+                ? $"train.weights bfloat16 needs optimizer.name adamw, which alone steps such weights, not {ConfigScalar.Write(other)}" : null,
+            c => "set train.weights to float32"),
+        new(["parallel.device", "optimizer.precondition"],
+            c => c.Parallel.Device == DeviceName.Cuda && c.Optimizer.Precondition != Precondition.None
+                ? $"optimizer.precondition {ConfigScalar.Write(c.Optimizer.Precondition)} runs on the CPU only, but parallel.device is cuda" : null,
+            c => "set optimizer.precondition to none, or parallel.device to cpu"),
         new(["data.eval_fraction", "train.eval_every"],
             c => c.Train.EvalEvery > 0 && c.Data.EvalFraction == 0
                 ? $"data.eval_fraction is 0, so there is nothing to evaluate on every train.eval_every {c.Train.EvalEvery} steps" : null,
             c => "set a fraction such as 0.05, or train.eval_every to 0"),
         new(["data.domains"],
-            c => c.Data.Domains.Count == 0 ? "data.domains names no text to train on" : null,
+            c => c.Data is { Random: false, Domains.Count: 0 } ? "data.domains names no text to train on" : null,
             c => "give at least one item {name: ..., path: ...}"),
+        new(["data.random", "data.domains", "train.eval_every"],
+            c => c.Data is { Random: true, Domains.Count: 0 } && c.Train.EvalEvery > 0
+                ? $"without data.domains there is nothing to evaluate on every train.eval_every {c.Train.EvalEvery} steps" : null,
+            c => "set train.eval_every to 0, or give a text"),
         new(["data.domains"],
             c => c.Data.Domains.GroupBy(d => d.Name).FirstOrDefault(g => g.Count() > 1) is { } twice
                 ? $"data.domains has {twice.Count()} items named {twice.Key}; metrics need a name each" : null),

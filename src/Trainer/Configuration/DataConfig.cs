@@ -6,6 +6,9 @@ public sealed record DataConfig
     [Setting("The texts, at least one; each sequence comes from one of them, chosen by weight.")]
     public ValueList<DomainConfig> Domains { get; init; } = [];
 
+    [Setting("Random token ids from the whole vocabulary in place of texts: for benchmarks.")]
+    public bool Random { get; init; }
+
     [Setting("Share of each domain, at its end, that is kept for evaluation and never trained on.", AtLeast = 0, Below = 1)]
     public double EvalFraction { get; init; } = 0.05;
 

@@ -42,6 +42,12 @@ public sealed record OptimizerConfig
     [Setting("Whether the largest mean square so far is divided by.", When = "optimizer.name=adamw|adabelief|muon|drop_muon")]
     public bool Amsgrad { get; init; }
 
+    [Setting("Type of adamw's running means of bfloat16 weights (`train.weights`).", When = "optimizer.name=adamw")]
+    public StoredType StateType { get; init; } = StoredType.Float32;
+
+    [Setting("Whether bfloat16 weights (`train.weights`) have float32 ones beside them that adamw steps, so that no small step is lost.", When = "optimizer.name=adamw")]
+    public bool MasterWeights { get; init; } = true;
+
     [Setting("Share of the running gradient kept a step; 0 is plain gradient descent.", AtLeast = 0, Below = 1, When = RunningGradient,
         Default = "0.9; muon and drop_muon 0.95")]
     public double? Momentum { get; init; }

@@ -7,6 +7,9 @@ public sealed record ParallelConfig
         AtLeast = 1, Default = "null (all ranks)")]
     public int? ExpertParallel { get; init; }
 
+    [Setting("What ranks compute on: `cpu`, or `cuda`, each its own GPU of the machine, by its local rank.")]
+    public DeviceName Device { get; init; } = DeviceName.Cpu;
+
     [Setting("How rows travel to their experts: `all_to_all`, the slow reference `all_gather`, `local` for expert_parallel 1, or `auto`.")]
     public DispatcherName Dispatcher { get; init; } = DispatcherName.Auto;
 
@@ -18,6 +21,16 @@ public sealed record ParallelConfig
 
     [Setting("Threads of a rank's matrix products.", AtLeast = 1, AtMost = 1024, Default = "null (cores / ranks on the machine, at least 1)")]
     public int? Threads { get; init; }
+}
+
+/// <summary>Values of <c>parallel.device</c>.</summary>
+public enum DeviceName
+{
+    /// <summary>The host's cores and memory.</summary>
+    Cpu,
+
+    /// <summary>A GPU.</summary>
+    Cuda,
 }
 
 /// <summary>Values of <c>parallel.dispatcher</c>.</summary>

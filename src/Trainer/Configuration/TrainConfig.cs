@@ -18,6 +18,9 @@ public sealed record TrainConfig
     [Setting("Type of activations and products; with `bfloat16` the optimizer keeps float32 weights.")]
     public Precision Precision { get; init; } = Precision.Float32;
 
+    [Setting("Type that matrices are stored in; norms and routers are float32 always, and under `precision: float64` all is float64.")]
+    public StoredType Weights { get; init; } = StoredType.Float32;
+
     [Setting("Steps between rows of metrics.jsonl.", AtLeast = 1)]
     public int LogEvery { get; init; } = 10;
 
@@ -47,6 +50,16 @@ public sealed record TrainConfig
 
     [Setting("Text that the sample continues.")]
     public string SamplePrompt { get; init; } = "The";
+}
+
+/// <summary>Values of <c>train.weights</c> and <c>optimizer.state_type</c>.</summary>
+public enum StoredType
+{
+    /// <summary>IEEE single.</summary>
+    Float32,
+
+    /// <summary>Half the memory, and a step smaller than 1/256 of the number is lost.</summary>
+    [Spelling("bfloat16")] BFloat16,
 }
 
 /// <summary>Values of <c>train.precision</c>.</summary>

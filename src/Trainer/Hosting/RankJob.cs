@@ -13,6 +13,8 @@ namespace Moe.Training.Hosting;
 /// <summary>From a rank's arguments to its exit code: joins the other ranks, builds the session, resumes, and runs the loop.</summary>
 internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, SupervisorLink link, CollectiveTrace trace, ILogger logger)
 {
+    private Device _device;
+
     private bool IsFirst => rank.Rank == 0;
 
     public int Run()
@@ -23,6 +25,7 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
         // Whoever starts the ranks knows how many share the machine: the launcher's nodes may all be this one.
         TorchRuntime.Threads = config.Parallel.Threads ?? rank.Threads ?? Math.Max(1, Environment.ProcessorCount / rank.LocalWorldSize);
         logger.Starting(rank.Rank, rank.WorldSize, arguments.Backend, TorchRuntime.Version, TorchRuntime.Threads);
+        _device = DeviceOf(config.Parallel.Device);
         var world = Join(TimeSpan.FromSeconds(config.Parallel.TimeoutSeconds));
         var exitCode = arguments.Mode switch
         {
@@ -32,6 +35,25 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
         };
         world.Close();
         return exitCode;
+    }
+
+    private Device DeviceOf(DeviceName name)
+    {
+        if (name == DeviceName.Cpu)
+        {
+            return Device.Cpu;
+        }
+
+        if (rank.LocalRank >= CudaRuntime.DeviceCount)
+        {
+            throw new ConfigException(
+                "parallel.device",
+                $"parallel.device is cuda, but local rank {rank.LocalRank} of this machine sees {CudaRuntime.DeviceCount} GPU(s); start at most as many ranks as a "
+                + "machine has GPUs, set parallel.device to cpu, or see docs/gpu.md for the native library with CUDA");
+        }
+
+        CudaRuntime.Use(Device.Cuda(rank.LocalRank));
+        return Device.Cuda(rank.LocalRank);
     }
 
     private ProcessGroup Join(TimeSpan timeout) => arguments.Backend switch
@@ -56,14 +78,14 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
             {
                 link.ReportText(line);
             }
-        }).Run() ? ExitCodes.Done : ExitCodes.Failed;
+        }, _device).Run() ? ExitCodes.Done : ExitCodes.Failed;
 
     private int Bench(RunConfig config, ProcessGroup world)
     {
         // Steps of the schedule, so that none of those measured has a learning rate of 0.
         var steps = config.Train with { Steps = Math.Max(config.Train.Steps, arguments.Warmup + arguments.Repeats + 1), EvalEvery = 0 };
         using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
-        using var session = new TrainingSession(config with { Train = steps }, mesh, new CheckpointFolder(Folder.CheckpointsFolder));
+        using var session = new TrainingSession(config with { Train = steps }, mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
         var row = new StepBenchmark(session, arguments.Warmup, arguments.Repeats).Run();
         if (IsFirst)
         {
@@ -78,7 +100,7 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
         using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
         var checkpoints = new CheckpointFolder(Folder.CheckpointsFolder);
         using var resumed = ResumeSource.Choose(arguments.Resume, checkpoints, world, Warn);
-        using var session = new TrainingSession(resumed is null ? config : resumed.Adapt(config, world.Size, Warn), mesh, checkpoints);
+        using var session = new TrainingSession(resumed is null ? config : resumed.Adapt(config, world.Size, Warn), mesh, checkpoints, device: _device);
         if (resumed is not null)
         {
             session.Resume(resumed.Checkpoint, Warn);

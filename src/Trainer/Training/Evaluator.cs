@@ -137,6 +137,6 @@ public sealed class Evaluator
             sample.AsSpan(1, _sequenceLength).CopyTo(targets.Span<long>()[(i * _sequenceLength)..]);
         }
 
-        return (new MicroBatch(tokens, targets), sequences);
+        return (new MicroBatch(tokens.To(_model.Device), targets.To(_model.Device)), sequences);
     }
 }

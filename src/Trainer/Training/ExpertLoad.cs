@@ -7,7 +7,10 @@ namespace Moe.Training;
 /// How many tokens chose each expert, over all ranks of a step: integers, since a sum of rounded ones loses counts (bfloat16 stops at 256).
 /// Evaluation and recomputation never come here.
 /// </summary>
-/// <remarks>Shapes: L = layers with experts, E = experts of a layer.</remarks>
+/// <remarks>
+/// Shapes: L = layers with experts, E = experts of a layer. Counts stay on their device while micro-batches are added; <see cref="Settle"/> brings them
+/// to the host, once a step.
+/// </remarks>
 /// <param name="group">All ranks with different tokens.</param>
 /// <param name="layers">L.</param>
 /// <param name="experts">E.</param>
@@ -15,6 +18,7 @@ namespace Moe.Training;
 public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int firstLayer = 0)
 {
     private readonly long[] _counts = new long[layers * experts];
+    private Tensor? _sum; // [L, E], not yet in _counts
 
     /// <summary>Largest load of a layer's experts over their mean, averaged over the layers; 1 when all are equal.</summary>
     public double MaxOverMean => Enumerable.Range(0, layers)
@@ -41,15 +45,40 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
         using var scope = new TensorScope();
         var sum = counts.Clone();
         group.AllReduce(sum);
-        var values = sum.Span<long>();
+        if (_sum is null)
+        {
+            _sum = sum.Detached();
+        }
+        else
+        {
+            _sum.Add_(sum);
+        }
+    }
+
+    /// <summary>Counts what was added since the last time; the other members know of no more than this. Waits for the device.</summary>
+    public void Settle()
+    {
+        if (_sum is null)
+        {
+            return;
+        }
+
+        var values = _sum.ToArray<long>();
         for (var i = 0; i < _counts.Length; i++)
         {
             _counts[i] += values[i];
         }
+
+        _sum.Dispose();
+        _sum = null;
     }
 
-    /// <summary>Counts so far, [L, E] int64.</summary>
-    public Tensor ToTensor() => Tensor.From(_counts, layers, experts);
+    /// <summary>Counts so far, [L, E] int64, where they were last added.</summary>
+    public Tensor ToTensor()
+    {
+        var settled = Tensor.From(_counts, layers, experts);
+        return _sum is null ? settled : settled.To(_sum.Device) + _sum;
+    }
 
     /// <summary>Load of each expert over the mean, averaged over the layers, [E]; what the console draws.</summary>
     public double[] Relative()

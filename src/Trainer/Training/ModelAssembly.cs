@@ -10,17 +10,23 @@ namespace Moe.Training;
 public static class ModelAssembly
 {
     /// <summary>This rank's share of the model, with its initial weights.</summary>
-    public static Transformer Build(RunConfig config, DeviceMesh mesh) => new(
+    public static Transformer Build(RunConfig config, DeviceMesh mesh, Device device = default) => new(
         Options(config.Model),
         Dispatcher(config, mesh),
         config.Run.Seed,
-        config.Train.Precision == Precision.Float64 ? DType.Float64 : DType.Float32,
+        config.Train switch
+        {
+            { Precision: Precision.Float64 } => DType.Float64,
+            { Weights: StoredType.BFloat16 } => DType.BFloat16,
+            _ => DType.Float32,
+        },
         config.Train.Precision switch
         {
             Precision.Float64 => DType.Float64,
             Precision.BFloat16 => DType.BFloat16,
             _ => DType.Float32,
-        })
+        },
+        device)
     {
         LayerStarting = layer => mesh.World.Trace.Layer = layer,
     };

@@ -37,7 +37,10 @@ internal static class OptimizerAssembly
             .ToDictionary(alike => alike.Key, alike => alike.Average(parameter => OptimizerAssignment.NeedsMatrix(assignment.Of(parameter).Optimizer) ? 1.0 : 0));
         var muon = MuonAssembly.Options(config.Optimizer).Direction;
         return new GradientReductionOptions(
-            config.Parallel.ShardOptimizer, config.Optimizer.Names.Contains(OptimizerName.DropMuon), parameter => Cost(parameter, Operations));
+            config.Parallel.ShardOptimizer,
+            config.Optimizer.Names.Contains(OptimizerName.DropMuon),
+            parameter => Cost(parameter, Operations),
+            Direct: config.Optimizer.Precondition == Precondition.None && (config.Train.Accumulation == 1 || config.Train.Weights == StoredType.Float32));
 
         double Operations(Parameter parameter, string key, long rows, long columns) =>
             (orthogonalised[OptimizerAssignment.Pattern(key, numbersKept: 1)] * muon.Operations(rows, columns))
@@ -77,7 +80,16 @@ internal static class OptimizerAssembly
     }
 
     private static AdamWOptions AdamW(OptimizerConfig config) =>
-        new(config.Beta1, config.Beta2, config.Epsilon ?? 1e-8, config.WeightDecay, config.Decay, config.Amsgrad, Idle: config.Idle);
+        new(
+            config.Beta1,
+            config.Beta2,
+            config.Epsilon ?? 1e-8,
+            config.WeightDecay,
+            config.Decay,
+            config.Amsgrad,
+            Idle: config.Idle,
+            StateType: config.StateType == StoredType.BFloat16 ? DType.BFloat16 : DType.Float32,
+            Master: config.MasterWeights);
 
     private static SgdOptions Sgd(OptimizerConfig config) =>
         new(config.Momentum ?? 0.9, config.Dampening, config.Nesterov, config.WeightDecay, config.Decay, Idle: config.Idle);

@@ -74,9 +74,10 @@ public sealed class TrainStep(
         optimizer.Begin(step);
         FreezeAndThaw();
         reduction.Zero();
-        var totals = new StepTotals();
+        using var totals = new StepTotals();
         var load = NewLoad();
         var wholeBatch = CountFirst ? CountAll(batches, consumed) : null;
+        wholeBatch?.Settle();
         for (var microStep = 0; microStep < batches.Plan.Accumulation; microStep++)
         {
             using var scope = new TensorScope();
@@ -87,11 +88,17 @@ public sealed class TrainStep(
         reduction.Reduce(1.0 / batches.TokensPerStep);
         var gradient = reduction.MeasureNorm();
         totals.AllReduce(mesh.Metrics, stop);
+        load.Settle();
         var updated = gradient.IsFinite && double.IsFinite(totals.Loss);
         var (time, started, calls) = (TimeSpan.Zero, 0L, 0L);
         if (updated)
         {
             gradient.Clip(clipNorm);
+            if (!optimizer.ScalesGradients)
+            {
+                reduction.SettleScales();
+            }
+
             var norm = clipNorm > 0 ? Math.Min(gradient.Norm, clipNorm) : gradient.Norm;
             (started, calls) = (Stopwatch.GetTimestamp(), Operator.Calls);
             optimizer.Step(new OptimizerStep(
@@ -163,23 +170,16 @@ public sealed class TrainStep(
         var forward = model.Forward(
             batch.Tokens, batch.Targets, balance.Scope == BalanceScope.Sequence ? 1 : sequencesPerSegment, sequencesPerSegment);
         load.Add(forward.Counts(model.Options.Moe.Experts));
-        var loss = forward.LossSum;
+        var (loss, balanceLoss, z) = (forward.LossSum, (Tensor?)null, (Tensor?)null);
         if (_moeLayers > 0)
         {
-            var balanceLoss = BalanceLossOf(forward, wholeBatch ?? load);
-            if (balanceLoss is not null)
-            {
-                totals.Balance += balanceLoss.Item();
-                loss = balance.Coefficient > 0 ? loss + balanceLoss * balance.Coefficient : loss;
-            }
-
-            var z = BalanceLoss.RouterZ(forward.Routers);
-            totals.Z += z.Item();
+            balanceLoss = BalanceLossOf(forward, wholeBatch ?? load);
+            loss = balanceLoss is not null && balance.Coefficient > 0 ? loss + balanceLoss * balance.Coefficient : loss;
+            z = BalanceLoss.RouterZ(forward.Routers);
             loss = balance.ZLoss > 0 ? loss + z * balance.ZLoss : loss;
         }
 
-        totals.Loss += forward.LossSum.Item();
-        totals.Dropped += forward.Routers.Sum(router => router.Dropped.Item());
+        totals.Add(forward.LossSum, balanceLoss, z, [.. forward.Routers.Select(router => router.Dropped)]);
         mesh.World.Trace.Phase = "backward";
         Autograd.Backward(loss);
     }
@@ -187,7 +187,7 @@ public sealed class TrainStep(
     private Tensor? BalanceLossOf(ForwardResult forward, ExpertLoad load) => balance.Scope switch
     {
         BalanceScope.None => null,
-        BalanceScope.Global => BalanceLoss.Global(forward.Routers, BalanceLoss.Fractions(load.ToTensor())),
+        BalanceScope.Global => BalanceLoss.Global(forward.Routers, BalanceLoss.Fractions(load.ToTensor().To(forward.LossSum.Device))),
         _ => BalanceLoss.Local(forward.Routers),
     };
 
@@ -196,7 +196,7 @@ public sealed class TrainStep(
         if (balance.BiasRate > 0)
         {
             using var scope = new TensorScope();
-            var counts = load.ToTensor();
+            var counts = load.ToTensor().To(model.Device);
             for (var layer = 0; layer < _moeLayers; layer++)
             {
                 var bias = model.SelectionBiases[layer].Value;

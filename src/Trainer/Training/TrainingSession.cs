@@ -26,16 +26,21 @@ public sealed class TrainingSession : IDisposable
     /// Sequences that are balanced and capped together, where that is not a rank's micro-batch: one process that stands for several ranks
     /// reads their micro-batches as one. Null for the micro-batch.
     /// </param>
+    /// <param name="device">Where this rank computes.</param>
     /// <exception cref="DataException">A domain cannot be read, or is too short.</exception>
-    public TrainingSession(RunConfig config, DeviceMesh mesh, CheckpointFolder checkpoints, int? sequencesPerSegment = null)
+    public TrainingSession(
+        RunConfig config, DeviceMesh mesh, CheckpointFolder checkpoints, int? sequencesPerSegment = null, Device device = default)
     {
         Config = config;
         Mesh = mesh;
         _domains = DomainTokens.Open(config.Data);
         var length = config.Model.SequenceLength;
-        var sampler = new TrainingSampler(_domains, length, config.Data.EvalFraction, unchecked((long)config.Run.Seed));
-        Batches = new TrainingBatches(sampler, new BatchPlan(config.Train.Accumulation, mesh.World.Size, config.Train.MicroBatch), mesh.World.Rank);
-        Model = ModelAssembly.Build(config, mesh);
+        SampleReader read = config.Data.Random
+            ? new RandomSamples(config.Run.Seed, config.Model.Vocabulary).Read
+            : new TrainingSampler(_domains, length, config.Data.EvalFraction, unchecked((long)config.Run.Seed)).Read;
+        Batches = new TrainingBatches(read, length, new BatchPlan(config.Train.Accumulation, mesh.World.Size, config.Train.MicroBatch), mesh.World.Rank, device);
+        Model = ModelAssembly.Build(config, mesh, device);
+        Device = device;
         _reduction = new GradientReduction(Model.Parameters, mesh, OptimizerAssembly.Reduction(config));
         Optimizer = MkorAssembly.Over(
             config, OptimizerAssembly.Build(config, _reduction.Logical), Model.Parameters, _reduction.Logical, mesh, Batches.TokensPerStep);
@@ -56,6 +61,9 @@ public sealed class TrainingSession : IDisposable
 
     /// <summary>All ranks.</summary>
     public DeviceMesh Mesh { get; }
+
+    /// <summary>Where this rank computes.</summary>
+    public Device Device { get; }
 
     /// <summary>This rank's share of the model.</summary>
     public Transformer Model { get; }

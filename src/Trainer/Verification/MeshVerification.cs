@@ -14,7 +14,8 @@ namespace Moe.Training.Verification;
 /// <param name="world">All ranks.</param>
 /// <param name="folder">Where the mesh's weights pass to the process that compares them; removed again.</param>
 /// <param name="print">Told of each line of the table.</param>
-internal sealed class MeshVerification(RunConfig config, ProcessGroup world, string folder, Action<string> print)
+/// <param name="device">Where this rank computes. The one process computes there too, but for a single rank on a GPU, which is compared with the host.</param>
+internal sealed class MeshVerification(RunConfig config, ProcessGroup world, string folder, Action<string> print, Device device = default)
 {
     private readonly int _expertParallel = config.Parallel.ExpertParallel ?? world.Size;
 
@@ -23,7 +24,7 @@ internal sealed class MeshVerification(RunConfig config, ProcessGroup world, str
     public bool Run()
     {
         using var mesh = new DeviceMesh(world, _expertParallel);
-        print($"verify: {world.Size} rank(s), {mesh}, backend {world.Backend}, against one process; "
+        print($"verify: {world.Size} rank(s), {mesh}, backend {world.Backend}, on {Place(device)}, against one process on {Place(Reference)}; "
             + $"{Trial.Steps} steps, clipping on, accumulation 2; differences relative to the largest entry");
         var within = true;
         foreach (var trial in Trial.Of(ShrunkConfig.Of(config, _expertParallel)))
@@ -38,7 +39,7 @@ internal sealed class MeshVerification(RunConfig config, ProcessGroup world, str
     private bool Compare(Trial trial, DeviceMesh mesh)
     {
         var onMesh = new CheckpointFolder(Path.Combine(folder, "verify"));
-        using var session = Session(trial.Config, mesh);
+        using var session = Session(trial.Config, mesh, device);
         var meshResults = Steps(session);
         session.Save();
         var verdict = new byte[1];
@@ -59,7 +60,7 @@ internal sealed class MeshVerification(RunConfig config, ProcessGroup world, str
         // One process reads as one micro-batch what the mesh's ranks read as one each: the same samples in the same order.
         using var alone = new DeviceMesh(new SingleProcessGroup(world.Timeout), 1);
         var parallel = trial.Config.Parallel with { Dispatcher = DispatcherName.Local, ExpertParallel = 1 };
-        using var session = Session(trial.Config with { Parallel = parallel }, alone);
+        using var session = Session(trial.Config with { Parallel = parallel }, alone, Reference);
         var reference = Steps(session);
         List<Difference> differences = [];
         for (var step = 0; step < Trial.Steps; step++)
@@ -72,18 +73,23 @@ internal sealed class MeshVerification(RunConfig config, ProcessGroup world, str
         using var scope = new TensorScope();
         differences.AddRange(session.Model.Parameters
             .SelectMany(parameter => parameter.Logical(parameter.Value.Detach()))
-            .Select(logical => Difference.Of(logical.Key, reader.Read(logical.Key, logical.Value.Shape), logical.Value)));
+            .Select(logical => Difference.Of(logical.Key, reader.Read(logical.Key, logical.Value.Shape), logical.Value.To(Device.Cpu))));
         return differences;
     }
 
-    private TrainingSession Session(RunConfig trial, DeviceMesh mesh)
+    private Device Reference => world.Size == 1 ? Device.Cpu : device;
+
+    private static string Place(Device device) => device.IsCuda ? "cuda" : "cpu";
+
+    private TrainingSession Session(RunConfig trial, DeviceMesh mesh, Device place)
     {
         var sequencesPerRank = trial.Train.MicroBatch * (world.Size / mesh.World.Size);
         return new TrainingSession(
             trial with { Train = trial.Train with { MicroBatch = sequencesPerRank, KeepCheckpoints = 1 } },
             mesh,
             new CheckpointFolder(Path.Combine(folder, "verify")),
-            sequencesPerSegment: trial.Train.MicroBatch);
+            sequencesPerSegment: trial.Train.MicroBatch,
+            device: place);
     }
 
     private static StepResult[] Steps(TrainingSession session)

@@ -42,14 +42,15 @@ internal sealed record Trial(string Name, RunConfig Config, double Bound)
         };
         return
         [
-            new Trial($"sgd, {Spelling(shrunk.Train.Precision)}", shrunk with { Optimizer = sgd }, bound),
+            new Trial(
+                $"sgd, {Spelling(shrunk.Train.Precision)}", shrunk with { Optimizer = sgd, Train = shrunk.Train with { Weights = StoredType.Float32 } }, bound),
             new Trial(
                 $"{Spelling(shrunk.Optimizer.Name)}, float64",
                 shrunk with
                 {
                     // Factors that are not updated in each of the few steps, and by the few tokens, would stay what they began as.
                     Optimizer = shrunk.Optimizer with { Mkor = shrunk.Optimizer.Mkor with { InverseFrequency = 1, MinTokens = 1 } },
-                    Train = shrunk.Train with { Precision = Precision.Float64 },
+                    Train = shrunk.Train with { Precision = Precision.Float64, Weights = StoredType.Float32 },
                     Parallel = shrunk.Parallel with { Dispatcher = DispatcherName.AllGather },
                 },
                 Float64Bound),

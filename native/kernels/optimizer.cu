@@ -1,0 +1,186 @@
+// The CUDA form of the multi-tensor updates: one launch for the whole list. A block of threads finds its tensor by a search over the numbers of
+// chunks before it, and steps 2^14 elements, eight a thread at a time.
+//
+// Bytes: those of the slots read and written, 14 a parameter for AdamW in bfloat16, 28 in float32; at 3 TB/s 4.7 and 9.3 ms for a thousand
+// million. Compiled without fused multiply-add, so that a float32 step gives the bits of the CPU's.
+#include "kernels/cuda.cuh"
+#include "kernels/optimizer_rules.h"
+
+namespace moe::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kEach = 8;
+
+// The entry whose chunks include this block's.
+__device__ int64_t entry_of(const int64_t* starts, int64_t count, int64_t chunk) {
+  int64_t low = 0, high = count;
+  while (high - low > 1) {
+    int64_t middle = (low + high) / 2;
+    (starts[middle] <= chunk ? low : high) = middle;
+  }
+  return low;
+}
+
+template <typename T>
+__device__ __forceinline__ T load_one(const void* from, Type type, int64_t at) {
+  if constexpr (sizeof(T) == 8) {
+    return static_cast<const double*>(from)[at];
+  } else {
+    return type == Type::BFloat16 ? widened(static_cast<const bf16*>(from)[at]) : static_cast<const float*>(from)[at];
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void store_one(void* to, Type type, int64_t at, T value) {
+  if constexpr (sizeof(T) == 8) {
+    static_cast<double*>(to)[at] = value;
+  } else if (type == Type::BFloat16) {
+    static_cast<bf16*>(to)[at] = narrowed<bf16>::from(value);
+  } else {
+    static_cast<float*>(to)[at] = value;
+  }
+}
+
+// Eight elements from a multiple of eight on, of a slot whose address is a multiple of 16.
+template <typename T>
+__device__ __forceinline__ void load_eight(const void* from, Type type, int64_t at, T* to) {
+  if constexpr (sizeof(T) == 8) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) to[i] = static_cast<const double*>(from)[at + i];
+  } else if (type == Type::BFloat16) {
+    load_vector(static_cast<const bf16*>(from) + at, to);
+  } else {
+    load_vector(static_cast<const float*>(from) + at, to);
+    load_vector(static_cast<const float*>(from) + at + 4, to + 4);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void store_eight(void* to, Type type, int64_t at, const T* from) {
+  if constexpr (sizeof(T) == 8) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) static_cast<double*>(to)[at + i] = from[i];
+  } else if (type == Type::BFloat16) {
+    store_vector(static_cast<bf16*>(to) + at, from);
+  } else {
+    store_vector(static_cast<float*>(to) + at, from);
+    store_vector(static_cast<float*>(to) + at + 4, from + 4);
+  }
+}
+
+template <class R, typename T>
+__global__ void __launch_bounds__(kThreads) step_kernel(const StepEntry* entries, const int64_t* starts, const double* coefficients, int64_t count) {
+  __shared__ StepEntry entry;
+  __shared__ int64_t which;
+  if (threadIdx.x == 0) {
+    which = entry_of(starts, count, blockIdx.x);
+    entry = entries[which];
+  }
+  __syncthreads();
+  T c[R::kCoefficients];
+#pragma unroll
+  for (int i = 0; i < R::kCoefficients; ++i) {
+    c[i] = static_cast<T>(coefficients[which * R::kCoefficients + i]);
+  }
+  int64_t begin = (blockIdx.x - starts[which]) * kCudaChunk;
+  int64_t end = begin + kCudaChunk < entry.size ? begin + kCudaChunk : entry.size;
+  for (int64_t at = begin + threadIdx.x * kEach; at < end; at += kThreads * kEach) {
+    if (entry.aligned && at + kEach <= end) {
+      T eight[R::kSlots][kEach];
+#pragma unroll
+      for (int slot = 0; slot < R::kSlots; ++slot) {
+        load_eight<T>(entry.slots[slot], entry.types[slot], at, eight[slot]);
+      }
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        T x[kMostSlots];
+#pragma unroll
+        for (int slot = 0; slot < R::kSlots; ++slot) x[slot] = eight[slot][i];
+        R::apply(x, c);
+#pragma unroll
+        for (int slot = 0; slot < R::kSlots; ++slot) eight[slot][i] = x[slot];
+      }
+#pragma unroll
+      for (int slot = 0; slot < R::kSlots; ++slot) {
+        if ((R::kWritten >> slot & 1) != 0) store_eight<T>(entry.slots[slot], entry.types[slot], at, eight[slot]);
+      }
+      if (entry.copy != nullptr) store_eight<T>(entry.copy, Type::BFloat16, at, eight[0]);
+      continue;
+    }
+    for (int64_t i = at; i < at + kEach && i < end; ++i) {
+      T x[kMostSlots];
+#pragma unroll
+      for (int slot = 0; slot < R::kSlots; ++slot) x[slot] = load_one<T>(entry.slots[slot], entry.types[slot], i);
+      R::apply(x, c);
+#pragma unroll
+      for (int slot = 0; slot < R::kSlots; ++slot) {
+        if ((R::kWritten >> slot & 1) != 0) store_one<T>(entry.slots[slot], entry.types[slot], i, x[slot]);
+      }
+      if (entry.copy != nullptr) store_one<T>(entry.copy, Type::BFloat16, i, x[0]);
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) squares_kernel(const StepEntry* entries, const int64_t* starts, int64_t count, double* partial) {
+  __shared__ StepEntry entry;
+  __shared__ int64_t which;
+  __shared__ double shared[32];
+  if (threadIdx.x == 0) {
+    which = entry_of(starts, count, blockIdx.x);
+    entry = entries[which];
+  }
+  __syncthreads();
+  int64_t begin = (blockIdx.x - starts[which]) * kCudaChunk;
+  int64_t end = begin + kCudaChunk < entry.size ? begin + kCudaChunk : entry.size;
+  double sum = 0;
+  for (int64_t at = begin + threadIdx.x * kEach; at < end; at += kThreads * kEach) {
+    if (entry.types[0] != Type::Float64 && entry.aligned && at + kEach <= end) {
+      float eight[kEach];
+      load_eight<float>(entry.slots[0], entry.types[0], at, eight);
+      // Products of floats are exact in double; eight of them at a time need no more than one conversion each.
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) sum += static_cast<double>(eight[i]) * eight[i];
+      continue;
+    }
+    for (int64_t i = at; i < at + kEach && i < end; ++i) {
+      double value = entry.types[0] == Type::Float64 ? load_one<double>(entry.slots[0], entry.types[0], i) : load_one<float>(entry.slots[0], entry.types[0], i);
+      sum += value * value;
+    }
+  }
+  sum = block_sum(sum, shared);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// One block a tensor: each thread adds every 256th chunk, then the threads' sums are joined.
+__global__ void __launch_bounds__(kThreads) join_kernel(const int64_t* starts, const double* partial, double* squares) {
+  __shared__ double shared[32];
+  double sum = 0;
+  for (int64_t chunk = starts[blockIdx.x] + threadIdx.x; chunk < starts[blockIdx.x + 1]; chunk += kThreads) {
+    sum += partial[chunk];
+  }
+  sum = block_sum(sum, shared);
+  if (threadIdx.x == 0) squares[blockIdx.x] = sum;
+}
+
+}  // namespace
+
+void step(Rule rule, bool wide, const StepEntry* entries, const int64_t* starts, const double* coefficients, int64_t count, int64_t chunks, void* handle) {
+  rules::with(rule, [&](auto r) {
+    using R = decltype(r);
+    if (wide) {
+      step_kernel<R, double><<<static_cast<unsigned>(chunks), kThreads, 0, stream(handle)>>>(entries, starts, coefficients, count);
+    } else {
+      step_kernel<R, float><<<static_cast<unsigned>(chunks), kThreads, 0, stream(handle)>>>(entries, starts, coefficients, count);
+    }
+  });
+  check_launch("optimizer step");
+}
+
+void sum_squares(const StepEntry* entries, const int64_t* starts, int64_t count, int64_t chunks, double* partial, double* squares, void* handle) {
+  squares_kernel<<<static_cast<unsigned>(chunks), kThreads, 0, stream(handle)>>>(entries, starts, count, partial);
+  join_kernel<<<static_cast<unsigned>(count), kThreads, 0, stream(handle)>>>(starts, partial, squares);
+  check_launch("sums of squares");
+}
+
+}  // namespace moe::cuda

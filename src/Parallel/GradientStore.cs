@@ -1,0 +1,38 @@
+using Moe.Torch;
+
+namespace Moe.Distributed;
+
+/// <summary>Where the gradients of some parameters stand between backward and the optimizer's step.</summary>
+/// <param name="parameters">Reduced by one group.</param>
+/// <param name="group">Adds up their gradients.</param>
+internal abstract class GradientStore(IReadOnlyList<Parameter> parameters, ProcessGroup group) : IDisposable
+{
+    public ProcessGroup Group => group;
+
+    /// <summary>All that is stepped by these gradients.</summary>
+    public abstract IReadOnlyList<LogicalParameter> Logical { get; }
+
+    /// <summary>What of <see cref="Logical"/> this rank owns.</summary>
+    public abstract IReadOnlyList<LogicalParameter> Owned { get; }
+
+    /// <summary>Whether none of the parameters takes a gradient in this step; the same on all ranks.</summary>
+    public bool IsFrozen => parameters.All(parameter => !parameter.Value.RequiresGrad);
+
+    /// <summary>Makes ready for a step's first backward: gradients count from zero.</summary>
+    public abstract void Zero();
+
+    /// <summary>After the last backward: what of it stands elsewhere takes its place here, and starts the sum over the ranks where there is one.</summary>
+    /// <param name="shard">Whether a rank gets only the sums of what it owns.</param>
+    public abstract Work? Reduce(bool shard);
+
+    /// <summary>Multiplies what <see cref="Reduce"/> has left; gradients that another rank steps may be left out.</summary>
+    /// <param name="factor">Any number.</param>
+    /// <param name="shard">As in <see cref="Reduce"/>.</param>
+    public abstract void Scale(double factor, bool shard);
+
+    /// <summary>Starts to send every rank's new weights to the others. The gradients are lost: their memory carries the weights.</summary>
+    /// <returns>To be called when all stores have started; waits, and puts the weights in their places.</returns>
+    public abstract Action StartSharing();
+
+    public abstract void Dispose();
+}
