@@ -4,7 +4,7 @@ CONFIGURATION ?= Release
 NODES ?= 4
 CONFIG ?= configs/quickstart.yaml
 
-.PHONY: setup train test bench format optimizers-report clean
+.PHONY: setup train test bench publish format optimizers-report clean
 
 setup:            ## installs what is missing, builds native and managed code
 	@scripts/setup.sh
@@ -17,6 +17,9 @@ test: setup       ## all tests
 
 bench: setup      ## times training steps on four ranks; benchmarks/ has the comparisons
 	dotnet run --project launch --configuration $(CONFIGURATION) --no-build -- bench step --nodes $(NODES) --config configs/bench/cpu-4r.yaml
+
+publish:          ## a folder and an archive that run on a machine without a .NET SDK, see docs/gpu.md
+	@scripts/publish.sh
 
 format: setup     ## lays the code out as CI wants it
 	dotnet format Trainer.sln
