@@ -25,6 +25,7 @@ public sealed record ForwardResult(Tensor LossSum, IReadOnlyList<RouterStatistic
 public sealed class Transformer : IDisposable
 {
     private readonly TransformerLayer[] _layers;
+    private readonly RotaryTable _rotary;
     private readonly Parameter _embedding;
     private readonly Parameter _finalNorm;
     private readonly Parameter _head;
@@ -59,10 +60,10 @@ public sealed class Transformer : IDisposable
 
         (Options, _computeType) = (options, computeType);
         var initializer = new ParameterInitializer(seed, parameterType, device);
-        var rotary = new RotaryTable(options.SequenceLength, options.HeadWidth, options.RotaryBase);
+        _rotary = new RotaryTable(options.SequenceLength, options.HeadWidth, options.RotaryBase);
         long[] table = [options.Vocabulary, options.Width];
         _embedding = initializer.Normal("embedding", table, options.InitStd, ParameterKind.Embedding);
-        _layers = [.. Enumerable.Range(0, options.Layers).Select(i => new TransformerLayer(i, options, rotary, dispatcher, initializer))];
+        _layers = [.. Enumerable.Range(0, options.Layers).Select(i => new TransformerLayer(i, options, _rotary, dispatcher, initializer))];
         _finalNorm = initializer.Norm("final_norm", options.Width);
         _head = options.TieEmbeddings ? _embedding : initializer.Normal("head", table, options.InitStd, ParameterKind.Head);
         Parameters = initializer.Parameters;
@@ -103,7 +104,7 @@ public sealed class Transformer : IDisposable
         }
 
         using var scope = new TensorScope();
-        var loss = HeadLogits(hidden).CrossEntropySum(targets.View(-1));
+        var loss = LinearCrossEntropy.Apply(FinalNorm(hidden), _head.Value, targets.Reshape(-1));
         hidden.Dispose();
         return new ForwardResult(scope.Keep(loss), routers);
     }
@@ -120,7 +121,7 @@ public sealed class Transformer : IDisposable
         }
 
         using var scope = new TensorScope();
-        var logits = HeadLogits(hidden).View(tokens.Size(0), tokens.Size(1), Options.Vocabulary);
+        var logits = FinalNorm(hidden).Linear(_head.Value.To(_computeType)).To(_head.Value.DType).View(tokens.Size(0), tokens.Size(1), Options.Vocabulary);
         hidden.Dispose();
         return scope.Keep(logits);
     }
@@ -153,7 +154,7 @@ public sealed class Transformer : IDisposable
                 : Shaping.Stack([.. routers.Select(router => router.Counts.Sum(0))]));
     }
 
-    /// <summary>Frees the parameters, their gradients and the biases.</summary>
+    /// <summary>Frees the parameters, their gradients, the biases and the rotary angles.</summary>
     public void Dispose()
     {
         foreach (var parameter in Parameters)
@@ -165,10 +166,12 @@ public sealed class Transformer : IDisposable
         {
             experts.Dispose();
         }
+
+        _rotary.Dispose();
     }
 
     // What a layer makes on the way ends with it; only its result and statistics go on, and what autograd keeps.
-    private Tensor Pass(int layer, Tensor hidden, Batch batch, List<RouterStatistics> routers)
+    private Residual Pass(int layer, Residual hidden, Batch batch, List<RouterStatistics> routers)
     {
         LayerStarting?.Invoke(layer);
         using var scope = new TensorScope();
@@ -183,7 +186,9 @@ public sealed class Transformer : IDisposable
             routers.Add(statistics);
         }
 
-        return scope.Keep(output);
+        scope.Keep(output.Stream);
+        scope.Keep(output.Change!);
+        return output;
     }
 
     private Batch Divide(Tensor tokens, long sequencesPerSegment, long sequencesPerCapacity)
@@ -200,15 +205,11 @@ public sealed class Transformer : IDisposable
         ? sequences / perSegment
         : throw new ArgumentException($"{sequences} sequences don't divide into segments of {perSegment}", nameof(perSegment));
 
-    private Tensor Embed(Tensor tokens)
+    private Residual Embed(Tensor tokens)
     {
         using var scope = new TensorScope();
-        return scope.Keep(_embedding.Value.Embedding(tokens.Reshape(-1)).To(_computeType));
+        return new Residual(scope.Keep(_embedding.Value.Embedding(tokens.Reshape(-1)).To(_computeType)), null);
     }
 
-    private Tensor HeadLogits(Tensor hidden)
-    {
-        var normed = RmsNorm.Apply(hidden, _finalNorm.Value, Options.NormEpsilon);
-        return normed.Linear(_head.Value.To(_computeType)).To(_computeType == DType.Float64 ? DType.Float64 : DType.Float32);
-    }
+    private Tensor FinalNorm(Residual hidden) => hidden.Norm(_finalNorm, Options.NormEpsilon).Normed;
 }

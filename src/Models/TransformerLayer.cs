@@ -41,22 +41,24 @@ internal sealed class TransformerLayer
     internal MoeFeedForward? Experts { get; }
 
     /// <summary>[B S, D] -> [B S, D], and what the router decided.</summary>
-    internal (Tensor Output, Routing? Routing) Forward(Tensor x, Batch batch)
+    internal (Residual Output, Routing? Routing) Forward(Residual x, Batch batch)
     {
-        x = AfterAttention(x, batch);
-        var normed = Norm(x, _feedForwardNorm);
+        var (stream, normed) = AfterAttention(x, batch);
         var routing = Experts?.Route(normed, batch);
         var change = routing is null ? _dense!.Forward(normed) : Experts!.Forward(normed, routing);
-        return (x + OutputNorm(change, _feedForwardOutputNorm), routing);
+        return (new Residual(stream, OutputNorm(change, _feedForwardOutputNorm)), routing);
     }
 
     /// <summary>What the router of a layer with experts decides, without the experts' work.</summary>
-    internal Routing RouteOnly(Tensor x, Batch batch) => Experts!.Route(Norm(AfterAttention(x, batch), _feedForwardNorm), batch);
+    internal Routing RouteOnly(Residual x, Batch batch) => Experts!.Route(AfterAttention(x, batch).Normed, batch);
 
-    private Tensor AfterAttention(Tensor x, Batch batch) =>
-        x + OutputNorm(_attention.Forward(Norm(x, _attentionNorm), batch.Length), _attentionOutputNorm);
+    // The stream behind attention, and what the feed-forward part gets of it.
+    private (Tensor Stream, Tensor Normed) AfterAttention(Residual x, Batch batch)
+    {
+        var (stream, normed) = x.Norm(_attentionNorm, _epsilon);
+        var change = OutputNorm(_attention.Forward(normed, batch.Length), _attentionOutputNorm);
+        return new Residual(stream, change).Norm(_feedForwardNorm, _epsilon);
+    }
 
-    private Tensor Norm(Tensor x, Parameter scale) => RmsNorm.Apply(x, scale.Value, _epsilon);
-
-    private Tensor OutputNorm(Tensor x, Parameter? scale) => scale is null ? x : Norm(x, scale);
+    private Tensor OutputNorm(Tensor x, Parameter? scale) => scale is null ? x : RmsNorm.Apply(x, scale.Value, _epsilon);
 }

@@ -77,8 +77,8 @@ public abstract class Function
         return saved;
     }
 
-    /// <summary>Whether the input at this place takes part in the graph.</summary>
-    protected bool NeedsGradient(int input) => _needsGradient[input];
+    /// <summary>Whether the input at this place takes part in the graph, forward or backward: nothing does where nothing is recorded.</summary>
+    protected bool NeedsGradient(int input) => _recording && _needsGradient[input];
 
     [UnmanagedCallersOnly]
     private static unsafe int OnBackward(nint context, nint* outputGradients, int outputs, nint* inputGradients, int inputs)

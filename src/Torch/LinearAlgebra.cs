@@ -11,6 +11,7 @@ public static class LinearAlgebra
     private static readonly Operator SingularValuesOp = new("aten::linalg_svd");
     private static readonly Operator BatchAddMatMulInPlace = new("aten::baddbmm_");
     private static readonly Operator EmbeddingOp = new("aten::embedding");
+    private static readonly Operator DotProductAttentionOp = new("aten::scaled_dot_product_attention");
 
     /// <summary>Matrix product over the last two dimensions, the others broadcast: [..., M, K] x [..., K, N] -> [..., M, N].</summary>
     public static Tensor MatMul(this Tensor x, Tensor y) => MatMulOp.Call(x, y);
@@ -44,6 +45,18 @@ public static class LinearAlgebra
 
     /// <summary>Rows of <paramref name="table"/> [V, D] at <paramref name="indices"/> [...] (int64) -> [..., D].</summary>
     public static Tensor Embedding(this Tensor table, Tensor indices) => EmbeddingOp.Call(table, indices);
+
+    /// <summary>
+    /// Softmax over the places up to a query's own of query key^T / sqrt(h), times value, by the device's fastest form: query [B, H, S, h], key and value
+    /// [B, K, S, h] -> [B, H, S, h]. H / K neighbouring queries share a key; where H is not K, libtorch 2.5 is needed.
+    /// </summary>
+    public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value)
+    {
+        const double Dropout = 0;
+        return query.Size(1) == key.Size(1)
+            ? DotProductAttentionOp.Call(query, key, value, Argument.None, Dropout, true)
+            : DotProductAttentionOp.Call(query, key, value, Argument.None, Dropout, true, Argument.None, true);
+    }
 
     private static Tensor Write(Operator target, Tensor result, Tensor x, Tensor y)
     {

@@ -44,7 +44,7 @@ public class OperationTests : ScopedTests
     [TestCase(0, 4, 2, 2)]
     public void CausalAttention_equals_its_reference(int sequences, int length, int heads, int keyValueHeads)
     {
-        var rotary = new RotaryTable(length + 3, 6, 100);
+        using var rotary = new RotaryTable(length + 3, 6, 100);
         Oracle.AssertSame(
             Random,
             x => CausalAttention.Apply(x[0], rotary, heads, keyValueHeads, length),
@@ -55,7 +55,7 @@ public class OperationTests : ScopedTests
     [Test]
     public void Shared_key_heads_equal_repeated_ones()
     {
-        var rotary = new RotaryTable(8, 4, 100);
+        using var rotary = new RotaryTable(8, 4, 100);
         var projection = Random.Normal([16, (4 + 2 * 2) * 4]);
         var parts = projection.View(16, 8, 4).Split([4, 2, 2], 1);
         var repeated = Shaping.Concatenate([parts[0], Twice(parts[1]), Twice(parts[2])], 1).View(16, 12 * 4);
@@ -68,32 +68,14 @@ public class OperationTests : ScopedTests
     [Test]
     public void Rotary_products_depend_on_the_distance_only()
     {
-        var rotary = new RotaryTable(40, 8, 100);
-        var angles = rotary.Of<double>();
-        var query = Random.Normal([8]).ToArray<double>();
-        var key = Random.Normal([8]).ToArray<double>();
+        using var rotary = new RotaryTable(40, 8, 100);
+        var projection = Random.Normal([1, 3 * 8]).Expand(40, 3 * 8).Contiguous();
+        var (query, key, _) = RotaryHeads.Apply(projection, rotary, 1, 1, 40);
         var expected = Product(7, 2);
         Assert.That(new[] { Product(5, 0), Product(20, 15), Product(39, 34) }, Is.All.EqualTo(expected).Within(1e-12));
         Assert.That(Product(7, 3), Is.Not.EqualTo(expected).Within(1e-6));
 
-        double Product(int at, int from)
-        {
-            var (turnedQuery, turnedKey) = (new double[8], new double[8]);
-            angles.Turn(query, turnedQuery, at);
-            angles.Turn(key, turnedKey, from);
-            return turnedQuery.Zip(turnedKey, (x, y) => x * y).Sum();
-        }
-    }
-
-    [Test]
-    public void Turning_back_undoes_the_turn()
-    {
-        var angles = new RotaryTable(10, 6, 10000).Of<double>();
-        var head = Random.Normal([6]).ToArray<double>();
-        var (turned, back) = (new double[6], new double[6]);
-        angles.Turn(head, turned, 9);
-        angles.TurnBack(turned, back, 9);
-        Assert.That(back, Is.EqualTo(head).Within(1e-14));
+        double Product(int at, int from) => (query.Select(1, at) * key.Select(1, from)).Sum().Item();
     }
 
     [TestCase(3, 0, 5)]

@@ -30,7 +30,7 @@ public class RowSumTests : ScopedTests
     public void Attention_sums_the_rows_of_its_projections()
     {
         var initializer = new ParameterInitializer(3, DType.Float64);
-        var rotary = new RotaryTable(5, 4, 10000);
+        using var rotary = new RotaryTable(5, 4, 10000);
         var attention = new SelfAttention("attention", Shape, rotary, initializer);
         var (qkv, output) = (initializer.Parameters[0], initializer.Parameters[1]);
         var sums = Collect(initializer.Parameters);

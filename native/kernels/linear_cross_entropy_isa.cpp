@@ -1,0 +1,118 @@
+// Three passes over a row in the first cache: its maximum, the exponentials and their sum, the gradient.
+#include "kernels/linear_cross_entropy.h"
+
+#include "kernels/rows_isa.h"
+
+namespace moe {
+namespace MOE_ISA {
+namespace {
+
+constexpr int64_t kPiece = 256;
+
+inline float logarithm(float x) { return __builtin_logf(x); }
+inline double logarithm(double x) { return __builtin_log(x); }
+
+// A NaN is passed over; it shows in the sum of the exponentials.
+template <class E>
+inline typename E::Work maximum(const typename E::Stored* __restrict row, int64_t count) {
+  using T = typename E::Work;
+  T lanes[kLanes];
+  for (auto& lane : lanes) lane = -static_cast<T>(__builtin_inf());
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      T value = E::load(row + i + lane);
+      lanes[lane] = value > lanes[lane] ? value : lanes[lane];
+    }
+  }
+  for (int lane = 0; i < count; ++i, ++lane) {
+    T value = E::load(row + i);
+    lanes[lane] = value > lanes[lane] ? value : lanes[lane];
+  }
+  T most = lanes[0];
+  for (T lane : lanes) most = lane > most ? lane : most;
+  return most;
+}
+
+// The gradient is written in the narrow type N while what is left of the row still stands behind it: element i of it lies before element i
+// of the row, and a piece has been read before it is written.
+template <class E, class N>
+inline void write_gradient(typename E::Stored* row, int64_t count, typename E::Work most, typename E::Work factor) {
+  using T = typename E::Work;
+  auto to = reinterpret_cast<typename N::Stored*>(row);
+  for (int64_t start = 0; start < count; start += kPiece) {
+    int64_t length = count - start < kPiece ? count - start : kPiece;
+    T piece[kPiece];
+#pragma GCC ivdep
+    for (int64_t i = 0; i < length; ++i) piece[i] = exponential(E::load(row + start + i) - most) * factor;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < length; ++i) N::store(to + start + i, piece[i]);
+  }
+}
+
+template <class E, class N>
+void rows(const CrossEntropy& x, int64_t begin, int64_t end) {
+  using S = typename E::Stored;
+  using T = typename E::Work;
+  for (int64_t r = begin; r < end; ++r) {
+    S* row = static_cast<S*>(x.logits) + r * x.vocabulary;
+    int64_t target = x.targets[r];
+    if (target == kNotCounted) {
+      static_cast<T*>(x.losses)[r] = 0;
+      if (x.gradient) {
+        __builtin_memset(row, 0, x.vocabulary * sizeof(typename N::Stored));
+      }
+      continue;
+    }
+    T most = maximum<E>(row, x.vocabulary);
+    LaneSums<T> sums;
+    for (int64_t start = 0; start < x.vocabulary; start += kPiece) {
+      int64_t length = x.vocabulary - start < kPiece ? x.vocabulary - start : kPiece;
+      T piece[kPiece];
+#pragma GCC ivdep
+      for (int64_t i = 0; i < length; ++i) piece[i] = exponential(E::load(row + start + i) - most);
+      sums.add(piece, length);
+    }
+    T sum = sums.total(), at_target = E::load(row + target) - most;
+    static_cast<T*>(x.losses)[r] = logarithm(sum) - at_target;
+    if (x.gradient) {
+      write_gradient<E, N>(row, x.vocabulary, most, 1 / sum);
+      N::store(reinterpret_cast<typename N::Stored*>(row) + target, exponential(at_target) / sum - 1);
+    }
+  }
+}
+
+template <class E, class N>
+void scaled(const Scale& x, int64_t begin, int64_t end) {
+  auto from = static_cast<const typename E::Stored*>(x.from);
+  auto to = static_cast<typename N::Stored*>(x.to);
+  auto factor = *static_cast<const typename E::Work*>(x.factor);
+#pragma GCC ivdep
+  for (int64_t i = begin; i < end; ++i) N::store(to + i, E::load(from + i) * factor);
+}
+
+// Calls act(E(), N()) with the element kinds of a type and of what is written.
+template <class Act>
+inline void with_both(Type type, Type narrow, Act act) {
+  with_elements(type, [&](auto e) {
+    if constexpr (sizeof(typename decltype(e)::Work) == sizeof(float)) {
+      if (narrow == Type::BFloat16) {
+        return act(e, Brain());
+      }
+    }
+    act(e, e);
+  });
+}
+
+}  // namespace
+
+void cross_entropy(const CrossEntropy& x, int64_t begin, int64_t end) {
+  with_both(x.type, x.narrow, [&](auto e, auto n) { rows<decltype(e), decltype(n)>(x, begin, end); });
+}
+
+void scale(const Scale& x, int64_t begin, int64_t end) {
+  with_both(x.from_type, x.to_type, [&](auto e, auto n) { scaled<decltype(e), decltype(n)>(x, begin, end); });
+}
+
+}  // namespace MOE_ISA
+}  // namespace moe

@@ -1,0 +1,162 @@
+// Wide registers by name, for loops that must keep many of them at once; as rows_isa.h, for the files that are compiled once for each instruction set.
+#pragma once
+
+#include "kernels/rows_isa.h"
+
+namespace moe {
+namespace MOE_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kRegisterBytes = 32;
+#else
+constexpr int kRegisterBytes = 16;
+#endif
+
+template <typename T>
+struct Wide;
+template <>
+struct Wide<float> {
+  typedef float Vector __attribute__((vector_size(kRegisterBytes)));
+  typedef int32_t Integers __attribute__((vector_size(kRegisterBytes)));
+  using Integer = int32_t;
+};
+template <>
+struct Wide<double> {
+  typedef double Vector __attribute__((vector_size(kRegisterBytes)));
+  typedef int64_t Integers __attribute__((vector_size(kRegisterBytes)));
+  using Integer = int64_t;
+};
+
+template <typename T>
+using Vector = typename Wide<T>::Vector;
+template <typename T>
+using Integers = typename Wide<T>::Integers;
+
+// Elements of T in a register.
+template <typename T>
+constexpr int kWide = kRegisterBytes / sizeof(T);
+
+template <typename T>
+inline Vector<T> load(const T* from) {
+  Vector<T> x;
+  __builtin_memcpy(&x, from, sizeof x);
+  return x;
+}
+
+template <typename T>
+inline void store(T* to, Vector<T> x) {
+  __builtin_memcpy(to, &x, sizeof x);
+}
+
+template <typename T>
+inline Vector<T> larger(Vector<T> a, Vector<T> b) {
+  return a > b ? a : b;
+}
+
+// 0, 1, 2, ...
+template <typename T>
+inline Integers<T> places() {
+  Integers<T> x;
+  for (int i = 0; i < kWide<T>; ++i) {
+    x[i] = i;
+  }
+  return x;
+}
+
+// e^x for x of at most 88, to 1 ulp; 0 below -87.
+inline Vector<float> wide_exponential(Vector<float> x) {
+  Vector<float> none = {};
+  Vector<float> least = none - 87.3365f;
+  Vector<float> held = x < least ? least : x;  // a NaN stays one
+  Vector<float> shifted = held * 1.44269504f + 12582912.0f;  // the integer stands in the low bits
+  Vector<float> n = shifted - 12582912.0f;
+  Vector<float> r = held - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  Vector<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  Integers<float> power = ((Integers<float>)shifted - 0x4b400000 + 127) << 23;
+  return x < least ? none : p * (Vector<float>)power;
+}
+
+inline Vector<double> wide_exponential(Vector<double> x) {
+  for (int i = 0; i < kWide<double>; ++i) {
+    x[i] = __builtin_exp(x[i]);
+  }
+  return x;
+}
+
+// A square of as many rows as a register has elements, turned on its diagonal: in each of log2 stages, row i and the row half the
+// square below it are dealt out alternately to rows 2i and 2i + 1.
+template <typename T>
+inline void transpose_square(Vector<T>* rows) {
+  constexpr int kSize = kWide<T>;
+  Integers<T> low, high;
+  for (int i = 0; i < kSize; ++i) {
+    low[i] = i / 2 + i % 2 * kSize;
+    high[i] = low[i] + kSize / 2;
+  }
+#pragma GCC unroll 4
+  for (int stage = 1; stage < kSize; stage *= 2) {
+    Vector<T> dealt[kSize];
+#pragma GCC unroll 16
+    for (int i = 0; i < kSize / 2; ++i) {
+      dealt[2 * i] = __builtin_shuffle(rows[i], rows[i + kSize / 2], low);
+      dealt[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + kSize / 2], high);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kSize; ++i) {
+      rows[i] = dealt[i];
+    }
+  }
+}
+
+// from [rows, columns] -> to [columns, rows]; both lengths multiples of kWide<T>.
+template <typename T>
+inline void transpose(const T* from, int64_t from_step, T* to, int64_t to_step, int64_t rows, int64_t columns) {
+  constexpr int kSize = kWide<T>;
+  for (int64_t row = 0; row < rows; row += kSize) {
+    for (int64_t column = 0; column < columns; column += kSize) {
+      Vector<T> square[kSize];
+#pragma GCC unroll 16
+      for (int i = 0; i < kSize; ++i) {
+        square[i] = load(from + (row + i) * from_step + column);
+      }
+      transpose_square<T>(square);
+#pragma GCC unroll 16
+      for (int i = 0; i < kSize; ++i) {
+        store(to + (column + i) * to_step + row, square[i]);
+      }
+    }
+  }
+}
+
+// sums[i] += the products of a's row i with b's columns: a's element (i, k) at a[i * a_row + k * a_step], b's row k at b + k * b_step.
+template <typename T, int kRows, int kColumns>
+inline void add_products(const T* a, int64_t a_row, int64_t a_step, const T* b, int64_t b_step, int64_t depth, Vector<T> (&sums)[kRows][kColumns]) {
+  for (int64_t k = 0; k < depth; ++k) {
+    Vector<T> columns[kColumns];
+#pragma GCC unroll 4
+    for (int j = 0; j < kColumns; ++j) {
+      columns[j] = load(b + k * b_step + j * kWide<T>);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      T x = a[i * a_row + k * a_step];
+#pragma GCC unroll 4
+      for (int j = 0; j < kColumns; ++j) {
+        sums[i][j] += x * columns[j];
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace MOE_ISA
+}  // namespace moe
