@@ -19,7 +19,7 @@ inline void check_tensor(const char* name, const at::Tensor& tensor, at::IntArra
 
 // Rows of a matrix may have gaps between them, but not within.
 inline void check_rows(const char* name, const at::Tensor& tensor) {
-  TORCH_CHECK(tensor.dim() == 2 && is_floating(type_of(tensor)) && (tensor.size(1) <= 1 || tensor.stride(1) == 1), name,
+  TORCH_CHECK(tensor.dim() == 2 && is_floating(type_of(tensor)) && (tensor.numel() == 0 || tensor.size(1) == 1 || tensor.stride(1) == 1), name,
               " should be a floating-point matrix whose rows have no gaps, not ", tensor.scalar_type(), " ", tensor.sizes());
 }
 

@@ -56,13 +56,13 @@ inline void with_elements(Type type, Act act) {
   }
 }
 
-// e^x to 1 ulp from -87 to 88; held at the ends of that range beyond it. x = n ln 2 + r, and a polynomial of degree 6 for r (Cephes' expf).
+// e^x to 1 ulp from -86 to 88; 0 below -87, infinite from 88.73 on. x = n ln 2 + r, and a polynomial of degree 6 for r (Cephes' expf).
 inline float exponential(float x) {
-  x = x < -87.3365f ? -87.3365f : x;
-  x = x > 88.3762f ? 88.3762f : x;
-  float shifted = x * 1.44269504f + 12582912.0f;  // the integer stands in the low bits
+  float held = x < -87.3365f ? -87.3365f : x;
+  held = held > 88.7228f ? 88.7228f : held;
+  float shifted = held * 1.44269504f + 12582912.0f;  // the integer stands in the low bits
   float n = shifted - 12582912.0f;
-  float r = x - n * 0.693359375f;
+  float r = held - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -73,10 +73,10 @@ inline float exponential(float x) {
   p = p * (r * r) + r + 1.0f;
   int32_t bits;
   __builtin_memcpy(&bits, &shifted, sizeof bits);
-  int32_t power = (bits - 0x4b400000 + 127) << 23;
-  float scale;
-  __builtin_memcpy(&scale, &power, sizeof scale);
-  return p * scale;
+  int32_t power = (bits - 0x4b400000 + 126) << 23;  // of n - 1: that of the largest n would be infinite
+  float half;
+  __builtin_memcpy(&half, &power, sizeof half);
+  return x > 88.7228f ? __builtin_inff() : p * half * 2.0f;
 }
 
 inline double exponential(double x) { return __builtin_exp(x); }

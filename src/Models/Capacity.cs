@@ -31,16 +31,18 @@ internal static class Capacity
         var capacity = PerExpert(factor, pairsPerSegment / ids.Size(1), ids.Size(1), experts);
 
         // A queue is one expert in one segment. Sorting is stable, so within a queue the pairs keep the order of the policy.
-        var queues = (ids.View(segments, -1) + Tensor.Arange(segments).Unsqueeze(1) * Whole(experts)).View(-1);
-        var order = policy == DropPolicy.Score ? scores.View(-1).Divide(ScoreStep).To(DType.Int64).ArgSort(0, descending: true) : Tensor.Arange(ids.Count);
+        var queues = (ids.View(segments, -1) + Tensor.Arange(segments).To(ids.Device).Unsqueeze(1) * Whole(experts, ids)).View(-1);
+        var order = policy == DropPolicy.Score
+            ? scores.View(-1).Divide(ScoreStep).To(DType.Int64).ArgSort(0, descending: true)
+            : Tensor.Arange(ids.Count).To(ids.Device);
         order = order.IndexSelect(0, queues.IndexSelect(0, order).ArgSort(0));
 
         var lengths = counts.View(-1);
         var starts = lengths.CumulativeSum(0) - lengths;
-        var places = Tensor.Arange(ids.Count) - starts.IndexSelect(0, queues.IndexSelect(0, order));
-        return Tensor.Empty([ids.Count], DType.Bool).IndexCopy_(0, order, places.IsAtLeast(Whole(capacity))).View(ids.Shape);
+        var places = Tensor.Arange(ids.Count).To(ids.Device) - starts.IndexSelect(0, queues.IndexSelect(0, order));
+        return ids.NewEmpty([ids.Count], DType.Bool).IndexCopy_(0, order, places.IsAtLeast(Whole(capacity, ids))).View(ids.Shape);
     }
 
     // libtorch takes a number beside an integer tensor for a float32.
-    private static Tensor Whole(long value) => Tensor.From([value]);
+    private static Tensor Whole(long value, Tensor beside) => Tensor.From([value]).To(beside.Device);
 }

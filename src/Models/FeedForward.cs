@@ -19,5 +19,5 @@ internal sealed class FeedForward
     /// <summary>[T, D] -> [T, D].</summary>
     internal Tensor Forward(Tensor x) =>
         GroupedSwiGlu.Apply(
-            x, _gateUp.Value.To(x.DType).Unsqueeze(0), _down.Value.To(x.DType).Unsqueeze(0), [x.Size(0)], _gateUp.RowSums, _down.RowSums);
+            x, _gateUp.Value.To(x.DType).Unsqueeze(0), _down.Value.To(x.DType).Unsqueeze(0), RowGroups.Whole(x.Size(0)), null, _gateUp.RowSums, _down.RowSums);
 }

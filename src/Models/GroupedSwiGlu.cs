@@ -1,41 +1,52 @@
 using Moe.Torch;
+using Moe.Torch.Kernels;
 
 namespace Moe.Models;
 
-/// <summary>A SwiGLU for each expert over its own rows: down(silu(gate(x)) * up(x)), rows sorted by expert.</summary>
+/// <summary>A SwiGLU for each expert over its own rows: down(w * silu(gate(x)) * up(x)), rows sorted by expert, with an optional weight a row.</summary>
 /// <remarks>
 /// Shapes: rows [R, D], gate_up [E, 2F, D] (gate above up), down [E, D, F], of which E are held here; a dense feed-forward part is
-/// the case E = 1. Every product writes into its expert's place of one preallocated tensor. An expert without rows costs nothing
-/// and has a gradient of zeros, so that every rank has a gradient for every parameter it holds.
-/// Backward keeps the rows and the first projection, and computes the activation again.
+/// the case E = 1. The router's weight stands at the activation, where it commutes with the second projection: what that yields need not be
+/// kept for the weight's gradient. An expert without rows has a gradient of zeros, so that every rank has a gradient for every parameter
+/// it holds. Backward keeps the rows and the first projection, and computes the activation again.
 /// </remarks>
 public sealed class GroupedSwiGlu : Function
 {
-    private readonly long[] _rowsPerExpert;
     private readonly RowSums? _gateUpSums;
     private readonly RowSums? _downSums;
+    private RowGroups _groups;
     private Tensor? _rows;
     private Tensor? _gateUp;
     private Tensor? _down;
+    private Tensor? _weights; // [R]
     private Tensor? _hidden; // [R, 2F]
 
-    private GroupedSwiGlu(long[] rowsPerExpert, RowSums? gateUpSums, RowSums? downSums) =>
-        (_rowsPerExpert, _gateUpSums, _downSums) = (rowsPerExpert, gateUpSums, downSums);
+    private GroupedSwiGlu(RowGroups groups, RowSums? gateUpSums, RowSums? downSums) => (_groups, _gateUpSums, _downSums) = (groups, gateUpSums, downSums);
 
     /// <summary>The experts' outputs, one a row.</summary>
     /// <param name="rows">[R, D], those of the first expert first.</param>
     /// <param name="gateUp">[E, 2F, D].</param>
     /// <param name="down">[E, D, F].</param>
-    /// <param name="rowsPerExpert">[E], summing to R; any may be 0.</param>
+    /// <param name="groups">The rows of each of the E experts.</param>
+    /// <param name="rowWeights">[R], float32 (float64 beside float64 rows): how much each row counts; left out, 1.</param>
     /// <param name="gateUpSums">Told of the rows at the first projection, in backward.</param>
-    /// <param name="downSums">Told of the rows at the second one.</param>
+    /// <param name="downSums">Told of the rows at the second one: the activation without the weight, and the gradient with it.</param>
     /// <returns>[R, D].</returns>
     public static Tensor Apply(
-        Tensor rows, Tensor gateUp, Tensor down, long[] rowsPerExpert, RowSums? gateUpSums = null, RowSums? downSums = null) =>
-        new GroupedSwiGlu(rowsPerExpert, gateUpSums, downSums).Apply(rows, gateUp, down)[0];
+        Tensor rows,
+        Tensor gateUp,
+        Tensor down,
+        RowGroups groups,
+        Tensor? rowWeights = null,
+        RowSums? gateUpSums = null,
+        RowSums? downSums = null)
+    {
+        var function = new GroupedSwiGlu(groups, gateUpSums, downSums);
+        return rowWeights is null ? function.Apply(rows, gateUp, down)[0] : function.Apply(rows, gateUp, down, rowWeights)[0];
+    }
 
     /// <summary>The same by recorded operators: the oracle of the tests.</summary>
-    public static Tensor Reference(Tensor rows, Tensor gateUp, Tensor down, long[] rowsPerExpert)
+    public static Tensor Reference(Tensor rows, Tensor gateUp, Tensor down, long[] rowsPerExpert, Tensor? rowWeights = null)
     {
         var parts = rows.Split(rowsPerExpert);
         for (var expert = 0; expert < parts.Length; expert++)
@@ -43,75 +54,54 @@ public sealed class GroupedSwiGlu : Function
             parts[expert] = SwiGlu.Reference(parts[expert].Linear(gateUp.Select(0, expert))).Linear(down.Select(0, expert));
         }
 
-        return Shaping.Concatenate(parts);
+        var results = Shaping.Concatenate(parts);
+        return rowWeights is null ? results : results * rowWeights.Unsqueeze(1);
     }
 
     /// <inheritdoc/>
     protected override Tensor[] Forward(Tensor[] inputs)
     {
         using var scope = new TensorScope();
-        (_rows, _gateUp, _down) = (Save(inputs[0]), Save(inputs[1]), Save(inputs[2]));
-        var hidden = Tensor.Empty([_rows.Size(0), _gateUp.Size(1)], _rows.DType);
-        EachExpert((expert, place) => place(_rows).MatMulInto(_gateUp.Select(0, expert).Transpose(), place(hidden)));
-        var activation = SwiGlu.Activate(hidden);
-        var output = scope.Keep(Tensor.Empty(_rows.Shape, _rows.DType));
-        EachExpert((expert, place) => place(activation).MatMulInto(_down.Select(0, expert).Transpose(), place(output)));
+        (_rows, _gateUp, _down) = (Save(inputs[0].Contiguous()), Save(inputs[1]), Save(inputs[2]));
+        _weights = inputs.Length > 3 ? Save(inputs[3].Contiguous()) : null;
+        _groups = _groups.Offsets is { } offsets ? new RowGroups(Save(offsets)) : _groups;
+        var hidden = GroupedProduct.Rows(_rows, _gateUp.Transpose(), _groups);
+        var output = GroupedProduct.Rows(GatedRows.Activate(hidden, _weights), _down.Transpose(), _groups);
         _hidden = Save(hidden);
-        return [output];
+        return [scope.Keep(output)];
     }
 
     /// <inheritdoc/>
     protected override Tensor?[] Backward(Tensor?[] outputGradients)
     {
         var arriving = outputGradients[0]!.Contiguous();
-        var activationGradient = Tensor.Empty([_rows!.Size(0), _down!.Size(2)], _rows.DType);
-        EachExpert((expert, place) => place(arriving).MatMulInto(_down.Select(0, expert), place(activationGradient)));
-        var (activation, hiddenGradient) = SwiGlu.Backward(_hidden!, activationGradient);
-        _gateUpSums?.Add(_rows, hiddenGradient, _rowsPerExpert);
-        _downSums?.Add(activation, arriving, _rowsPerExpert);
-        return
+        var (activation, hiddenGradient, weightGradient) = GatedRows.Backward(_hidden!, _weights, GroupedProduct.Rows(arriving, _down!, _groups));
+        CollectSums(activation, hiddenGradient, arriving);
+        Tensor?[] gradients =
         [
-            NeedsGradient(0) ? RowsGradient(hiddenGradient) : null,
-            NeedsGradient(1) ? WeightGradient(_gateUp!, hiddenGradient, _rows) : null,
-            NeedsGradient(2) ? WeightGradient(_down, arriving, activation) : null,
+            NeedsGradient(0) ? GroupedProduct.Rows(hiddenGradient, _gateUp!, _groups) : null,
+            NeedsGradient(1) ? GroupedProduct.Matrices(hiddenGradient, _rows!, _groups) : null,
+            NeedsGradient(2) ? GroupedProduct.Matrices(arriving, activation, _groups) : null,
         ];
+        return _weights is null ? gradients : [.. gradients, weightGradient];
     }
 
-    private Tensor RowsGradient(Tensor hiddenGradient)
+    private void CollectSums(Tensor activation, Tensor hiddenGradient, Tensor arriving)
     {
-        var gradient = Tensor.Empty(_rows!.Shape, _rows.DType);
-        EachExpert((expert, place) => place(hiddenGradient).MatMulInto(_gateUp!.Select(0, expert), place(gradient)));
-        return gradient;
-    }
-
-    // For each expert the product of what arrived at its outputs, transposed, and its inputs.
-    private Tensor WeightGradient(Tensor weight, Tensor arriving, Tensor inputs)
-    {
-        var gradient = Tensor.Empty(weight.Shape, weight.DType);
-        EachExpert(
-            (expert, place) => place(arriving).Transpose().MatMulInto(place(inputs), gradient.Select(0, expert)),
-            expert => gradient.Select(0, expert).Zero_());
-        return gradient;
-    }
-
-    // `place` cuts an expert's rows out of a tensor of all rows.
-    private void EachExpert(Action<int, Func<Tensor, Tensor>> withRows, Action<int>? withoutRows = null)
-    {
-        var start = 0L;
-        for (var expert = 0; expert < _rowsPerExpert.Length; expert++)
+        if (_gateUpSums is null && _downSums is null)
         {
-            using var scope = new TensorScope();
-            var (first, count) = (start, _rowsPerExpert[expert]);
-            if (count > 0)
-            {
-                withRows(expert, rows => rows.Narrow(0, first, count));
-            }
-            else
-            {
-                withoutRows?.Invoke(expert);
-            }
+            return;
+        }
 
-            start += count;
+        var lengths = _groups.Lengths();
+        _gateUpSums?.Add(_rows!, hiddenGradient, lengths);
+        if (_weights is null)
+        {
+            _downSums?.Add(activation, arriving, lengths);
+        }
+        else
+        {
+            _downSums?.Add(GatedRows.Activate(_hidden!, null), arriving * _weights.Unsqueeze(1).To(arriving.DType), lengths);
         }
     }
 }

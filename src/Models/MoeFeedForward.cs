@@ -41,10 +41,15 @@ internal sealed class MoeFeedForward : IDisposable
     /// <summary>[T, D] -> [T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
     internal Tensor Forward(Tensor x, Routing routing)
     {
-        var dispatched = _dispatcher.Dispatch(x, routing.ExpertIds);
+        var dispatched = _dispatcher.Dispatch(x, routing.ExpertIds, routing.Weights);
         var rows = GroupedSwiGlu.Apply(
-            dispatched.Rows, _gateUp.Value.To(x.DType), _down.Value.To(x.DType), dispatched.RowsPerExpert, _gateUp.RowSums, _down.RowSums);
-        var routed = _dispatcher.Combine(rows, routing.Weights, dispatched);
-        return _shared is null ? routed : routed + _shared.Forward(x);
+            dispatched.Rows,
+            _gateUp.Value.To(x.DType),
+            _down.Value.To(x.DType),
+            dispatched.Groups,
+            dispatched.RowWeights,
+            _gateUp.RowSums,
+            _down.RowSums);
+        return _dispatcher.Combine(rows, dispatched, _shared?.Forward(x));
     }
 }

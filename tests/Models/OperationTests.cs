@@ -87,9 +87,14 @@ public class OperationTests : ScopedTests
         var counts = Array.ConvertAll(rowsPerExpert, n => (long)n);
         Oracle.AssertSame(
             Random,
-            x => GroupedSwiGlu.Apply(x[0], x[1], x[2], counts),
+            x => GroupedSwiGlu.Apply(x[0], x[1], x[2], RowGroups.Of(counts)),
             x => GroupedSwiGlu.Reference(x[0], x[1], x[2], counts),
             [Random.Normal([counts.Sum(), 5]), Random.Normal([counts.Length, 2 * 7, 5]), Random.Normal([counts.Length, 5, 7])]);
+        Oracle.AssertSame(
+            Random,
+            x => GroupedSwiGlu.Apply(x[0], x[1], x[2], RowGroups.Of(counts), x[3]),
+            x => GroupedSwiGlu.Reference(x[0], x[1], x[2], counts, x[3]),
+            [Random.Normal([counts.Sum(), 5]), Random.Normal([counts.Length, 2 * 7, 5]), Random.Normal([counts.Length, 5, 7]), Random.Normal([counts.Sum()])]);
     }
 
     [Test]
@@ -97,7 +102,7 @@ public class OperationTests : ScopedTests
     {
         var gateUp = Random.Normal([2, 6, 4]).Leaf();
         var down = Random.Normal([2, 4, 3]).Leaf();
-        Autograd.Backward(GroupedSwiGlu.Apply(Random.Normal([5, 4]), gateUp, down, [0, 5]).Sum());
+        Autograd.Backward(GroupedSwiGlu.Apply(Random.Normal([5, 4]), gateUp, down, RowGroups.Of(0, 5)).Sum());
         Assert.That(gateUp.Gradient!.Select(0, 0).ToArray<double>(), Is.All.Zero);
         Assert.That(down.Gradient!.Select(0, 0).ToArray<double>(), Is.All.Zero);
         Assert.That(gateUp.Gradient!.Select(0, 1).Abs().Max().Item(), Is.GreaterThan(0));

@@ -10,7 +10,7 @@ namespace Moe.Distributed;
 /// <param name="experts">E, a multiple of the group's size.</param>
 public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : TokenDispatcher(experts, group.Size, group.Rank)
 {
-    private protected override Dispatched Route(Tensor tokens, Tensor expertIds)
+    private protected override Dispatched Route(Tensor tokens, Tensor expertIds, Tensor weights)
     {
         var slots = expertIds.Size(1);
         var most = MostTokens(tokens.Size(0));
@@ -21,19 +21,23 @@ public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : Token
         var mine = ofRank[group.Rank];
         var everyToken = new GatherFunction(group, most, "moe.dispatch").Apply(tokens)[0];
         var rows = everyToken.IndexSelect(0, Tensor.From(Array.ConvertAll(mine, pair => pair / slots), mine.Length));
+        var kept = weights.To(WeightType(tokens)).MaskedFill(expertIds.IsEqual(Experts), 0);
+        var everyWeight = new GatherFunction(group, most, "moe.dispatch").Apply(kept)[0];
+        var rowWeights = everyWeight.View(-1).IndexSelect(0, Tensor.From(Array.ConvertAll(mine, pair => (long)pair), mine.Length));
         var rowsPerExpert = new long[LocalExperts];
         foreach (var pair in mine)
         {
             rowsPerExpert[ids[pair] - FirstExpert]++;
         }
 
-        var dropped = expertIds.IsEqual(Experts);
+        var shape = expertIds.Shape;
         return new Dispatched(
             this,
             rows,
-            rowsPerExpert,
-            expertIds.Shape,
-            (results, weights) => Join(results, weights.MaskedFill(dropped, 0), ofRank, group.Rank * most * slots));
+            rowWeights,
+            RowGroups.Of(rowsPerExpert),
+            tokens.Size(0),
+            (results, added) => Join(results, added, shape, ofRank, group.Rank * most * slots));
     }
 
     private long MostTokens(long tokens)
@@ -56,14 +60,15 @@ public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : Token
     }
 
     /// <param name="results">[R, D] of this rank's experts.</param>
-    /// <param name="weights">[T, k].</param>
+    /// <param name="added">[T, D]; null for nothing.</param>
+    /// <param name="choices">[T, k].</param>
     /// <param name="ofRank">For each rank, the pairs that its rows stand for, in order.</param>
     /// <param name="firstPair">The first of this rank's own pairs.</param>
-    private Tensor Join(Tensor results, Tensor weights, long[][] ofRank, long firstPair)
+    private Tensor Join(Tensor results, Tensor? added, long[] choices, long[][] ofRank, long firstPair)
     {
         var most = ofRank.Max(pairs => pairs.Length);
         var nowhere = (long)group.Size * most; // the place of a row of zeros, for dropped choices
-        var places = new long[weights.Count];
+        var places = new long[choices[0] * choices[1]];
         Array.Fill(places, nowhere);
         for (var rank = 0; rank < ofRank.Length; rank++)
         {
@@ -78,11 +83,10 @@ public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : Token
         }
 
         var width = results.Size(1);
-        var type = results.DType == DType.Float64 ? DType.Float64 : DType.Float32;
         var everyRow = new GatherFunction(group, most, "moe.combine").Apply(results)[0];
-        var chosen = Shaping.Concatenate([everyRow, Tensor.Zeros([1, width], results.DType)]).IndexSelect(0, Tensor.From(places, places.Length));
-        var weighted = chosen.View(weights.Size(0), weights.Size(1), width).To(type) * weights.To(type).Unsqueeze(-1); // [T, k, D]
-        return weighted.Sum(1).To(results.DType);
+        var chosen = Shaping.Concatenate([everyRow, results.NewZeros([1, width])]).IndexSelect(0, Tensor.From(places, places.Length));
+        var sum = chosen.View(choices[0], choices[1], width).To(WeightType(results)).Sum(1).To(results.DType); // of [T, k, D]
+        return added is null ? sum : sum + added;
     }
 
     /// <summary>Rows [n, D] of each rank, n differing, -> [ranks * most, D], zeros where a rank has fewer.</summary>

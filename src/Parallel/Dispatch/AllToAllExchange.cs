@@ -2,105 +2,64 @@ using Moe.Torch;
 
 namespace Moe.Distributed;
 
-/// <summary>Rows that travel by all-to-all, and are regrouped where they arrive.</summary>
+/// <summary>Rows that travel by all-to-all between the ranks that have the tokens and the ranks that have the experts; the way back is the adjoint of the way out.</summary>
 /// <remarks>
-/// What arrives stands by source rank and then by expert; experts want it by expert and then by source rank.
-/// The counts are under way from the construction on, and waited for by the first <see cref="Send"/>.
+/// Shapes: N rows leave by rank, n arrive by rank. The sizes are under way from the construction on, and waited for by <see cref="AwaitSizes"/>:
+/// the one time that the host waits for a device. Forward and backward go by the same sizes.
 /// </remarks>
-internal sealed class AllToAllExchange : RowExchange
+internal sealed class AllToAllExchange
 {
     private readonly ProcessGroup _group;
     private readonly int? _layer;
-    private readonly long[] _sentRows; // [ranks]
-    private readonly long[] _arrivingRows; // [ranks]
-    private readonly long[] _rowsPerExpert; // [E_local]
-    private readonly Tensor _arrivingCounts; // [ranks * E_local]: by source rank, then by local expert
-    private Work? _counts;
-    private int[] _grouped = []; // [R]: place by expert -> place of arrival
-    private int[] _arrived = []; // [R]: the inverse
+    private readonly Tensor _sizes; // [2, ranks, 2]
+    private readonly Work _work;
+    private long[] _leavingRows = []; // [ranks]
+    private long[] _arrivingRows = []; // [ranks]
 
     /// <param name="group">The ranks that divide the experts.</param>
-    /// <param name="counts">[E]: rows of this rank for each expert.</param>
-    public AllToAllExchange(ProcessGroup group, long[] counts)
+    /// <param name="sizes">[2, ranks, 2] int64: rows and choices for each rank, and room for those from each rank.</param>
+    public AllToAllExchange(ProcessGroup group, Tensor sizes)
     {
-        var local = counts.Length / group.Size;
-        _group = group;
-        _layer = group.Trace.Layer;
-        _sentRows = [.. counts.Chunk(local).Select(chunk => chunk.Sum())];
-        _arrivingRows = new long[group.Size];
-        _rowsPerExpert = new long[local];
-        _arrivingCounts = Tensor.Empty([counts.Length], DType.Int64).Detached();
-        using var sent = Tensor.From(counts, counts.Length);
-        long[] equal = [.. Enumerable.Repeat((long)local, group.Size)];
-        _counts = group.Trace.Labelled("moe.counts", _layer, () => group.AllToAllAsync(_arrivingCounts, sent, equal, equal));
+        (_group, _layer, _sizes) = (group, group.Trace.Layer, sizes);
+        long[] one = [.. Enumerable.Repeat(1L, group.Size)];
+        _work = group.Trace.Labelled("moe.counts", _layer, () => group.AllToAllAsync(sizes.Select(0, 1), sizes.Select(0, 0), one, one));
     }
 
-    public override long[] RowsPerExpert => _rowsPerExpert;
+    /// <summary>N.</summary>
+    public long LeavingRows { get; private set; }
 
-    public override Tensor Send(Tensor rows, string purpose)
+    /// <summary>n.</summary>
+    public long ArrivingRows { get; private set; }
+
+    /// <summary>The choices that come with the rows: R.</summary>
+    public long ArrivingChoices { get; private set; }
+
+    /// <summary>Waits until the sizes are known on the host.</summary>
+    public void AwaitSizes()
     {
-        AwaitCounts();
-        var arrived = Tensor.Empty([_grouped.Length, rows.Size(1)], rows.DType);
-        Exchange(arrived, rows, _arrivingRows, _sentRows, purpose);
-        return IsGrouped ? arrived : RowKernels.Gather(arrived, _grouped);
+        _work.Wait();
+        var sizes = _sizes.ToArray<long>();
+        var ranks = _group.Size;
+        _leavingRows = [.. Enumerable.Range(0, ranks).Select(rank => sizes[2 * rank])];
+        _arrivingRows = [.. Enumerable.Range(ranks, ranks).Select(rank => sizes[2 * rank])];
+        (LeavingRows, ArrivingRows) = (_leavingRows.Sum(), _arrivingRows.Sum());
+        ArrivingChoices = Enumerable.Range(ranks, ranks).Sum(rank => sizes[(2 * rank) + 1]);
     }
 
-    public override Tensor Return(Tensor rows, string purpose)
+    /// <summary>From the tokens' side [N, ...] to the experts' [n, ...].</summary>
+    /// <param name="rows">[N, ...].</param>
+    /// <param name="purpose">For the messages of failures.</param>
+    public Tensor Send(Tensor rows, string purpose) => Exchange(rows, _arrivingRows, ArrivingRows, _leavingRows, purpose);
+
+    /// <summary>From the experts' side [n, ...] to the tokens' [N, ...].</summary>
+    /// <param name="rows">[n, ...].</param>
+    /// <param name="purpose">For the messages of failures.</param>
+    public Tensor Return(Tensor rows, string purpose) => Exchange(rows, _leavingRows, LeavingRows, _arrivingRows, purpose);
+
+    private Tensor Exchange(Tensor rows, long[] outputRows, long count, long[] inputRows, string purpose)
     {
-        var leaving = IsGrouped ? rows : RowKernels.Gather(rows, _arrived);
-        var returned = Tensor.Empty([_sentRows.Sum(), rows.Size(1)], rows.DType);
-        Exchange(returned, leaving, _sentRows, _arrivingRows, purpose);
-        return returned;
-    }
-
-    // With one local expert, or one source, both orders are the same.
-    private bool IsGrouped => _rowsPerExpert.Length == 1 || _group.Size == 1;
-
-    private void AwaitCounts()
-    {
-        if (_counts is null)
-        {
-            return;
-        }
-
-        _counts.Wait();
-        _counts = null;
-        var counts = _arrivingCounts.ToArray<long>();
-        _arrivingCounts.Dispose();
-        for (var i = 0; i < counts.Length; i++)
-        {
-            _arrivingRows[i / _rowsPerExpert.Length] += counts[i];
-            _rowsPerExpert[i % _rowsPerExpert.Length] += counts[i];
-        }
-
-        Group(counts);
-    }
-
-    private void Group(long[] counts)
-    {
-        var next = new int[_rowsPerExpert.Length];
-        for (var expert = 1; expert < next.Length; expert++)
-        {
-            next[expert] = next[expert - 1] + checked((int)_rowsPerExpert[expert - 1]);
-        }
-
-        _grouped = new int[_arrivingRows.Sum()];
-        _arrived = new int[_grouped.Length];
-        var place = 0;
-        for (var i = 0; i < counts.Length; i++)
-        {
-            ref var grouped = ref next[i % next.Length];
-            for (var row = 0L; row < counts[i]; row++)
-            {
-                _arrived[place] = grouped;
-                _grouped[grouped++] = place++;
-            }
-        }
-    }
-
-    private void Exchange(Tensor output, Tensor input, long[] outputRows, long[] inputRows, string purpose)
-    {
-        using var packed = input.Contiguous();
-        _group.Trace.Labelled(purpose, _layer, () => _group.AllToAllAsync(output, packed, outputRows, inputRows)).Wait();
+        var output = rows.NewEmpty([count, rows.Size(1)]);
+        _group.Trace.Labelled(purpose, _layer, () => _group.AllToAllAsync(output, rows, outputRows, inputRows)).Wait();
+        return output;
     }
 }

@@ -1,4 +1,5 @@
 using Moe.Torch;
+using Moe.Torch.Kernels;
 
 namespace Moe.Distributed;
 
@@ -6,18 +7,67 @@ namespace Moe.Distributed;
 /// <param name="experts">E, at least 1.</param>
 public sealed class LocalDispatcher(int experts) : TokenDispatcher(experts, ranks: 1, rank: 0)
 {
-    private protected override Dispatched Route(Tensor tokens, Tensor expertIds)
+    private protected override Dispatched Route(Tensor tokens, Tensor expertIds, Tensor weights)
     {
-        var permutation = new TokenPermutation(expertIds, Experts);
-        return PermutedDispatch.Route(this, tokens, expertIds, permutation, new StayingRows(permutation.Counts));
+        var order = PairOrder.Of(expertIds, Experts);
+        var outputs = new PermuteFunction(order, WeightType(tokens)).Apply(tokens, weights);
+        return new Dispatched(
+            this,
+            outputs[0],
+            outputs[1],
+            order.Groups,
+            tokens.Size(0),
+            (rows, added) => (added is null ? new SumFunction(order).Apply(rows) : new SumFunction(order).Apply(rows, added))[0]);
     }
 
-    private sealed class StayingRows(long[] rowsPerExpert) : RowExchange
+    /// <summary>tokens [T, D], weights [T, k] -> rows [R, D], weights [R].</summary>
+    private sealed class PermuteFunction(PairOrder order, DType weightType) : Function
     {
-        public override long[] RowsPerExpert => rowsPerExpert;
+        private PairOrder _order = order;
+        private DType _type;
+        private DType _weightsType;
+        private long[] _shape = [];
 
-        public override Tensor Send(Tensor rows, string purpose) => rows;
+        protected override Tensor[] Forward(Tensor[] inputs)
+        {
+            using var scope = new TensorScope();
+            _order = _order.Saved(Save);
+            var rows = _order.Permute(inputs[0].Contiguous());
+            var weights = _order.PermuteNumbers(inputs[1].To(weightType).Contiguous());
+            (_shape, _type, _weightsType) = (rows.Shape, rows.DType, inputs[1].DType);
+            return [scope.Keep(rows), scope.Keep(weights)];
+        }
 
-        public override Tensor Return(Tensor rows, string purpose) => rows;
+        protected override Tensor?[] Backward(Tensor?[] outputGradients)
+        {
+            var places = _order.Places;
+            var rows = outputGradients[0] ?? places.NewZeros(_shape, _type);
+            var weights = outputGradients[1] ?? places.NewZeros([_shape[0]], weightType);
+            return
+            [
+                NeedsGradient(0) ? _order.Sum(rows.Contiguous()) : null,
+                NeedsGradient(1) ? _order.NumbersOfPairs(weights.Contiguous()).To(_weightsType) : null,
+            ];
+        }
+    }
+
+    /// <summary>rows [R, D] and what is added [T, D] -> tokens [T, D].</summary>
+    private sealed class SumFunction(PairOrder order) : Function
+    {
+        private PairOrder _order = order;
+        private bool _adds;
+
+        protected override Tensor[] Forward(Tensor[] inputs)
+        {
+            _order = _order.Saved(Save);
+            _adds = inputs.Length > 1;
+            return [_order.Sum(inputs[0].Contiguous(), _adds ? inputs[1].Contiguous() : null)];
+        }
+
+        protected override Tensor?[] Backward(Tensor?[] outputGradients)
+        {
+            var rows = outputGradients[0] is { } gradient ? _order.Permute(gradient.Contiguous()) : null;
+            return _adds ? [rows, outputGradients[0]] : [rows];
+        }
     }
 }

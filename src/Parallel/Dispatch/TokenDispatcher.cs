@@ -7,7 +7,7 @@ namespace Moe.Distributed;
 /// </summary>
 /// <remarks>
 /// Shapes: T = tokens of this rank, D = width, k = experts a token chooses, E = experts of the layer over all ranks, E_local = those of
-/// this rank, R = rows that arrive here, one a (token, slot) pair. Experts are divided without gaps: rank r of n holds
+/// this rank, R = rows of this rank's experts, one a (token, slot) pair. Experts are divided without gaps: rank r of n holds
 /// r * E/n ... (r + 1) * E/n - 1. Both directions are part of the autograd graph. All ranks of the group call both in the same
 /// order, ranks without tokens or without rows included; what an expert makes of its rows must stay on the graph even where there are
 /// none, since the backward communicates too.
@@ -39,12 +39,13 @@ public abstract class TokenDispatcher
     /// <summary>Global id of this rank's first expert.</summary>
     public int FirstExpert { get; }
 
-    /// <summary>Brings each token to the experts that it chose.</summary>
+    /// <summary>Brings each token to the experts that it chose, with the weight of each choice.</summary>
     /// <param name="tokens">[T, D], bfloat16, float32 or float64.</param>
     /// <param name="expertIds">[T, k] int64 in [0, E]; E stands for a dropped choice, which is sent nowhere.</param>
+    /// <param name="weights">[T, k]; the type may differ from that of the tokens. What stands at a dropped choice has no effect.</param>
     /// <exception cref="ArgumentException">Shapes, types or ids are not as above.</exception>
     /// <exception cref="CommunicationException">The exchange failed.</exception>
-    public Dispatched Dispatch(Tensor tokens, Tensor expertIds)
+    public Dispatched Dispatch(Tensor tokens, Tensor expertIds, Tensor weights)
     {
         if (tokens.Rank != 2 || !tokens.DType.IsFloatingPoint())
         {
@@ -56,17 +57,25 @@ public abstract class TokenDispatcher
             throw new ArgumentException($"expert ids should be an Int64 [{tokens.Size(0)}, k], not {expertIds}", nameof(expertIds));
         }
 
-        return Route(tokens, expertIds);
+        if (!weights.Shape.AsSpan().SequenceEqual(expertIds.Shape) || !weights.DType.IsFloatingPoint())
+        {
+            throw new ArgumentException($"weights should be a floating-point [{string.Join(", ", expertIds.Shape)}], not {weights}", nameof(weights));
+        }
+
+        return Route(tokens, expertIds, weights);
     }
 
-    /// <summary>Brings the experts' results back to their tokens, and adds them up by weight.</summary>
+    /// <summary>Brings the experts' results back to their tokens, and adds them up. They should carry their <see cref="Dispatched.RowWeights"/> already.</summary>
     /// <param name="rows">[R, D], in the order of <see cref="Dispatched.Rows"/>; of the tokens' type on all ranks.</param>
-    /// <param name="weights">[T, k]; the type may differ from that of the rows. What stands at a dropped choice has no effect.</param>
     /// <param name="dispatched">Where the rows came from.</param>
-    /// <returns>[T, D] of the rows' type: sum over k, in ascending order, of weight times row; 0 for a token whose choices were all dropped.</returns>
+    /// <param name="added">[T, D] of the rows' type, added to each token's sum; left out, nothing.</param>
+    /// <returns>
+    /// [T, D] of the rows' type: first the sum over a token's choices on each rank, in ascending order of the slots, and then over the ranks, in theirs;
+    /// 0 for a token whose choices were all dropped.
+    /// </returns>
     /// <exception cref="ArgumentException">A shape is not as above, or another dispatcher has dispatched.</exception>
     /// <exception cref="CommunicationException">The exchange failed.</exception>
-    public Tensor Combine(Tensor rows, Tensor weights, Dispatched dispatched)
+    public Tensor Combine(Tensor rows, Dispatched dispatched, Tensor? added = null)
     {
         if (!ReferenceEquals(dispatched.Dispatcher, this))
         {
@@ -78,14 +87,17 @@ public abstract class TokenDispatcher
             throw new ArgumentException($"rows should be like those dispatched, {dispatched.Rows}, not {rows}", nameof(rows));
         }
 
-        if (!weights.Shape.AsSpan().SequenceEqual(dispatched.ChoiceShape))
+        if (added is not null && (added.DType != rows.DType || added.Rank != 2 || added.Size(0) != dispatched.Tokens || added.Size(1) != rows.Size(1)))
         {
-            throw new ArgumentException($"weights should be [{string.Join(", ", dispatched.ChoiceShape)}], not {weights}", nameof(weights));
+            throw new ArgumentException($"what is added should be a {rows.DType} [{dispatched.Tokens}, {rows.Size(1)}], not {added}", nameof(added));
         }
 
-        return dispatched.Combine(rows, weights);
+        return dispatched.Combine(rows, added);
     }
 
+    /// <summary>The type in which weights travel beside rows of a type, and sums over rows are taken.</summary>
+    private protected static DType WeightType(Tensor rows) => rows.DType == DType.Float64 ? DType.Float64 : DType.Float32;
+
     /// <summary><see cref="Dispatch"/>, with arguments that fit each other.</summary>
-    private protected abstract Dispatched Route(Tensor tokens, Tensor expertIds);
+    private protected abstract Dispatched Route(Tensor tokens, Tensor expertIds, Tensor weights);
 }

@@ -41,13 +41,15 @@ public sealed class DispatchRun
         Tensor[] matrices = [.. Enumerable.Range(dispatcher.FirstExpert, dispatcher.LocalExperts)
             .Select(e => Leaf(problem.Matrices[e], problem.Width, rowType))];
 
-        var dispatched = dispatcher.Dispatch(tokens, ids);
-        var results = dispatched.Rows.Split(dispatched.RowsPerExpert).Zip(matrices, (rows, matrix) => rows.MatMul(matrix)).ToArray();
-        var output = dispatcher.Combine(Shaping.Concatenate(results), weights, dispatched);
+        var dispatched = dispatcher.Dispatch(tokens, ids, weights);
+        var rowsPerExpert = dispatched.Groups.Lengths();
+        var results = dispatched.Rows.Split(rowsPerExpert).Zip(matrices, (rows, matrix) => rows.MatMul(matrix)).ToArray();
+        var weighted = Shaping.Concatenate(results).To(dispatched.RowWeights.DType) * dispatched.RowWeights.Unsqueeze(1);
+        var output = dispatcher.Combine(weighted.To(rowType), dispatched);
         Autograd.Backward(output, Values(share.OutputGradient, problem.Width, rowType));
         return new DispatchRun(
             Doubles(dispatched.Rows),
-            dispatched.RowsPerExpert,
+            rowsPerExpert,
             Doubles(output),
             Doubles(tokens.Gradient!),
             Doubles(weights.Gradient!),

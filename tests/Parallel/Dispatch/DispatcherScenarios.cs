@@ -67,6 +67,27 @@ internal static class DispatcherScenarios
         Assert.That((world.Trace.Layer, world.Trace.Phase), Is.EqualTo((7, "forward")));
     }
 
+    /// <summary>A token goes once to a rank, however many of its experts are there, and one row comes back; the argument is a seed.</summary>
+    public static void CountBytes(ProcessGroup world, string[] arguments)
+    {
+        const int Slots = 6, Width = 8;
+        var seed = int.Parse(arguments[0], CultureInfo.InvariantCulture);
+        var problem = new DispatchCase(seed, TokensOfRank(new Random(seed), world.Size), Slots, experts: 4 * world.Size, Width, Choices.SomeDropped);
+        long Travelling(int from, int to) => from == to
+            ? 0
+            : problem.Shares[from].Ids.LongCount(ids => ids.Any(id => id / 4 == to));
+        var leaving = Enumerable.Range(0, world.Size).Sum(rank => Travelling(world.Rank, rank));
+        var arriving = Enumerable.Range(0, world.Size).Sum(rank => Travelling(rank, world.Rank));
+        world.Trace.ResetTotals();
+        DispatchRun.Of(new AllToAllDispatcher(world, problem.Experts), problem, world.Rank, DType.Float32, DType.Float32);
+        const long Row = Width * sizeof(float), Weights = Slots * sizeof(float), Ids = Slots * sizeof(int);
+        static long Padded(long bytes) => (bytes + 15) / 16 * 16;
+        var forward = (leaving * Padded(Row + Weights + Ids)) + (arriving * Row);
+        var backward = (leaving * Row) + (arriving * Padded(Row + Weights));
+        var sizes = 2 * sizeof(long) * (world.Size - 1);
+        Assert.That(world.Trace.Totals(Collective.AllToAll).Bytes, Is.EqualTo(forward + backward + sizes));
+    }
+
     public static void LoseARank(ProcessGroup world)
     {
         if (world.Rank == 0)
@@ -77,7 +98,7 @@ internal static class DispatcherScenarios
         using var scope = new TensorScope();
         world.Trace.Layer = 3;
         var dispatcher = new AllToAllDispatcher(world, world.Size);
-        dispatcher.Dispatch(Tensor.Ones([4, 8]), Tensor.Zeros([4, 1], DType.Int64));
+        dispatcher.Dispatch(Tensor.Ones([4, 8]), Tensor.Zeros([4, 1], DType.Int64), Tensor.Ones([4, 1]));
     }
 
     private static IEnumerable<DispatchCase> Cases(int seed, int ranks)

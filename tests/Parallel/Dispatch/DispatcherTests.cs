@@ -29,6 +29,9 @@ public class DispatcherTests(string backend)
     public void Rows_travel_four_times_and_counts_once() => Ranks.Run(DispatcherScenarios.CountCollectives, 2, backend);
 
     [Test]
+    public void A_token_goes_once_to_a_rank_however_many_of_its_experts_are_there() => Ranks.Run(DispatcherScenarios.CountBytes, _seed, 3, backend);
+
+    [Test]
     public void A_lost_rank_is_reported_with_layer_and_phase()
     {
         var report = Ranks.Spawn(DispatcherScenarios.LoseARank, 2, backend, groupTimeout: TimeSpan.FromSeconds(5));

@@ -57,8 +57,8 @@ public class LocalDispatcherTests
         var weights = Tensor.From([.. Enumerable.Range(0, 20 * 3).Select(_ => random.NextDouble())], 20, 3);
         var ids = Tensor.From([.. Enumerable.Range(0, 20 * 3).Select(_ => random.NextInt64(4))], 20, 3); // also the same expert twice
         var dispatcher = new LocalDispatcher(4);
-        var dispatched = dispatcher.Dispatch(tokens, ids);
-        var output = dispatcher.Combine(dispatched.Rows, weights, dispatched);
+        var dispatched = dispatcher.Dispatch(tokens, ids, weights);
+        var output = dispatcher.Combine(dispatched.Rows * dispatched.RowWeights.Unsqueeze(1), dispatched);
         var expected = tokens * weights.Sum(1, keep: true);
         Assert.That(output.ToArray<double>(), Is.EqualTo(expected.ToArray<double>()).Within(1e-14));
     }
@@ -94,8 +94,8 @@ public class LocalDispatcherTests
         using var scope = new TensorScope();
         using var mode = Autograd.NoGrad();
         var dispatcher = new LocalDispatcher(2);
-        var dispatched = dispatcher.Dispatch(Tensor.Ones([3, 4]), Tensor.Zeros([3, 1], DType.Int64));
-        var output = dispatcher.Combine(dispatched.Rows, Tensor.Ones([3, 1]), dispatched);
+        var dispatched = dispatcher.Dispatch(Tensor.Ones([3, 4]), Tensor.Zeros([3, 1], DType.Int64), Tensor.Ones([3, 1]));
+        var output = dispatcher.Combine(dispatched.Rows, dispatched);
         Assert.That(output.RequiresGrad, Is.False);
         Assert.That(output.ToArray<float>(), Is.All.EqualTo(1f));
     }
@@ -107,8 +107,8 @@ public class LocalDispatcherTests
         var tokens = Tensor.Ones([2, 3]);
         tokens.RequiresGrad = true;
         var dispatcher = new LocalDispatcher(2);
-        var dispatched = dispatcher.Dispatch(tokens, Tensor.From([0L, 2L], 2, 1));
-        var output = dispatcher.Combine(dispatched.Rows * 5, Tensor.Ones([2, 1]), dispatched);
+        var dispatched = dispatcher.Dispatch(tokens, Tensor.From([0L, 2L], 2, 1), Tensor.Ones([2, 1]));
+        var output = dispatcher.Combine(dispatched.Rows * 5, dispatched);
         Autograd.Backward(output.Sum());
         Assert.That(tokens.Gradient!.ToArray<float>(), Is.EqualTo(new[] { 5f, 5f, 5f, 0f, 0f, 0f }));
     }
@@ -119,8 +119,8 @@ public class LocalDispatcherTests
         using var scope = new TensorScope();
         var dispatcher = new LocalDispatcher(4);
         var tokens = Tensor.Zeros([1, 3]);
-        Assert.That(() => dispatcher.Dispatch(tokens, Tensor.From([5L], 1, 1)), Throws.ArgumentException.With.Message.Contains("no expert 5"));
-        Assert.That(() => dispatcher.Dispatch(tokens, Tensor.From([-1L], 1, 1)), Throws.ArgumentException.With.Message.Contains("no expert -1"));
+        Assert.That(() => dispatcher.Dispatch(tokens, Tensor.From([5L], 1, 1), Tensor.Ones([1, 1])), Throws.ArgumentException.With.Message.Contains("no expert 5"));
+        Assert.That(() => dispatcher.Dispatch(tokens, Tensor.From([-1L], 1, 1), Tensor.Ones([1, 1])), Throws.ArgumentException.With.Message.Contains("no expert -1"));
     }
 
     [Test]
@@ -128,10 +128,28 @@ public class LocalDispatcherTests
     {
         using var scope = new TensorScope();
         var dispatcher = new LocalDispatcher(2);
-        var dispatched = dispatcher.Dispatch(Tensor.Zeros([3, 4]), Tensor.Zeros([3, 2], DType.Int64));
-        Assert.That(() => dispatcher.Dispatch(Tensor.Zeros([3, 4]), Tensor.Zeros([2, 2], DType.Int64)), Throws.ArgumentException);
-        Assert.That(() => dispatcher.Combine(Tensor.Zeros([5, 4]), Tensor.Zeros([3, 2]), dispatched), Throws.ArgumentException);
-        Assert.That(() => dispatcher.Combine(dispatched.Rows, Tensor.Zeros([3, 1]), dispatched), Throws.ArgumentException);
-        Assert.That(() => new LocalDispatcher(2).Combine(dispatched.Rows, Tensor.Zeros([3, 2]), dispatched), Throws.ArgumentException);
+        var (tokens, ids, weights) = (Tensor.Zeros([3, 4]), Tensor.Zeros([3, 2], DType.Int64), Tensor.Zeros([3, 2]));
+        var dispatched = dispatcher.Dispatch(tokens, ids, weights);
+        Assert.That(() => dispatcher.Dispatch(tokens, Tensor.Zeros([2, 2], DType.Int64), weights), Throws.ArgumentException);
+        Assert.That(() => dispatcher.Dispatch(tokens, ids, Tensor.Zeros([3, 1])), Throws.ArgumentException);
+        Assert.That(() => dispatcher.Combine(Tensor.Zeros([5, 4]), dispatched), Throws.ArgumentException);
+        Assert.That(() => dispatcher.Combine(dispatched.Rows, dispatched, Tensor.Zeros([2, 4])), Throws.ArgumentException);
+        Assert.That(() => new LocalDispatcher(2).Combine(dispatched.Rows, dispatched), Throws.ArgumentException);
+    }
+
+    [Test]
+    public void What_is_added_comes_back_on_top_with_the_gradient_of_the_sum()
+    {
+        using var scope = new TensorScope();
+        var random = new Random(_seed);
+        var added = Tensor.From([.. Enumerable.Range(0, 6).Select(_ => random.NextDouble())], 2, 3);
+        added.RequiresGrad = true;
+        var dispatcher = new LocalDispatcher(2);
+        var dispatched = dispatcher.Dispatch(Tensor.Ones([2, 3], DType.Float64), Tensor.From([0L, 1L, 1L, 2L], 2, 2), Tensor.Ones([2, 2]));
+        var output = dispatcher.Combine(dispatched.Rows, dispatched, added);
+        var seed = Tensor.From([.. Enumerable.Range(0, 6).Select(_ => random.NextDouble())], 2, 3);
+        Autograd.Backward(output, seed);
+        Assert.That(output.ToArray<double>(), Is.EqualTo(added.ToArray<double>().Select((x, i) => x + (i < 3 ? 2 : 1))).Within(1e-15));
+        Assert.That(added.Gradient!.ToArray<double>(), Is.EqualTo(seed.ToArray<double>()));
     }
 }

@@ -1,0 +1,126 @@
+// One product an expert over rows sorted by expert, in one call. Offsets stay where the rows are: [E] int32, inclusive sums of the experts' rows.
+//
+// On the host each expert's product is the BLAS's, written into its place; on a device bfloat16 goes through aten::_grouped_mm, and other types,
+// there for verification, expert by expert with offsets read back. Reference: Split, products and Concatenate, src/Models/GroupedSwiGlu.cs.
+#include "kernels/grouped_matmul.h"
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include "kernels/device.h"
+
+namespace {
+
+// Calls act(expert, first row, rows) for each expert.
+template <typename Act>
+void each_group(const at::Tensor& offsets, Act act) {
+  auto on_host = offsets.cpu();
+  auto ends = on_host.data_ptr<int32_t>();
+  for (int64_t group = 0, start = 0; group < on_host.numel(); start = ends[group++]) {
+    act(group, start, ends[group] - start);
+  }
+}
+
+// libtorch 1.13 adds small products of bfloat16 up in bfloat16.
+bool added_up_narrowly(const at::Tensor& a, const at::Tensor& b) {
+  constexpr int64_t kSmall = 16 * 16 * 16;
+  return a.scalar_type() == at::kBFloat16 && a.is_cpu() && a.numel() * b.size(1) <= kSmall;
+}
+
+void multiply_into(at::Tensor result, const at::Tensor& a, const at::Tensor& b) {
+  if (added_up_narrowly(a, b)) {
+    result.copy_(at::mm(a.to(at::kFloat), b.to(at::kFloat)));
+  } else {
+    at::mm_out(result, a, b);
+  }
+}
+
+// a [R, K], b [E, K, N] -> [R, N]; what stands beyond the last offset is left as it is.
+at::Tensor rows_by_group(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+  auto result = at::empty({a.size(0), b.size(2)}, a.options());
+  each_group(offsets, [&](int64_t group, int64_t start, int64_t rows) {
+    if (rows > 0) {
+      multiply_into(result.narrow(0, start, rows), a.narrow(0, start, rows), b.select(0, group));
+    }
+  });
+  return result;
+}
+
+// a [M, R], b [R, N] -> [E, M, N]; zeros for an expert without rows.
+at::Tensor matrices_by_group(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+  auto result = at::empty({offsets.numel(), a.size(0), b.size(1)}, a.options());
+  each_group(offsets, [&](int64_t group, int64_t start, int64_t rows) {
+    auto part = result.select(0, group);
+    if (rows > 0) {
+      multiply_into(part, a.narrow(1, start, rows), b.narrow(0, start, rows));
+    } else {
+      part.zero_();
+    }
+  });
+  return result;
+}
+
+at::Tensor by_group(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+  return b.dim() == 3 ? rows_by_group(a, b, offsets) : matrices_by_group(a, b, offsets);
+}
+
+#ifdef MOE_CUDA
+// The library's kernel wants 16 bytes between rows, and rows at all.
+bool library_takes(const at::Tensor& a, const at::Tensor& b) {
+  auto aligned = [](int64_t length) { return length % 8 == 0; };
+  bool shapes = b.dim() == 3 ? aligned(a.size(1)) && aligned(b.size(2)) : aligned(a.size(0)) && aligned(b.size(1));
+  return a.scalar_type() == at::kBFloat16 && shapes && a.numel() > 0 && b.numel() > 0;
+}
+
+at::Tensor by_library(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("aten::_grouped_mm", "");
+  torch::jit::Stack stack{a, b, offsets};
+  const auto& arguments = op.schema().arguments();
+  for (size_t i = stack.size(); i < arguments.size(); ++i) {
+    stack.push_back(*arguments[i].default_value());
+  }
+  op.callBoxed(stack);
+  return stack[0].toTensor().contiguous();
+}
+
+at::Tensor on_device(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+  if (!library_takes(a, b)) {
+    return by_group(a, b, offsets);
+  }
+  auto result = by_library(a, b, offsets);
+  if (b.dim() == 2) {
+    auto bytes = result[0].numel() * static_cast<int64_t>(result.element_size());
+    moe::cuda::zero_empty_groups(result.data_ptr(), offsets.data_ptr<int32_t>(), offsets.numel(), bytes, moe::stream_of(result));
+  }
+  return result;
+}
+#endif
+
+// All rows are of one group.
+at::Tensor whole(const at::Tensor& a, const at::Tensor& b) { return b.dim() == 3 ? at::mm(a, b.select(0, 0)) : at::mm(a, b).unsqueeze(0); }
+
+}  // namespace
+
+// a [R, K], b [E, K, N] -> [R, N], or a [M, R], b [R, N] -> [E, M, N]. Any strides, so that transposes are views. offsets: [E] int32 beside them, or
+// null where all rows are of one group.
+MOE_EXPORT int32_t moe_grouped_matmul(moe::Handle left, moe::Handle right, moe::Handle offsets, moe::Handle* result) {
+  MOE_TRY {
+    at::AutoDispatchBelowADInplaceOrView unrecorded;
+    auto a = moe::borrow(left), b = moe::borrow(right);
+    TORCH_CHECK(a.dim() == 2 && (b.dim() == 3 || b.dim() == 2) && a.size(1) == b.size(b.dim() - 2) && a.scalar_type() == b.scalar_type(),
+                "a grouped product of ", a.scalar_type(), " ", a.sizes(), " and ", b.scalar_type(), " ", b.sizes());
+    if (offsets == nullptr) {
+      TORCH_CHECK(b.dim() == 2 || b.size(0) == 1, "without offsets there is one group, not ", b.sizes());
+      *result = moe::release(whole(a, b));
+      return 0;
+    }
+    auto ends = moe::borrow(offsets);
+    TORCH_CHECK(ends.dim() == 1 && ends.scalar_type() == at::kInt && ends.is_contiguous() && ends.device() == a.device() &&
+                    (b.dim() == 2 || ends.size(0) == b.size(0)),
+                "offsets should be int32 [E] beside the rows, not ", ends.scalar_type(), " ", ends.sizes());
+    at::Tensor product;
+    MOE_BY_DEVICE(a, product = by_group(a, b, ends), product = on_device(a, b, ends));
+    *result = moe::release(std::move(product));
+  }
+  MOE_CATCH
+}

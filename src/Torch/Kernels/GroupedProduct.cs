@@ -1,0 +1,35 @@
+using Moe.Torch.Native;
+
+namespace Moe.Torch.Kernels;
+
+/// <summary>Matrix products of rows that are sorted by group, one a group, in one native call.</summary>
+/// <remarks>Transposes are views: nothing is copied for them. On a CUDA device bfloat16 goes through libtorch's grouped kernel, with offsets left there.</remarks>
+public static class GroupedProduct
+{
+    /// <summary>Each group's rows times its matrix.</summary>
+    /// <param name="rows">[R, K].</param>
+    /// <param name="matrices">[E, K, N].</param>
+    /// <param name="groups">Of the rows.</param>
+    /// <returns>[R, N].</returns>
+    /// <exception cref="TorchException">Shapes or types don't fit each other.</exception>
+    public static Tensor Rows(Tensor rows, Tensor matrices, RowGroups groups) => Multiply(rows, matrices, groups);
+
+    /// <summary>Each group's rows on the left, transposed, times its rows on the right: the gradient of the matrices.</summary>
+    /// <param name="left">[R, M].</param>
+    /// <param name="right">[R, N].</param>
+    /// <param name="groups">Of the rows of both.</param>
+    /// <returns>[E, M, N]; zeros for a group without rows.</returns>
+    /// <exception cref="TorchException">Shapes or types don't fit each other.</exception>
+    public static Tensor Matrices(Tensor left, Tensor right, RowGroups groups)
+    {
+        using var transposed = left.Transpose();
+        return Multiply(transposed, right, groups);
+    }
+
+    private static Tensor Multiply(Tensor left, Tensor right, RowGroups groups)
+    {
+        Operator.CountCall();
+        Abi.Check(Abi.GroupedMatMul(left.LiveHandle, right.LiveHandle, groups.Offsets?.LiveHandle ?? 0, out var result));
+        return new Tensor(result);
+    }
+}

@@ -1,0 +1,54 @@
+using Moe.Torch;
+using Moe.Torch.Kernels;
+using NUnit.Framework;
+
+namespace Moe.Tests.Torch.Kernels;
+
+[TestFixtureSource(typeof(Devices), nameof(Devices.Fixtures))]
+public sealed class GroupedProductTests(Device device) : KernelTests(device)
+{
+    [Test]
+    public void Products_equal_those_of_each_group(
+        [Values("3 0 5", "0 0", "1 1 1", "64 0 17 33", "0 9", "200")] string lengths,
+        [Values(8, 5, 24)] int inner,
+        [Values(16, 3)] int outer,
+        [ValueSource(typeof(KernelTests), nameof(Types))] DType type)
+    {
+        var counts = Array.ConvertAll(lengths.Split(' '), long.Parse);
+        var groups = new RowGroups(RowGroups.Of(counts).Offsets!.To(Place));
+        var (rows, matrices) = (Normal(type, counts.Sum(), inner), Normal(type, counts.Length, outer, inner));
+        var arriving = Normal(type, counts.Sum(), outer);
+        var products = Wide(rows).Split(counts).Select((part, i) => part.MatMul(Wide(matrices).Select(0, i).Transpose())).ToArray();
+        MustBeClose(GroupedProduct.Rows(rows, matrices.Transpose(), groups), Shaping.Concatenate(products), "rows times transposed matrices");
+
+        var back = Wide(arriving).Split(counts).Select((part, i) => part.MatMul(Wide(matrices).Select(0, i))).ToArray();
+        MustBeClose(GroupedProduct.Rows(arriving, matrices, groups), Shaping.Concatenate(back), "rows times matrices");
+
+        var gradients = Wide(arriving).Split(counts).Zip(Wide(rows).Split(counts), (left, right) => left.Transpose().MatMul(right)).ToArray();
+        var actual = GroupedProduct.Matrices(arriving, rows, groups);
+        MustBeClose(actual, Shaping.Stack(gradients), "matrices");
+        Assert.That(actual.IsContiguous);
+        Assert.That(groups.Lengths(), Is.EqualTo(counts));
+    }
+
+    [Test]
+    public void One_group_is_one_product()
+    {
+        var (rows, matrices) = (Normal(DType.Float32, 9, 8), Normal(DType.Float32, 1, 6, 8));
+        var groups = RowGroups.Whole(9);
+        var expected = rows.Linear(matrices.Select(0, 0));
+        MustBeClose(GroupedProduct.Rows(rows, matrices.Transpose(), groups), expected, "rows");
+        MustBeClose(GroupedProduct.Matrices(expected, rows, groups), expected.Transpose().MatMul(rows).Unsqueeze(0), "matrices");
+        Assert.That(groups.Lengths(), Is.EqualTo(new long[] { 9 }));
+        Assert.That(() => GroupedProduct.Rows(rows, Normal(DType.Float32, 2, 8, 6), groups), Throws.TypeOf<TorchException>().With.Message.Contains("one group"));
+    }
+
+    [Test]
+    public void Two_runs_have_the_same_bits()
+    {
+        var groups = new RowGroups(RowGroups.Of(40, 0, 24).Offsets!.To(Place));
+        var (rows, arriving) = (Normal(DType.Float32, 64, 32), Normal(DType.Float32, 64, 48));
+        var first = GroupedProduct.Matrices(arriving, rows, groups).ToArray<float>();
+        Assert.That(GroupedProduct.Matrices(arriving, rows, groups).ToArray<float>(), Is.EqualTo(first));
+    }
+}

@@ -1,0 +1,68 @@
+using Moe.Torch;
+using NUnit.Framework;
+
+namespace Moe.Tests.Torch.Kernels;
+
+/// <summary>
+/// A fixture of kernels on one device: inputs are fresh random numbers, references are computed in float64 on the host from what the device's type
+/// makes of them, and memory that a kernel forgets to write is NaN.
+/// </summary>
+public abstract class KernelTests(Device device)
+{
+    private TensorScope _scope = null!;
+
+    internal static DType[] Types => [DType.Float64, DType.Float32, DType.BFloat16];
+
+    internal Device Place => device;
+
+    internal Random Random { get; private set; } = null!;
+
+    [SetUp]
+    public void Open()
+    {
+        _scope = new TensorScope();
+        Random = FreshRandom.Create();
+        using var scope = new TensorScope();
+        for (var size = 1; size <= 1 << 16; size *= 2)
+        {
+            Tensor.Full([size], double.NaN, DType.Float64, device);
+            Tensor.Full([size], double.NaN, DType.Float64, device);
+        }
+    }
+
+    [TearDown]
+    public void Close() => _scope.Dispose();
+
+    /// <summary>The same number in float64 on the host: what a reference is computed from.</summary>
+    internal static Tensor Wide(Tensor values) => values.Detach().To(Device.Cpu).To(DType.Float64).Clone();
+
+    /// <summary>Normal numbers, rounded to the type.</summary>
+    internal Tensor Normal(DType type, params long[] shape)
+    {
+        var values = new double[shape.Aggregate(1L, (count, length) => count * length)];
+        for (var i = 0; i < values.Length; i++)
+        {
+            values[i] = Math.Sqrt(-2 * Math.Log(1 - Random.NextDouble())) * Math.Cos(2 * Math.PI * Random.NextDouble());
+        }
+
+        return Tensor.From(values).View(shape).To(type).To(device);
+    }
+
+    /// <summary>Norm of the difference over the norm, at most 1e-13 in float64, 1e-5 in float32 and 1e-2 in bfloat16.</summary>
+    internal static void MustBeClose(Tensor actual, Tensor expected, string what, DType? precision = null)
+    {
+        var bound = (precision ?? actual.DType) switch { DType.Float64 => 1e-13, DType.Float32 => 1e-5, _ => 1e-2 };
+        Assert.That(actual.Shape, Is.EqualTo(expected.Shape), what);
+        if (expected.Count > 0)
+        {
+            var error = (Wide(actual) - Wide(expected)).Norm().Item();
+            Assert.That(error, Is.AtMost(bound * Wide(expected).Norm().Item()), what); // also of NaN
+        }
+    }
+
+    internal static Tensor Leaf(Tensor values)
+    {
+        values.RequiresGrad = true;
+        return values;
+    }
+}
