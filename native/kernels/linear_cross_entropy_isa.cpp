@@ -1,7 +1,8 @@
-// Three passes over a row in the first cache: its maximum, the exponentials and their sum, the gradient.
+// Three passes over a row in the first cache: its maximum, the exponentials and their sum, the gradient. What is not rounded where it is
+// stored keeps the exponentials in the row for the third; bfloat16 works them again.
 #include "kernels/linear_cross_entropy.h"
 
-#include "kernels/rows_isa.h"
+#include "kernels/vector_isa.h"
 
 namespace moe {
 namespace MOE_ISA {
@@ -16,21 +17,19 @@ inline double logarithm(double x) { return __builtin_log(x); }
 template <class E>
 inline typename E::Work maximum(const typename E::Stored* __restrict row, int64_t count) {
   using T = typename E::Work;
-  T lanes[kLanes];
-  for (auto& lane : lanes) lane = -static_cast<T>(__builtin_inf());
+  T values[kWide<T>];
+  Vector<T> lanes = Vector<T>{} - static_cast<T>(__builtin_inf());
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      T value = E::load(row + i + lane);
-      lanes[lane] = value > lanes[lane] ? value : lanes[lane];
-    }
-  }
-  for (int lane = 0; i < count; ++i, ++lane) {
-    T value = E::load(row + i);
-    lanes[lane] = value > lanes[lane] ? value : lanes[lane];
+  for (; i + kWide<T> <= count; i += kWide<T>) {
+    for (int lane = 0; lane < kWide<T>; ++lane) values[lane] = E::load(row + i + lane);
+    lanes = larger<T>(load(values), lanes);
   }
   T most = lanes[0];
-  for (T lane : lanes) most = lane > most ? lane : most;
+  for (int lane = 1; lane < kWide<T>; ++lane) most = lanes[lane] > most ? lanes[lane] : most;
+  for (; i < count; ++i) {
+    T value = E::load(row + i);
+    most = value > most ? value : most;
+  }
   return most;
 }
 
@@ -50,10 +49,17 @@ inline void write_gradient(typename E::Stored* row, int64_t count, typename E::W
   }
 }
 
+template <typename T>
+inline void scale_row(T* __restrict row, int64_t count, T factor) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < count; ++i) row[i] *= factor;
+}
+
 template <class E, class N>
 void rows(const CrossEntropy& x, int64_t begin, int64_t end) {
   using S = typename E::Stored;
   using T = typename E::Work;
+  constexpr bool kKept = sizeof(S) == sizeof(T) && sizeof(S) == sizeof(typename N::Stored);
   for (int64_t r = begin; r < end; ++r) {
     S* row = static_cast<S*>(x.logits) + r * x.vocabulary;
     int64_t target = x.targets[r];
@@ -64,7 +70,7 @@ void rows(const CrossEntropy& x, int64_t begin, int64_t end) {
       }
       continue;
     }
-    T most = maximum<E>(row, x.vocabulary);
+    T most = maximum<E>(row, x.vocabulary), at_target = E::load(row + target) - most;
     LaneSums<T> sums;
     for (int64_t start = 0; start < x.vocabulary; start += kPiece) {
       int64_t length = x.vocabulary - start < kPiece ? x.vocabulary - start : kPiece;
@@ -72,11 +78,18 @@ void rows(const CrossEntropy& x, int64_t begin, int64_t end) {
 #pragma GCC ivdep
       for (int64_t i = 0; i < length; ++i) piece[i] = exponential(E::load(row + start + i) - most);
       sums.add(piece, length);
+      if (kKept && x.gradient) {
+        __builtin_memcpy(row + start, piece, length * sizeof(T));
+      }
     }
-    T sum = sums.total(), at_target = E::load(row + target) - most;
+    T sum = sums.total();
     static_cast<T*>(x.losses)[r] = logarithm(sum) - at_target;
     if (x.gradient) {
-      write_gradient<E, N>(row, x.vocabulary, most, 1 / sum);
+      if constexpr (kKept) {
+        scale_row(row, x.vocabulary, 1 / sum);
+      } else {
+        write_gradient<E, N>(row, x.vocabulary, most, 1 / sum);
+      }
       N::store(reinterpret_cast<typename N::Stored*>(row) + target, exponential(at_target) / sum - 1);
     }
   }

@@ -8,16 +8,23 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
-// Calls `piece` with a constant sixteen columns at a time, and with the rest at the end: constant lengths are what becomes wide registers.
-template <class Piece>
-inline void by_lanes(int64_t width, Piece piece) {
-  int64_t i = 0;
-  for (; i + kLanes <= width; i += kLanes) {
-    piece(i, [](int lane) { return lane < kLanes; });
+// Sixteen columns at a time, with a constant length that becomes wide registers; then the rest.
+struct Whole {
+  constexpr int count() const { return kLanes; }
+};
+struct Rest {
+  int length;
+  int count() const { return length; }
+};
+
+template <class Act>
+inline void by_lanes(int64_t width, Act act) {
+  int64_t column = 0;
+  for (; column + kLanes <= width; column += kLanes) {
+    act(column, Whole());
   }
-  int rest = static_cast<int>(width - i);
-  if (rest > 0) {
-    piece(i, [rest](int lane) { return lane < rest; });
+  if (column < width) {
+    act(column, Rest{static_cast<int>(width - column)});
   }
 }
 
@@ -33,17 +40,17 @@ void forward_rows(const RmsNormForward& x, int64_t begin, int64_t end) {
     S* __restrict sum = kResidual ? static_cast<S*>(x.sum) + at : nullptr;
     S* __restrict y = static_cast<S*>(x.y) + at;
     LaneSums<T> squares;
-    by_lanes(x.width, [&](int64_t i, auto inside) {
-      for (int lane = 0; inside(lane); ++lane) {
-        T value = E::load(from + i + lane);
-        if constexpr (kResidual) {
-          S rounded;
-          E::store(&rounded, value + E::load(change + i + lane));
-          sum[i + lane] = rounded;
-          value = E::load(&rounded);
-        }
-        squares.lanes[lane] += value * value;
+    by_lanes(x.width, [&](int64_t column, auto lanes) {
+      T values[kLanes];
+      for (int i = 0; i < lanes.count(); ++i) values[i] = E::load(from + column + i);
+      if constexpr (kResidual) {
+        S rounded[kLanes];
+        for (int i = 0; i < lanes.count(); ++i) values[i] += E::load(change + column + i);
+        for (int i = 0; i < lanes.count(); ++i) E::store(rounded + i, values[i]);
+        for (int i = 0; i < lanes.count(); ++i) sum[column + i] = rounded[i];
+        for (int i = 0; i < lanes.count(); ++i) values[i] = E::load(rounded + i);
       }
+      for (int i = 0; i < lanes.count(); ++i) squares.lanes[i] += values[i] * values[i];
     });
     T inverse = static_cast<T>(1 / __builtin_sqrt(static_cast<double>(squares.total()) / x.width + x.epsilon));
     static_cast<T*>(x.inverse)[row] = inverse;
@@ -55,7 +62,7 @@ void forward_rows(const RmsNormForward& x, int64_t begin, int64_t end) {
   }
 }
 
-template <class E>
+template <class E, bool kOfWeight>
 void backward_row(const RmsNormBackward& x, int64_t row, typename E::Work* __restrict dweight) {
   using S = typename E::Stored;
   using T = typename E::Work;
@@ -65,13 +72,12 @@ void backward_row(const RmsNormBackward& x, int64_t row, typename E::Work* __res
   const T* __restrict weight = static_cast<const T*>(x.weight);
   T inverse = static_cast<const T*>(x.inverse)[row];
   LaneSums<T> dot;
-  by_lanes(x.width, [&](int64_t i, auto inside) {
-    for (int lane = 0; inside(lane); ++lane) {
-      T product = E::load(dy + i + lane) * E::load(from + i + lane);
-      dot.lanes[lane] += product * weight[i + lane];
-      if (dweight != nullptr) {
-        dweight[i + lane] += product * inverse;
-      }
+  by_lanes(x.width, [&](int64_t column, auto lanes) {
+    T products[kLanes];
+    for (int i = 0; i < lanes.count(); ++i) products[i] = E::load(dy + column + i) * E::load(from + column + i);
+    for (int i = 0; i < lanes.count(); ++i) dot.lanes[i] += products[i] * weight[column + i];
+    if constexpr (kOfWeight) {
+      for (int i = 0; i < lanes.count(); ++i) dweight[column + i] += products[i] * inverse;
     }
   });
   if (x.dx == nullptr) {
@@ -106,7 +112,7 @@ void backward_blocks(const RmsNormBackward& x, int64_t begin, int64_t end) {
     }
     int64_t last = (block + 1) * share < x.rows ? (block + 1) * share : x.rows;
     for (int64_t row = block * share; row < last; ++row) {
-      backward_row<E>(x, row, dweight);
+      dweight == nullptr ? backward_row<E, false>(x, row, dweight) : backward_row<E, true>(x, row, dweight);
     }
   }
 }

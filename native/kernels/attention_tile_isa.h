@@ -1,0 +1,269 @@
+// What attention does to a tile of sixteen queries against blocks of keys: a tile's scores, its weights and their gradients stay in the first
+// cache, and what the mask hides is skipped but for the rest of a strip of columns. Forward keeps a running maximum and sum a query;
+// backward computes the weights again from the sum's logarithm. With P the weights and dO the output's gradient, dV = P^T dO, dP = dO V^T,
+// dS = P (dP - sum(dO O)), dQ = dS K and dK = dS^T Q.
+#pragma once
+
+#include "kernels/attention.h"
+#include "kernels/vector_isa.h"
+
+namespace moe {
+namespace MOE_ISA {
+namespace {
+
+constexpr int kTile = 16;                            // queries
+constexpr int kKeys = 128;                           // of a block
+constexpr int kRows = kRegisterBytes == 64 ? 8 : 4;  // rows of a product that stand in registers, each two registers wide
+
+template <typename T>
+constexpr int64_t kStrip = 2 * kWide<T>;
+template <typename T>
+constexpr int kGroups = kTile / kWide<T>;  // registers for one number a query
+
+inline int64_t rounded(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
+
+template <int kCount>
+struct Registers {
+  static constexpr int count = kCount;
+};
+
+// Calls act(first column, Registers) over `width` columns, a multiple of kWide<T>.
+template <typename T, class Act>
+inline void by_strips(int64_t width, Act act) {
+  int64_t column = 0;
+  for (; column + kStrip<T> <= width; column += kStrip<T>) {
+    act(column, Registers<2>());
+  }
+  if (column < width) {
+    act(column, Registers<1>());
+  }
+}
+
+// Memory of one thread. Keys and heads are padded with zeros to `keys` rows and `width` columns.
+template <typename T>
+struct Scratch {
+  int64_t width;
+  int64_t keys;
+  T* key;             // [keys, width], turned
+  T* key_columns;     // [width, keys]
+  T* value;           // [keys, width]
+  T* value_columns;   // [width, keys]; backward only
+  T* key_gradient;    // [keys, width]; backward only
+  T* value_gradient;  // [keys, width]; backward only
+  T* query;           // [kTile, width], turned, times 1 / sqrt(h)
+  T* arriving;        // [kTile, width]: the output's gradient; backward only
+  T* result;          // [kTile, width]: the output, or the query's gradient
+  T* weights;         // [kTile, kKeys]
+  T* slopes;          // [kTile, kKeys]: the scores' gradient; backward only
+
+  explicit Scratch(const Attention& x, void* memory)
+      : width(rounded(x.head_width, kWide<T>)), keys(rounded(x.length, kTile > kStrip<T> ? kTile : kStrip<T>)) {
+    T* at = static_cast<T*>(memory);
+    T** whole_ones[] = {&key, &key_columns, &value, &value_columns, &key_gradient, &value_gradient};
+    T** tiles[] = {&query, &arriving, &result};
+    for (T** whole : whole_ones) {
+      *whole = at;
+      at += keys * width;
+    }
+    for (T** tile : tiles) {
+      *tile = at;
+      at += kTile * width;
+    }
+    weights = at;
+    slopes = at + kTile * kKeys;
+  }
+
+  int64_t elements() const { return 6 * keys * width + kTile * (3 * width + 2 * kKeys); }
+};
+
+// From a register a query to one number a query: the queries of a group side by side.
+template <typename T, class Join>
+inline void join_lanes(Vector<T> (&rows)[kTile], Vector<T> (&joined)[kGroups<T>], Join join) {
+#pragma GCC unroll 4
+  for (int group = 0; group < kGroups<T>; ++group) {
+    Vector<T>* square = rows + group * kWide<T>;
+    transpose_square<T>(square);
+    Vector<T> all = square[0];
+#pragma GCC unroll 16
+    for (int i = 1; i < kWide<T>; ++i) {
+      all = join(all, square[i]);
+    }
+    joined[group] = all;
+  }
+}
+
+template <typename T, int kCount>
+inline void put(T* to, const Vector<T> (&values)[kCount]) {
+  for (int i = 0; i < kCount; ++i) {
+    store(to + i * kWide<T>, values[i]);
+  }
+}
+
+// Columns behind a row's own become `hidden`.
+template <typename T>
+inline void mask(Vector<T> (&scores)[kRows][2], int64_t row, int64_t column, T hidden) {
+  Vector<T> nothing = Vector<T>{} + hidden;
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      auto last = static_cast<typename Wide<T>::Integer>(row + i - column - j * kWide<T>);
+      scores[i][j] = places<T>() > last ? nothing : scores[i][j];
+    }
+  }
+}
+
+// result rows [first, first + kRows) (+)= a tile's numbers [kTile, kKeys] times `count` rows of [.., width].
+template <typename T>
+inline void mix(const T* tile, const T* rows, T* result, int64_t width, int64_t count, bool add) {
+  for (int64_t first = 0; first < kTile; first += kRows) {
+    by_strips<T>(width, [&](int64_t column, auto registers) {
+      Vector<T> sums[kRows][registers.count] = {};
+      T* to = result + first * width + column;
+      if (add) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+          for (int j = 0; j < registers.count; ++j) sums[i][j] = load(to + i * width + j * kWide<T>);
+        }
+      }
+      add_products<T>(tile + first * kKeys, kKeys, 1, rows + column, width, count, sums);
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+        for (int j = 0; j < registers.count; ++j) store(to + i * width + j * kWide<T>, sums[i][j]);
+      }
+    });
+  }
+}
+
+// gradient rows [0, count) += the transpose of a tile's numbers [kTile, kKeys] times its rows [kTile, width].
+template <typename T>
+inline void add_transposed(const T* tile, const T* rows, T* gradient, int64_t width, int64_t count) {
+  for (int64_t first = 0; first < count; first += kRows) {
+    by_strips<T>(width, [&](int64_t column, auto registers) {
+      Vector<T> sums[kRows][registers.count];
+      T* to = gradient + first * width + column;
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+        for (int j = 0; j < registers.count; ++j) sums[i][j] = load(to + i * width + j * kWide<T>);
+      }
+      add_products<T>(tile + first, 1, kKeys, rows + column, width, kTile, sums);
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+        for (int j = 0; j < registers.count; ++j) store(to + i * width + j * kWide<T>, sums[i][j]);
+      }
+    });
+  }
+}
+
+// The scores of a tile whose first query is `first`, for `count` keys from `begin` on, with the maximum of each query's.
+template <typename T>
+inline void score(const Scratch<T>& s, int64_t depth, int64_t first, int64_t begin, int64_t count, Vector<T> (&most)[kTile]) {
+  const T hidden = -static_cast<T>(__builtin_inf());
+  for (int64_t row = 0; row < kTile; row += kRows) {
+    Vector<T> top[kRows];
+    for (auto& x : top) x = Vector<T>{} + hidden;
+    for (int64_t column = 0; column < count; column += kStrip<T>) {
+      Vector<T> scores[kRows][2] = {};
+      add_products<T>(s.query + row * s.width, s.width, 1, s.key_columns + begin + column, s.keys, depth, scores);
+      if (begin + column + kStrip<T> > first + row) {
+        mask<T>(scores, first + row, begin + column, hidden);
+      }
+      T* to = s.weights + row * kKeys + column;
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; ++i) {
+        store(to + i * kKeys, scores[i][0]);
+        store(to + i * kKeys + kWide<T>, scores[i][1]);
+        top[i] = larger<T>(top[i], larger<T>(scores[i][0], scores[i][1]));
+      }
+    }
+    for (int i = 0; i < kRows; ++i) most[row + i] = top[i];
+  }
+}
+
+// Leaves the tile's output in s.result, not yet divided by `sums`.
+template <typename T>
+void attend(const Scratch<T>& s, int64_t depth, int64_t first, Vector<T> (&maxima)[kGroups<T>], Vector<T> (&sums)[kGroups<T>]) {
+  for (int group = 0; group < kGroups<T>; ++group) {
+    maxima[group] = Vector<T>{} - static_cast<T>(__builtin_inf());
+    sums[group] = Vector<T>{};
+  }
+  int64_t end = rounded(first + kTile, kStrip<T>);
+  for (int64_t begin = 0; begin < end; begin += kKeys) {
+    int64_t count = end - begin < kKeys ? end - begin : kKeys;
+    Vector<T> rows[kTile], joined[kGroups<T>];
+    score<T>(s, depth, first, begin, count, rows);
+    join_lanes<T>(rows, joined, larger<T>);
+    T most[kTile], kept[kTile];
+    Vector<T> factors[kGroups<T>];
+    for (int group = 0; group < kGroups<T>; ++group) {
+      Vector<T> now = larger<T>(maxima[group], joined[group]);
+      factors[group] = wide_exponential(maxima[group] - now);
+      maxima[group] = now;
+    }
+    put<T>(most, maxima);
+    for (int i = 0; i < kTile; ++i) {
+      T* weights = s.weights + i * kKeys;
+      Vector<T> sum = {};
+      for (int64_t column = 0; column < count; column += kWide<T>) {
+        Vector<T> weight = wide_exponential(load(weights + column) - most[i]);
+        store(weights + column, weight);
+        sum += weight;
+      }
+      rows[i] = sum;
+    }
+    join_lanes<T>(rows, joined, [](Vector<T> a, Vector<T> b) { return a + b; });
+    for (int group = 0; group < kGroups<T>; ++group) {
+      sums[group] = sums[group] * factors[group] + joined[group];
+    }
+    if (begin > 0) {
+      put<T>(kept, factors);
+      for (int64_t i = 0; i < kTile * s.width; ++i) {
+        s.result[i] *= kept[i / s.width];
+      }
+    }
+    mix<T>(s.weights, s.value + begin * s.width, s.result, s.width, count, begin > 0);
+  }
+}
+
+// The tile's query gradient goes to s.result; the keys' and values' are added to.
+template <typename T>
+void attend_back(const Scratch<T>& s, int64_t depth, int64_t first, const T* log_sums, const T* deltas) {
+  int64_t end = rounded(first + kTile, kStrip<T>);
+  for (int64_t begin = 0; begin < end; begin += kKeys) {
+    int64_t count = end - begin < kKeys ? end - begin : kKeys;
+    for (int64_t row = 0; row < kTile; row += kRows) {
+      for (int64_t column = 0; column < count; column += kStrip<T>) {
+        T* weights = s.weights + row * kKeys + column;
+        T* slopes = s.slopes + row * kKeys + column;
+        Vector<T> scores[kRows][2] = {};
+        add_products<T>(s.query + row * s.width, s.width, 1, s.key_columns + begin + column, s.keys, depth, scores);
+        if (begin + column + kStrip<T> > first + row) {
+          mask<T>(scores, first + row, begin + column, -static_cast<T>(__builtin_inf()));
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+          store(weights + i * kKeys, wide_exponential(scores[i][0] - log_sums[row + i]));
+          store(weights + i * kKeys + kWide<T>, wide_exponential(scores[i][1] - log_sums[row + i]));
+        }
+        Vector<T> products[kRows][2] = {};
+        add_products<T>(s.arriving + row * s.width, s.width, 1, s.value_columns + begin + column, s.keys, depth, products);
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+          store(slopes + i * kKeys, load(weights + i * kKeys) * (products[i][0] - deltas[row + i]));
+          store(slopes + i * kKeys + kWide<T>, load(weights + i * kKeys + kWide<T>) * (products[i][1] - deltas[row + i]));
+        }
+      }
+    }
+    add_transposed<T>(s.weights, s.arriving, s.value_gradient + begin * s.width, s.width, count);
+    add_transposed<T>(s.slopes, s.query, s.key_gradient + begin * s.width, s.width, count);
+    mix<T>(s.slopes, s.key + begin * s.width, s.result, s.width, count, begin > 0);
+  }
+}
+
+}  // namespace
+}  // namespace MOE_ISA
+}  // namespace moe
