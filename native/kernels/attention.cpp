@@ -49,27 +49,8 @@ moe::Attention checked(moe::Handle projection_handle, moe::Handle cosine_handle,
           width};
 }
 
-struct Form {
-  int64_t (*scratch)(const moe::Attention&);
-  void (*forward)(const moe::Attention&, int64_t, int64_t, void*);
-  void (*backward)(const moe::Attention&, int64_t, int64_t, void*);
-};
-
-const Form& form() {
-  static const Form chosen = [] {
-#if defined(__x86_64__)
-    // The form for AVX2 fuses products and sums, which a processor may lack.
-    if (moe::isa() == moe::Isa::Avx2 && !__builtin_cpu_supports("fma")) {
-      return Form{moe::baseline::attention_scratch, moe::baseline::attention_forward, moe::baseline::attention_backward};
-    }
-#endif
-    return Form{MOE_FOR_ISA(attention_scratch), MOE_FOR_ISA(attention_forward), MOE_FOR_ISA(attention_backward)};
-  }();
-  return chosen;
-}
-
 void run(const moe::Attention& x, void (*work)(const moe::Attention&, int64_t, int64_t, void*)) {
-  int64_t bytes = form().scratch(x);
+  int64_t bytes = MOE_FOR_ISA(attention_scratch)(x);
   at::parallel_for(0, x.sequences * x.key_value_heads, 1, [&](int64_t begin, int64_t end) {
     std::unique_ptr<void, Freed> scratch(::operator new(bytes, kAlignment));
     work(x, begin, end, scratch.get());
@@ -81,7 +62,7 @@ void run(const moe::Attention& x, void (*work)(const moe::Attention&, int64_t, i
 // Writes output [B S, H h] and log_sums [B, H, S].
 MOE_EXPORT int32_t moe_attention_forward(moe::Handle projection, moe::Handle cosine, moe::Handle sine, int64_t heads, int64_t key_value_heads,
                                          int64_t length, moe::Handle output, moe::Handle log_sums) {
-  MOE_TRY { run(checked(projection, cosine, sine, heads, key_value_heads, length, output, log_sums), form().forward); }
+  MOE_TRY { run(checked(projection, cosine, sine, heads, key_value_heads, length, output, log_sums), MOE_FOR_ISA(attention_forward)); }
   MOE_CATCH
 }
 
@@ -94,7 +75,7 @@ MOE_EXPORT int32_t moe_attention_backward(moe::Handle projection, moe::Handle co
     auto beside = moe::borrow(projection);
     x.output_gradient = address("the output's gradient", output_gradient, moe::borrow(output).sizes(), x.type, beside);
     x.projection_gradient = address("the projection's gradient", projection_gradient, beside.sizes(), x.type, beside);
-    run(x, form().backward);
+    run(x, MOE_FOR_ISA(attention_backward));
   }
   MOE_CATCH
 }

@@ -8,7 +8,7 @@ enum class Isa { Baseline, Avx2, Avx512 };
 inline Isa isa() {
 #if defined(__x86_64__)
   static const Isa best = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? Isa::Avx512
-                          : __builtin_cpu_supports("avx2")                                         ? Isa::Avx2
+                          : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")      ? Isa::Avx2
                                                                                                    : Isa::Baseline;
   return best;
 #else
