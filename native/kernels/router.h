@@ -10,8 +10,14 @@
 
 namespace moe {
 
-constexpr int64_t kRouterBlock = 128;
+constexpr int64_t kRouterBlock = 32;
 constexpr double kRouterTiny = 1e-20;  // keeps a token whose sigmoid scores all underflow from dividing by 0
+
+#ifdef __CUDACC__
+#define MOE_BOTH __host__ __device__
+#else
+#define MOE_BOTH
+#endif
 
 struct RouterShape {
   Type type;
@@ -23,8 +29,8 @@ struct RouterShape {
   bool normalize;    // the chosen scores are divided by their sum
   double scale;      // of the weights
 
-  int64_t blocks_a_segment() const { return (tokens + kRouterBlock - 1) / kRouterBlock; }
-  int64_t blocks() const { return segments * blocks_a_segment(); }
+  MOE_BOTH int64_t blocks_a_segment() const { return (tokens + kRouterBlock - 1) / kRouterBlock; }
+  MOE_BOTH int64_t blocks() const { return segments * blocks_a_segment(); }
 };
 
 struct RouterForward : RouterShape {
@@ -49,6 +55,8 @@ struct RouterBackward : RouterShape {
   const void* square_grad;    // scalar; null for zero
   void* logit_grads;          // [T, E]
 };
+
+#undef MOE_BOTH
 
 // Blocks [begin, end); `scratch` has room for 2 E elements of the logits' type.
 #define MOE_ROUTER_BLOCKS                                                                    \

@@ -1,0 +1,164 @@
+// The gated activation on a GPU: a warp a row, so that the weight's gradient is a sum within the warp, in a fixed order.
+//
+// Bytes a row of bfloat16 with F = 1024: forward reads 4 KiB and writes 2 KiB, backward reads 6 KiB and writes 6 KiB. At 3 TB/s and 131,072 rows the
+// floors are 0.27 ms and 0.54 ms. Each lane has the loads of gate, up and gradient of two vectors in flight.
+#include "kernels/cuda.cuh"
+#include "kernels/swiglu.h"
+
+namespace moe::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kRows = kThreads / 32;
+
+__device__ __forceinline__ float negative_exp(float x) { return __expf(-x); }
+__device__ __forceinline__ double negative_exp(double x) { return exp(-x); }
+
+__device__ __forceinline__ float reciprocal(float x) { return __fdividef(1.0f, x); }  // 0 from 2^126 on
+__device__ __forceinline__ double reciprocal(double x) { return 1.0 / x; }
+
+// Where gates are large and negative e^-x is infinite and the sigmoid 0.
+template <typename W>
+__device__ __forceinline__ W sigmoid(W x) {
+  return reciprocal(W(1) + negative_exp(x));
+}
+
+template <typename W>
+struct Gradients {
+  W activation;
+  W gate;
+  W up;
+  W product;  // of the row's dot
+};
+
+template <typename W>
+__device__ __forceinline__ Gradients<W> gradients(W gate, W up, W arriving, W weight) {
+  W s = sigmoid(gate);
+  W silu = gate * s;
+  W plain = silu * up;
+  W weighted = arriving * weight;
+  return {plain * weight, weighted * up * (s + silu * (W(1) - s)), weighted * silu, arriving * plain};
+}
+
+template <typename T, bool kVectors>
+__global__ void __launch_bounds__(kThreads) forward_rows(SwiGluForward x) {
+  using W = work_t<T>;
+  int lane = threadIdx.x & 31;
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kRows + (threadIdx.x >> 5); row < x.rows; row += static_cast<int64_t>(gridDim.x) * kRows) {
+    const T* gate = static_cast<const T*>(x.h) + row * 2 * x.width;
+    const T* up = gate + x.width;
+    T* a = static_cast<T*>(x.a) + row * x.width;
+    W weight = x.w == nullptr ? W(1) : static_cast<const W*>(x.w)[row];
+    if constexpr (kVectors) {
+      constexpr int V = kVector<T>;
+#pragma unroll 2
+      for (int64_t i = lane * V; i < x.width; i += 32 * V) {
+        W g[V], u[V];
+        load_vector(gate + i, g);
+        load_vector(up + i, u);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+          g[j] = g[j] * sigmoid(g[j]) * u[j] * weight;
+        }
+        store_vector(a + i, g);
+      }
+    } else {
+      for (int64_t i = lane; i < x.width; i += 32) {
+        W g = widened(gate[i]);
+        a[i] = narrowed<T>::from(g * sigmoid(g) * widened(up[i]) * weight);
+      }
+    }
+  }
+}
+
+template <typename T, bool kVectors>
+__global__ void __launch_bounds__(kThreads) backward_rows(SwiGluBackward x) {
+  using W = work_t<T>;
+  int lane = threadIdx.x & 31;
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kRows + (threadIdx.x >> 5); row < x.rows; row += static_cast<int64_t>(gridDim.x) * kRows) {
+    const T* gate = static_cast<const T*>(x.h) + row * 2 * x.width;
+    const T* up = gate + x.width;
+    const T* arriving = static_cast<const T*>(x.da) + row * x.width;
+    T* a = static_cast<T*>(x.a) + row * x.width;
+    T* gate_gradient = static_cast<T*>(x.dh) + row * 2 * x.width;
+    T* up_gradient = gate_gradient + x.width;
+    W weight = x.w == nullptr ? W(1) : static_cast<const W*>(x.w)[row];
+    W dot = 0;
+    if constexpr (kVectors) {
+      constexpr int V = kVector<T>;
+#pragma unroll 2
+      for (int64_t i = lane * V; i < x.width; i += 32 * V) {
+        W g[V], u[V], d[V], activation[V];
+        load_vector(gate + i, g);
+        load_vector(up + i, u);
+        load_vector(arriving + i, d);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+          auto found = gradients(g[j], u[j], d[j], weight);
+          activation[j] = found.activation;
+          g[j] = found.gate;
+          u[j] = found.up;
+          dot += found.product;
+        }
+        store_vector(a + i, activation);
+        store_vector(gate_gradient + i, g);
+        store_vector(up_gradient + i, u);
+      }
+    } else {
+      for (int64_t i = lane; i < x.width; i += 32) {
+        auto found = gradients<W>(widened(gate[i]), widened(up[i]), widened(arriving[i]), weight);
+        a[i] = narrowed<T>::from(found.activation);
+        gate_gradient[i] = narrowed<T>::from(found.gate);
+        up_gradient[i] = narrowed<T>::from(found.up);
+        dot += found.product;
+      }
+    }
+    if (x.dw != nullptr) {
+      dot = warp_sum(dot);
+      if (lane == 0) {
+        static_cast<W*>(x.dw)[row] = dot;
+      }
+    }
+  }
+}
+
+unsigned grid(int64_t rows) {
+  int64_t blocks = (rows + kRows - 1) / kRows;
+  return static_cast<unsigned>(blocks < (1 << 20) ? blocks : (1 << 20));
+}
+
+bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
+
+}  // namespace
+
+void swiglu_forward(const SwiGluForward& x, void* on) {
+  if (x.rows == 0 || x.width == 0) {
+    return;
+  }
+  with_type(x.type, [&](auto t) {
+    using T = decltype(t);
+    if (x.width % kVector<T> == 0 && aligned(x.h) && aligned(x.a)) {
+      forward_rows<T, true><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
+    } else {
+      forward_rows<T, false><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
+    }
+  });
+  check_launch("swiglu forward");
+}
+
+void swiglu_backward(const SwiGluBackward& x, void* on) {
+  if (x.rows == 0) {
+    return;
+  }
+  with_type(x.type, [&](auto t) {
+    using T = decltype(t);
+    if (x.width % kVector<T> == 0 && aligned(x.h) && aligned(x.da) && aligned(x.a) && aligned(x.dh)) {
+      backward_rows<T, true><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
+    } else {
+      backward_rows<T, false><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
+    }
+  });
+  check_launch("swiglu backward");
+}
+
+}  // namespace moe::cuda
