@@ -15,15 +15,21 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
     private long _calls;
     private long _operations;
     private double _allToAllMs;
+    private double _loss;
 
     /// <summary>Makes the steps, and puts what they took into a row. Every rank calls this; the row is the same on every rank but for noise.</summary>
     /// <returns>By name: milliseconds, tokens a second over all ranks, percentages of <see cref="MachineRates"/>.</returns>
     public Dictionary<string, double> Run()
     {
         var world = session.Mesh.World;
-        var rates = MachineRates.Measure(world);
+        var rates = MachineRates.Measure(world, session.Device);
         for (var step = 0; step < warmup + repeats; step++)
         {
+            if (step == warmup && session.Device.IsCuda)
+            {
+                CudaRuntime.ResetPeak(session.Device);
+            }
+
             Advance(measured: step >= warmup);
         }
 
@@ -47,7 +53,9 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             ["optimizer_ns_per_parameter"] = 1e6 * optimizer.Median / parameters,
             ["optimizer_state_bytes_per_parameter"] = world.AllReduce(session.Optimizer.State.Sum(state => (double)state.Value.Count * state.Value.DType.Size())) / parameters,
             ["parameters"] = parameters,
+            ["loss"] = _loss,
             ["tflops_per_rank"] = operations / world.Size / 1e12,
+            ["tflops_per_gpu"] = session.Device.IsCuda ? operations / world.Size / 1e12 : 0,
             ["mfu_pct"] = 100 * operations / rates.ProductsPerSecond,
             ["peak_gib"] = PeakGiB(),
             ["machine_tflops"] = rates.ProductsPerSecond / 1e12,
@@ -62,6 +70,12 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
         session.Mesh.World.Barrier();
         var time = Stopwatch.StartNew();
         var result = session.Advance(stop: false);
+        if (session.Device.IsCuda)
+        {
+            CudaRuntime.Synchronize();
+        }
+
+        _loss = result.Loss;
         if (measured)
         {
             _stepMs.Add(time.Elapsed.TotalMilliseconds);
@@ -90,10 +104,11 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
         return (6.0 * (session.Parameters.Active - looked)) + (6.0 * model.Layers * model.SequenceLength * model.Heads * model.HeadSize);
     }
 
-    // The largest resident size that a rank has had.
+    // The largest resident size that a rank has had, or of a GPU's tensors in the measured steps.
     private double PeakGiB()
     {
         using var process = Process.GetCurrentProcess();
-        return session.Mesh.World.AllReduce(process.PeakWorkingSet64 / Math.Pow(2, 30), ReduceOperation.Max);
+        var bytes = session.Device.IsCuda ? CudaRuntime.Memory(session.Device).Peak : process.PeakWorkingSet64;
+        return session.Mesh.World.AllReduce(bytes / Math.Pow(2, 30), ReduceOperation.Max);
     }
 }
