@@ -5,7 +5,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/core/grad_mode.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 
@@ -17,15 +17,18 @@ namespace {
 constexpr int64_t kGrain = 1 << 14;
 constexpr int64_t kWholeRows = 128;  // a chunk of more is a multiple of it: matrix products then have whole tiles
 
-// Products of bfloat16 matrices with float32 results, where this libtorch and the device have them.
-class WideProducts {
- public:
-  static bool exist(const at::Tensor& x) { return x.is_cuda() && x.scalar_type() == at::kBFloat16 && product().has_value(); }
+// The product of bfloat16 matrices with a float32 result; none in a libtorch before 2.8.
+const auto& wide_product() {
+  static auto found = c10::Dispatcher::singleton().findSchema({"aten::mm", "dtype_out"});
+  return found;
+}
+
+struct WideProducts {
+  static bool exist(const at::Tensor& x) { return x.is_cuda() && x.scalar_type() == at::kBFloat16 && wide_product().has_value(); }
 
   static void multiply(at::Tensor& result, const at::Tensor& x, const at::Tensor& y) {
     using Multiply = at::Tensor&(const at::Tensor&, const at::Tensor&, at::ScalarType, at::Tensor&);
-    static auto call = product()->typed<Multiply>();
-    call.call(x, y, at::kFloat, result);
+    wide_product()->typed<Multiply>().call(x, y, at::kFloat, result);
   }
 
   // result += x y, in the product's own pass over the result where the library can.
@@ -44,12 +47,6 @@ class WideProducts {
     auto term = at::empty_like(result);
     multiply(term, x, y);
     result.add_(term);
-  }
-
- private:
-  static const c10::optional<c10::OperatorHandle>& product() {
-    static c10::optional<c10::OperatorHandle> found = c10::Dispatcher::singleton().findSchema({"aten::mm", "dtype_out"});
-    return found;
   }
 };
 
@@ -119,7 +116,7 @@ at::Tensor optional(const char* name, moe::Handle handle, at::IntArrayRef shape,
 MOE_EXPORT int32_t moe_linear_cross_entropy(moe::Handle hidden_handle, moe::Handle head_handle, moe::Handle targets_handle, int64_t chunk_bytes,
                                             moe::Handle loss_handle, moe::Handle hidden_gradient_handle, moe::Handle head_gradient_handle) {
   MOE_TRY {
-    at::NoGradGuard unrecorded;
+    c10::NoGradGuard unrecorded;
     auto hidden = moe::borrow(hidden_handle), head = moe::borrow(head_handle), targets = moe::borrow(targets_handle), loss = moe::borrow(loss_handle);
     auto type = moe::type_of(hidden);
     auto work = moe::work_type(type);
