@@ -26,20 +26,20 @@ inline void* stream_of(const at::Tensor& tensor) {
 
 }  // namespace moe
 
-// Runs `host` or `cuda` by where `tensor` stands; a build without CUDA does not name the second at all.
+// Runs `on_host` or `on_cuda` by where `tensor` stands; a build without CUDA does not name the second at all.
 #ifdef MOE_CUDA
-#define MOE_BY_DEVICE(tensor, host, cuda)                     \
-  if ((tensor).is_cuda()) {                                   \
-    c10::cuda::CUDAGuard guard((tensor).device());            \
-    cuda;                                                     \
-  } else {                                                    \
-    host;                                                     \
+#define MOE_BY_DEVICE(tensor, on_host, on_cuda)         \
+  if ((tensor).is_cuda()) {                             \
+    c10::cuda::CUDAGuard device_guard((tensor).device()); \
+    on_cuda;                                            \
+  } else {                                              \
+    on_host;                                            \
   }
 #else
-#define MOE_BY_DEVICE(tensor, host, cuda) \
-  if ((tensor).is_cuda()) {               \
-    moe::stream_of(tensor);               \
-  } else {                                \
-    host;                                 \
+#define MOE_BY_DEVICE(tensor, on_host, on_cuda) \
+  if ((tensor).is_cuda()) {                     \
+    moe::stream_of(tensor);                     \
+  } else {                                      \
+    on_host;                                    \
   }
 #endif
