@@ -20,8 +20,14 @@ internal static class BenchCommand
         var repeats = RunOptions.Count("--repeats", "Steps measured.", 20);
         command.Options.Add(warmup);
         command.Options.Add(repeats);
-        command.SetAction((result, _) => RankRun.ExecuteAsync(
-            options.Read(result, "bench", "--warmup", Text(result.GetValue(warmup)), "--repeats", Text(result.GetValue(repeats))), host));
+        var profile = new Option<string?>("--profile") { Description = "Writes the trace of one further step, for chrome://tracing or Perfetto.", HelpName = "FILE" };
+        command.Options.Add(profile);
+        command.SetAction((result, _) =>
+        {
+            string[] arguments = ["--warmup", Text(result.GetValue(warmup)), "--repeats", Text(result.GetValue(repeats))];
+            return RankRun.ExecuteAsync(
+                options.Read(result, "bench", result.GetValue(profile) is { } file ? [.. arguments, "--profile", Path.GetFullPath(file)] : arguments), host);
+        });
         return command.WithExamples(
             "launch bench step --config configs/bench/cpu-4r.yaml --nodes 4",
             "launch bench step --nodes 4 --set optimizer.name=sgd --ui json | jq .optimizer_ms");

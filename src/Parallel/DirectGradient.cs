@@ -10,6 +10,8 @@ internal sealed class DirectGradient : GradientStore
 {
     private readonly Parameter _parameter;
     private readonly LogicalParameter[] _logical;
+    private readonly Tensor[] _nothing; // stand for the gradients while there are none, and take no memory
+    private Tensor[] _views = [];
 
     /// <param name="parameter">Held by this rank alone.</param>
     /// <param name="group">Of this rank alone.</param>
@@ -19,15 +21,21 @@ internal sealed class DirectGradient : GradientStore
         using var scope = new TensorScope();
         _parameter = parameter;
         var shape = parameter.Value.Shape;
-        var nothing = parameter.Value.NewZeros(Array.ConvertAll(shape, _ => 1L)).Expand(shape); // stands for the first gradient, and takes no memory
-        _logical = [.. LogicalParameter.Of(parameter, nothing)];
+        _logical = [.. LogicalParameter.Of(parameter, parameter.Value.NewZeros(Array.ConvertAll(shape, _ => 1L)).Expand(shape))];
+        _nothing = Array.ConvertAll(_logical, logical => logical.Gradient);
     }
 
     public override IReadOnlyList<LogicalParameter> Logical => _logical;
 
     public override IReadOnlyList<LogicalParameter> Owned => _logical;
 
-    public override void Zero() => _parameter.Value.Gradient = null;
+    // The last step's gradient is freed before forward needs the memory.
+    public override void Zero()
+    {
+        _parameter.Value.Gradient = null;
+        Take(_nothing);
+        FreeViews();
+    }
 
     public override Work? Reduce(bool shard)
     {
@@ -43,12 +51,9 @@ internal sealed class DirectGradient : GradientStore
         }
 
         _parameter.Value.Gradient = gradient;
-        foreach (var (logical, (_, view)) in _logical.Zip(_parameter.Logical(gradient)))
-        {
-            logical.MoveGradient(view.Share().Detached());
-            logical.GradientScale = 1;
-        }
-
+        FreeViews();
+        _views = [.. _parameter.Logical(gradient).Select(logical => logical.Value.Share().Detached())];
+        Take(_views);
         return null;
     }
 
@@ -64,10 +69,22 @@ internal sealed class DirectGradient : GradientStore
 
     public override void Dispose()
     {
-        foreach (var logical in _logical)
+        FreeViews();
+        Array.ForEach(_nothing, nothing => nothing.Dispose());
+        Array.ForEach(_logical, logical => logical.Value.Dispose());
+    }
+
+    private void Take(Tensor[] gradients)
+    {
+        for (var i = 0; i < _logical.Length; i++)
         {
-            logical.Value.Dispose();
-            logical.Gradient.Dispose();
+            _logical[i].TakeGradient(gradients[i]);
         }
+    }
+
+    private void FreeViews()
+    {
+        Array.ForEach(_views, view => view.Dispose());
+        _views = [];
     }
 }

@@ -44,6 +44,13 @@ public static class CudaRuntime
         return new CudaDevice(Marshal.PtrToStringUTF8((nint)name)!, capability, processors, bytes);
     }
 
+    /// <summary>Begins to note every operator of the host's threads and every kernel of the devices.</summary>
+    /// <exception cref="TorchException">This libtorch has no such profiler.</exception>
+    public static void BeginProfile() => Abi.Check(Abi.ProfileBegin());
+
+    /// <summary>Writes what was noted in Chrome's trace format, which chrome://tracing and Perfetto draw.</summary>
+    public static void EndProfile(string path) => Abi.Check(Abi.ProfileEnd(path));
+
     /// <summary>Waits for all work of the thread's device.</summary>
     public static void Synchronize() => Abi.Check(Abi.CudaSynchronize());
 

@@ -27,12 +27,12 @@ public sealed record LogicalParameter(string Key, ParameterKind Kind, Tensor Val
     /// <summary>What the numbers in <see cref="Gradient"/> are still to be multiplied with: 1, unless a pass over the memory was saved by leaving it to the optimizer.</summary>
     public double GradientScale { get; set; } = 1;
 
-    /// <summary>Takes another place for the gradient, of the same shape; the old one is freed.</summary>
-    /// <param name="gradient">Outside any scope.</param>
-    public void MoveGradient(Tensor gradient)
+    /// <summary>Takes another place for the gradient, of the same shape, as it stands there; the old one stays whoever's it is.</summary>
+    /// <param name="gradient">Lives as long as it is used here.</param>
+    public void TakeGradient(Tensor gradient)
     {
-        _gradient.Dispose();
         _gradient = gradient;
+        GradientScale = 1;
     }
 
     /// <summary>The logical parameters of a stored one.</summary>

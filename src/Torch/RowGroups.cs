@@ -18,6 +18,9 @@ public sealed class RowGroups
     /// <param name="rows">R.</param>
     public static RowGroups Whole(long rows) => new(rows);
 
+    /// <summary>The same groups for rows on a device.</summary>
+    public RowGroups To(Device device) => Offsets is null ? this : new RowGroups(Offsets.To(device));
+
     /// <summary>Groups of these lengths, in host memory.</summary>
     /// <param name="rowsPerGroup">[E]; any may be 0.</param>
     /// <exception cref="OverflowException">2^31 rows or more.</exception>

@@ -20,10 +20,10 @@ public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : Token
 
         var mine = ofRank[group.Rank];
         var everyToken = new GatherFunction(group, most, "moe.dispatch").Apply(tokens)[0];
-        var rows = everyToken.IndexSelect(0, Tensor.From(Array.ConvertAll(mine, pair => pair / slots), mine.Length));
+        var rows = everyToken.IndexSelect(0, Tensor.From(Array.ConvertAll(mine, pair => pair / slots), mine.Length).To(tokens.Device));
         var kept = weights.To(WeightType(tokens)).MaskedFill(expertIds.IsEqual(Experts), 0);
         var everyWeight = new GatherFunction(group, most, "moe.dispatch").Apply(kept)[0];
-        var rowWeights = everyWeight.View(-1).IndexSelect(0, Tensor.From(Array.ConvertAll(mine, pair => (long)pair), mine.Length));
+        var rowWeights = everyWeight.View(-1).IndexSelect(0, Tensor.From(Array.ConvertAll(mine, pair => (long)pair), mine.Length).To(tokens.Device));
         var rowsPerExpert = new long[LocalExperts];
         foreach (var pair in mine)
         {
@@ -35,7 +35,7 @@ public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : Token
             this,
             rows,
             rowWeights,
-            RowGroups.Of(rowsPerExpert),
+            RowGroups.Of(rowsPerExpert).To(tokens.Device),
             tokens.Size(0),
             (results, added) => Join(results, added, shape, ofRank, group.Rank * most * slots));
     }
@@ -52,9 +52,9 @@ public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : Token
     private long[] GatherIds(Tensor expertIds, long most)
     {
         using var scope = new TensorScope();
-        var own = Tensor.Full([most, expertIds.Size(1)], Experts, DType.Int64);
+        var own = Tensor.Full([most, expertIds.Size(1)], Experts, DType.Int64, expertIds.Device);
         own.Narrow(0, 0, expertIds.Size(0)).CopyFrom_(expertIds);
-        var all = Tensor.Empty([group.Size * most, expertIds.Size(1)], DType.Int64);
+        var all = own.NewEmpty([group.Size * most, expertIds.Size(1)]);
         group.AllGather(all, own);
         return all.ToArray<long>();
     }
@@ -84,7 +84,7 @@ public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : Token
 
         var width = results.Size(1);
         var everyRow = new GatherFunction(group, most, "moe.combine").Apply(results)[0];
-        var chosen = Shaping.Concatenate([everyRow, results.NewZeros([1, width])]).IndexSelect(0, Tensor.From(places, places.Length));
+        var chosen = Shaping.Concatenate([everyRow, results.NewZeros([1, width])]).IndexSelect(0, Tensor.From(places, places.Length).To(results.Device));
         var sum = chosen.View(choices[0], choices[1], width).To(WeightType(results)).Sum(1).To(results.DType); // of [T, k, D]
         return added is null ? sum : sum + added;
     }
@@ -101,9 +101,9 @@ public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : Token
         {
             (_rows, _type) = (inputs[0].Size(0), inputs[0].DType);
             _shape = [group.Size * most, inputs[0].Size(1)];
-            using var own = Tensor.Zeros([most, _shape[1]], _type);
+            using var own = inputs[0].NewZeros([most, _shape[1]]);
             using var filled = own.Narrow(0, 0, _rows).CopyFrom_(inputs[0]);
-            var all = Tensor.Empty(_shape, _type);
+            var all = own.NewEmpty(_shape);
             group.Trace.Labelled(purpose, _layer, () => group.AllGatherAsync(all, own)).Wait();
             return [all];
         }
@@ -111,8 +111,8 @@ public sealed class AllGatherDispatcher(ProcessGroup group, int experts) : Token
         protected override Tensor?[] Backward(Tensor?[] outputGradients)
         {
             var sumType = _type == DType.Float64 ? DType.Float64 : DType.Float32;
-            var gradient = (outputGradients[0] ?? Tensor.Zeros(_shape, _type)).To(sumType).Contiguous();
-            var own = Tensor.Empty([most, _shape[1]], sumType);
+            var gradient = outputGradients[0]!.To(sumType).Contiguous();
+            var own = gradient.NewEmpty([most, _shape[1]]);
             group.Trace.Labelled($"{purpose}.backward", _layer, () => group.ReduceScatterAsync(own, gradient)).Wait();
             return [own.Narrow(0, 0, _rows).To(_type)];
         }

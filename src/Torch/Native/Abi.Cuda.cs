@@ -32,6 +32,12 @@ internal static unsafe partial class Abi
     [LibraryImport(Library, EntryPoint = "moe_cuda_event_elapsed")]
     public static partial int CudaEventElapsed(nint begin, nint end, out float milliseconds);
 
+    [LibraryImport(Library, EntryPoint = "moe_profile_begin")]
+    public static partial int ProfileBegin();
+
+    [LibraryImport(Library, EntryPoint = "moe_profile_end", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int ProfileEnd(string path);
+
     [LibraryImport(Library, EntryPoint = "moe_cuda_event_free")]
     public static partial int CudaEventFree(nint handle);
 }

@@ -8,7 +8,8 @@ namespace Moe.Training.Benchmarks;
 /// <param name="session">At step 0, of a configuration with enough steps.</param>
 /// <param name="warmup">Steps made first, unmeasured.</param>
 /// <param name="repeats">Steps measured, at least 1.</param>
-internal sealed class StepBenchmark(TrainingSession session, int warmup, int repeats)
+/// <param name="profile">File for the trace of one further step; null for none.</param>
+internal sealed class StepBenchmark(TrainingSession session, int warmup, int repeats, string? profile = null)
 {
     private readonly List<double> _stepMs = [];
     private readonly List<double> _optimizerMs = [];
@@ -31,6 +32,13 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             }
 
             Advance(measured: step >= warmup);
+        }
+
+        if (profile is not null)
+        {
+            CudaRuntime.BeginProfile();
+            Advance(measured: false);
+            CudaRuntime.EndProfile(profile);
         }
 
         var time = Spread.Of(_stepMs);

@@ -9,11 +9,12 @@ namespace Moe.Training.Hosting;
 /// <param name="Backend"><c>mpi</c>, <c>gloo</c> or <c>single</c>.</param>
 /// <param name="Warmup">Steps that a benchmark makes before it measures.</param>
 /// <param name="Repeats">Steps that a benchmark measures.</param>
-public sealed record RankArguments(string Mode, string ConfigFile, string Resume, string Backend, int Warmup = 0, int Repeats = 1)
+/// <param name="Profile">File for the trace of one further step of a benchmark; null for none.</param>
+public sealed record RankArguments(string Mode, string ConfigFile, string Resume, string Backend, int Warmup = 0, int Repeats = 1, string? Profile = null)
 {
     /// <summary>How a rank is started by hand, as under srun or torchrun.</summary>
     public const string Usage =
-        "usage: Moe.Training train|verify|bench --config FILE [--resume auto|none|PATH] [--backend mpi|gloo|single] [--warmup N] [--repeats N]";
+        "usage: Moe.Training train|verify|bench --config FILE [--resume auto|none|PATH] [--backend mpi|gloo|single] [--warmup N] [--repeats N] [--profile FILE]";
 
     /// <summary>Reads the arguments.</summary>
     /// <exception cref="FormatException">They are not as <see cref="Usage"/> says.</exception>
@@ -25,6 +26,7 @@ public sealed record RankArguments(string Mode, string ConfigFile, string Resume
             ["--backend"] = "single",
             ["--warmup"] = "5",
             ["--repeats"] = "20",
+            ["--profile"] = "",
         };
         if (arguments.Length % 2 == 0 || arguments[0] is not ("train" or "verify" or "bench"))
         {
@@ -42,7 +44,7 @@ public sealed record RankArguments(string Mode, string ConfigFile, string Resume
         }
 
         return options.TryGetValue("--config", out var config)
-            ? new RankArguments(arguments[0], config, options["--resume"], options["--backend"], Count(options, "--warmup", 0), Count(options, "--repeats", 1))
+            ? new RankArguments(arguments[0], config, options["--resume"], options["--backend"], Count(options, "--warmup", 0), Count(options, "--repeats", 1), options["--profile"] is { Length: > 0 } file ? file : null)
             : throw new FormatException($"--config is missing; {Usage}");
     }
 

@@ -86,7 +86,7 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
         var steps = config.Train with { Steps = Math.Max(config.Train.Steps, arguments.Warmup + arguments.Repeats + 1), EvalEvery = 0 };
         using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
         using var session = new TrainingSession(config with { Train = steps }, mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
-        var row = new StepBenchmark(session, arguments.Warmup, arguments.Repeats).Run();
+        var row = new StepBenchmark(session, arguments.Warmup, arguments.Repeats, ProfileFile).Run();
         if (IsFirst)
         {
             link.ReportMetrics(row);
@@ -124,6 +124,11 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
     }
 
     private RunFolder Folder => new(rank.RunFolder ?? Path.GetDirectoryName(Path.GetFullPath(arguments.ConfigFile))!);
+
+    // A file for each rank where there are several: trace.json, trace.rank_00001.json.
+    private string? ProfileFile => arguments.Profile is not { } file || IsFirst
+        ? arguments.Profile
+        : Path.ChangeExtension(file, FormattableString.Invariant($".rank_{rank.Rank:D5}{Path.GetExtension(file)}"));
 
     private void Warn(string text)
     {
