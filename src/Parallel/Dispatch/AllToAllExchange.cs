@@ -2,7 +2,10 @@ using Moe.Torch;
 
 namespace Moe.Distributed;
 
-/// <summary>Rows that travel by all-to-all between the ranks that have the tokens and the ranks that have the experts; the way back is the adjoint of the way out.</summary>
+/// <summary>
+/// Rows that travel by all-to-all between the ranks that have the tokens and the ranks that have the experts; the way back is the adjoint of
+/// the way out.
+/// </summary>
 /// <remarks>
 /// Shapes: N rows leave by rank, n arrive by rank. The sizes are under way from the construction on, and waited for by <see cref="AwaitSizes"/>:
 /// the one time that the host waits for a device. Forward and backward go by the same sizes.

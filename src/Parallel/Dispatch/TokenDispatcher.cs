@@ -65,7 +65,9 @@ public abstract class TokenDispatcher
         return Route(tokens, expertIds, weights);
     }
 
-    /// <summary>Brings the experts' results back to their tokens, and adds them up. They should carry their <see cref="Dispatched.RowWeights"/> already.</summary>
+    /// <summary>
+    /// Brings the experts' results back to their tokens, and adds them up. They should carry their <see cref="Dispatched.RowWeights"/> already.
+    /// </summary>
     /// <param name="rows">[R, D], in the order of <see cref="Dispatched.Rows"/>; of the tokens' type on all ranks.</param>
     /// <param name="dispatched">Where the rows came from.</param>
     /// <param name="added">[T, D] of the rows' type, added to each token's sum; left out, nothing.</param>

@@ -119,8 +119,9 @@ public class LocalDispatcherTests
         using var scope = new TensorScope();
         var dispatcher = new LocalDispatcher(4);
         var tokens = Tensor.Zeros([1, 3]);
-        Assert.That(() => dispatcher.Dispatch(tokens, Tensor.From([5L], 1, 1), Tensor.Ones([1, 1])), Throws.ArgumentException.With.Message.Contains("no expert 5"));
-        Assert.That(() => dispatcher.Dispatch(tokens, Tensor.From([-1L], 1, 1), Tensor.Ones([1, 1])), Throws.ArgumentException.With.Message.Contains("no expert -1"));
+        var weights = Tensor.Ones([1, 1]);
+        Assert.That(() => dispatcher.Dispatch(tokens, Tensor.From([5L], 1, 1), weights), Throws.ArgumentException.With.Message.Contains("no expert 5"));
+        Assert.That(() => dispatcher.Dispatch(tokens, Tensor.From([-1L], 1, 1), weights), Throws.ArgumentException.With.Message.Contains("no expert -1"));
     }
 
     [Test]

@@ -10,7 +10,10 @@ public sealed class GatedRowsTests(Device device) : KernelTests(device)
 {
     [Test]
     public void Activation_and_gradients_equal_the_reference(
-        [Values(0, 1, 5, 70)] int rows, [Values(1, 7, 16, 64, 300)] int width, [ValueSource(typeof(KernelTests), nameof(Types))] DType type, [Values] bool weighted)
+        [Values(0, 1, 5, 70)] int rows,
+        [Values(1, 7, 16, 64, 300)] int width,
+        [ValueSource(typeof(KernelTests), nameof(Types))] DType type,
+        [Values] bool weighted)
     {
         var h = Normal(type, rows, 2 * width);
         var w = weighted ? Normal(type == DType.Float64 ? type : DType.Float32, rows) : null;
@@ -49,7 +52,8 @@ public sealed class GatedRowsTests(Device device) : KernelTests(device)
     public void Shapes_and_types_that_do_not_fit_are_refused()
     {
         Assert.That(() => GatedRows.Activate(Normal(DType.Float32, 2, 3), null), Throws.TypeOf<TorchException>().With.Message.Contains("[R, 2F]"));
-        Assert.That(() => GatedRows.Activate(Normal(DType.Float32, 2, 4), Normal(DType.Float32, 3)), Throws.TypeOf<TorchException>().With.Message.Contains("weights"));
+        Assert.That(
+            () => GatedRows.Activate(Normal(DType.Float32, 2, 4), Normal(DType.Float32, 3)), Throws.TypeOf<TorchException>().With.Message.Contains("weights"));
         Assert.That(() => GatedRows.Activate(Normal(DType.BFloat16, 2, 4), Normal(DType.BFloat16, 2)), Throws.TypeOf<TorchException>());
     }
 }

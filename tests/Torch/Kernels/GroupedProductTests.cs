@@ -40,7 +40,8 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
         MustBeClose(GroupedProduct.Rows(rows, matrices.Transpose(), groups), expected, "rows");
         MustBeClose(GroupedProduct.Matrices(expected, rows, groups), expected.Transpose().MatMul(rows).Unsqueeze(0), "matrices");
         Assert.That(groups.Lengths(), Is.EqualTo(new long[] { 9 }));
-        Assert.That(() => GroupedProduct.Rows(rows, Normal(DType.Float32, 2, 8, 6), groups), Throws.TypeOf<TorchException>().With.Message.Contains("one group"));
+        Assert.That(
+            () => GroupedProduct.Rows(rows, Normal(DType.Float32, 2, 8, 6), groups), Throws.TypeOf<TorchException>().With.Message.Contains("one group"));
     }
 
     [Test]

@@ -8,7 +8,8 @@ namespace Moe.Tests.Torch.Kernels;
 public sealed class PairOrderTests(Device device) : KernelTests(device)
 {
     [Test]
-    public void Pairs_are_sorted_by_id_in_their_own_order([Values(0, 1, 50, 3000)] int tokens, [Values(1, 3, 8)] int slots, [Values(1, 5, 64, 300)] int experts, [Values] bool dropping)
+    public void Pairs_are_sorted_by_id_in_their_own_order(
+        [Values(0, 1, 50, 3000)] int tokens, [Values(1, 3, 8)] int slots, [Values(1, 5, 64, 300)] int experts, [Values] bool dropping)
     {
         var (ids, chosen) = Ids(tokens, slots, experts, dropping);
         var order = PairOrder.Of(ids, experts);
@@ -27,7 +28,11 @@ public sealed class PairOrderTests(Device device) : KernelTests(device)
     }
 
     [Test]
-    public void Rows_go_out_and_sums_come_back([Values(0, 1, 37)] int tokens, [Values(1, 2, 6)] int slots, [Values(1, 7, 32, 520)] int width, [ValueSource(typeof(KernelTests), nameof(Types))] DType type)
+    public void Rows_go_out_and_sums_come_back(
+        [Values(0, 1, 37)] int tokens,
+        [Values(1, 2, 6)] int slots,
+        [Values(1, 7, 32, 520)] int width,
+        [ValueSource(typeof(KernelTests), nameof(Types))] DType type)
     {
         var (ids, chosen) = Ids(tokens, slots, 5, dropping: true);
         var order = PairOrder.Of(ids, 5).First(chosen.LongCount(id => id < 5));
@@ -62,7 +67,11 @@ public sealed class PairOrderTests(Device device) : KernelTests(device)
 
     [Test]
     public void Packed_rows_take_their_choices_along_and_bring_gradients_back(
-        [Values(0, 1, 40)] int tokens, [Values(1, 2, 5)] int slots, [Values(1, 2, 4)] int ranks, [Values(3, 16)] int width, [ValueSource(typeof(KernelTests), nameof(Types))] DType type)
+        [Values(0, 1, 40)] int tokens,
+        [Values(1, 2, 5)] int slots,
+        [Values(1, 2, 4)] int ranks,
+        [Values(3, 16)] int width,
+        [ValueSource(typeof(KernelTests), nameof(Types))] DType type)
     {
         const int Local = 3;
         var experts = ranks * Local;
@@ -70,7 +79,8 @@ public sealed class PairOrderTests(Device device) : KernelTests(device)
         var weightType = type == DType.Float64 ? type : DType.Float32;
         var (x, weights) = (Normal(type, tokens, width), Normal(weightType, tokens, slots).Abs()); // sums don't cancel
         var plan = PackedRows.Plan(ids, experts, ranks, ids.NewEmpty([ranks, 2]));
-        long[][] of = [.. Enumerable.Range(0, ranks).Select(rank => Enumerable.Range(0, chosen.Length).Where(pair => chosen[pair] / Local == rank).Select(pair => (long)pair).ToArray())];
+        long[] PairsOf(int rank) => [.. Enumerable.Range(0, chosen.Length).Where(pair => chosen[pair] / Local == rank).Select(pair => (long)pair)];
+        long[][] of = [.. Enumerable.Range(0, ranks).Select(PairsOf)];
         long[][] tokensOf = [.. of.Select(pairs => pairs.Select(pair => pair / slots).Distinct().ToArray())];
         Assert.That(plan.Sizes.ToArray<long>(), Is.EqualTo(of.SelectMany((pairs, rank) => new[] { tokensOf[rank].LongLength, pairs.LongLength })));
 
@@ -85,7 +95,8 @@ public sealed class PairOrderTests(Device device) : KernelTests(device)
             var (localIds, localWeights) = PackedRows.Choices(arrived, width, slots);
             var local = PairOrder.Of(localIds, Local).First(of[rank].Length);
             long[] expected = [.. of[rank].OrderBy(pair => chosen[pair])];
-            MustBeClose(local.Permute(arrived.Narrow(1, 0, width)), Wide(x).IndexSelect(0, Tensor.From([.. expected.Select(pair => pair / slots)], expected.Length)), "rows");
+            var rows = Wide(x).IndexSelect(0, Tensor.From([.. expected.Select(pair => pair / slots)], expected.Length));
+            MustBeClose(local.Permute(arrived.Narrow(1, 0, width)), rows, "rows");
             var numbers = local.PermuteNumbers(localWeights);
             MustBeClose(numbers, Wide(weights).View(-1).IndexSelect(0, Tensor.From(expected, expected.Length)), "weights");
             var gradients = numbers.Unsqueeze(1).Expand(numbers.Count, width).To(type).Contiguous();

@@ -62,7 +62,8 @@ public sealed class RouterRowsTests(Device device) : KernelTests(device)
     [Test]
     public void Of_equal_scores_the_lower_ids_win()
     {
-        var choice = RouterChoice.Of(Tensor.Zeros([40, 70], device: Place), Tensor.Zeros([70], device: Place), 1, new MoeOptions { Experts = 70, TopK = 5, ExpertWidth = 1 });
+        var options = new MoeOptions { Experts = 70, TopK = 5, ExpertWidth = 1 };
+        var choice = RouterChoice.Of(Tensor.Zeros([40, 70], device: Place), Tensor.Zeros([70], device: Place), 1, options);
         Assert.That(choice.Ids.ToArray<long>().Chunk(5), Is.All.EqualTo(new long[] { 0, 1, 2, 3, 4 }));
     }
 
