@@ -16,7 +16,7 @@ rm -rf publish
 mkdir -p "$target"
 publish() {
   dotnet publish "$1" --configuration Release --runtime linux-x64 --self-contained true --nologo --verbosity quiet \
-    -p:NuGetLockFilePath=obj/publish.lock.json --output "$target/bin"
+    -p:NuGetLockFilePath=obj/publish.lock.json -p:PublishReadyToRun=true --output "$target/bin"
 }
 publish launch/launch.csproj
 publish src/Trainer/Trainer.csproj

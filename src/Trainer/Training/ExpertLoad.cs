@@ -19,6 +19,7 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
 {
     private readonly long[] _counts = new long[layers * experts];
     private Tensor? _sum; // [L, E], not yet in _counts
+    private bool _settled; // whether _counts has any
 
     /// <summary>Largest load of a layer's experts over their mean, averaged over the layers; 1 when all are equal.</summary>
     public double MaxOverMean => Enumerable.Range(0, layers)
@@ -71,11 +72,17 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
 
         _sum.Dispose();
         _sum = null;
+        _settled = true;
     }
 
     /// <summary>Counts so far, [L, E] int64, where they were last added.</summary>
     public Tensor ToTensor()
     {
+        if (_sum is not null && !_settled)
+        {
+            return _sum.Share(); // no copy from the host, which would wait for the device
+        }
+
         var settled = Tensor.From(_counts, layers, experts);
         return _sum is null ? settled : settled.To(_sum.Device) + _sum;
     }
