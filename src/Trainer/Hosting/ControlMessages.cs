@@ -85,4 +85,5 @@ public sealed record AbortMessage(string Reason) : ControlMessage;
     NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals)]
 [JsonSerializable(typeof(ControlMessage))]
 [JsonSerializable(typeof(RankFailure))]
+[JsonSerializable(typeof(RankFailure[]))]
 internal sealed partial class ControlJson : JsonSerializerContext;

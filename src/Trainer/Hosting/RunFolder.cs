@@ -33,6 +33,12 @@ public sealed record RunFolder(string Path)
     /// <summary>One JSON object an event, written by the launcher.</summary>
     public string EventsFile => Inside("events.jsonl");
 
+    /// <summary>What the trained model wrote, written by the launcher at the end.</summary>
+    public string SampleFile => Inside("sample.txt");
+
+    /// <summary>The page that shows all of this, written at the run's end.</summary>
+    public string ReportFile => Inside("report.html");
+
     /// <summary>Folder of the ranks' output.</summary>
     public string LogsFolder => Inside("logs");
 

@@ -8,6 +8,9 @@ public sealed class JsonLines(Stream stream)
     private int _start;
     private int _end;
 
+    /// <summary>Bytes of the lines that were returned, their ends included.</summary>
+    public long Consumed { get; private set; }
+
     /// <summary>The next line without its end, valid until the next call; null where no whole line is left. A last line without an end is none yet.</summary>
     public ReadOnlyMemory<byte>? Next()
     {
@@ -19,6 +22,7 @@ public sealed class JsonLines(Stream stream)
             {
                 var line = _buffer.AsMemory(_start, searched + length);
                 _start += searched + length + 1;
+                Consumed += searched + length + 1;
                 return line;
             }
 
