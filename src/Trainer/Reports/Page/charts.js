@@ -153,7 +153,8 @@ class LineChart {
     }
     for (const tick of ticks(this.first, this.last, Math.max(2, width / 80), true)) {
       if (tick < 0) continue;
-      parts.push(shape("text", { class: "tick", x: this.x(tick).toFixed(1), y: this.bottom + 15, "text-anchor": "middle" }, number(tick)));
+      const end = this.x(tick) + 4 * number(tick).length > width;
+      parts.push(shape("text", { class: "tick", x: end ? width : this.x(tick).toFixed(1), y: this.bottom + 15, "text-anchor": end ? "end" : "middle" }, number(tick)));
     }
     parts.push(shape("text", { class: "axis", x: (this.left + this.right) / 2, y: height - 4, "text-anchor": "middle" }, "step"));
     return parts;

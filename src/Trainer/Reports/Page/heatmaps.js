@@ -66,7 +66,7 @@ class HeatMap {
 
   labels(width, height) {
     const { map } = this, parts = [];
-    const every = Math.max(1, Math.ceil(12 / map.cell));
+    const every = Math.max(1, Math.ceil(14 / map.cell));
     const stride = map.namedRows ? every : [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128].find(n => n >= every) ?? every;
     for (let row = 0; row < map.rows; row += stride) {
       parts.push(shape("text", { class: "tick", x: this.left - 5, y: this.top + row * map.cell + Math.min(map.cell, 14) / 2 + 4, "text-anchor": "end" }, shortened(map.rowName(row))));

@@ -132,7 +132,7 @@ function heading(run) {
 function tiles(run) {
   const share = run.last("perf/all_to_all_share");
   const entries = [
-    ["step", Number.isFinite(run.lastStep) ? `${run.step} / ${run.lastStep}` : String(run.step), run.isOver ? duration(run.seconds) : left(run)],
+    ["step", String(run.step), [Number.isFinite(run.lastStep) && `of ${run.lastStep}`, run.isOver ? duration(run.seconds) : left(run)].filter(Boolean).join(" · ")],
     ["train loss", number(run.last("train/loss")), "nats per token"],
     ["eval loss", number(run.last("eval/loss")), run.last("eval/loss") === null ? "" : `perplexity ${number(Math.exp(run.last("eval/loss")))}`],
     ["throughput", number(run.last("perf/tokens_per_s")), "tokens/s"],
