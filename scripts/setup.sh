@@ -20,7 +20,7 @@ has_own_libtorch() {
   [ -n "${LIBTORCH:-}" ] || python3 -c 'import torch' 2> /dev/null
 }
 
-wanted="g++ cmake make libgloo-dev libopenmpi-dev openmpi-bin libopenblas0-pthread"
+wanted="g++ cmake make libgloo-dev libopenmpi-dev openmpi-bin libopenblas0-pthread chromium chromium-driver"
 has_own_libtorch || wanted="libtorch-dev $wanted"
 
 missing=

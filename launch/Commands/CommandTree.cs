@@ -17,6 +17,8 @@ internal static class CommandTree
         root.Subcommands.Add(BenchCommand.Create(host));
         root.Subcommands.Add(SampleCommand.Create(host));
         root.Subcommands.Add(EvalCommand.Create(host));
+        root.Subcommands.Add(ReportCommand.Create(host));
+        root.Subcommands.Add(DashboardCommand.Create(host));
         root.Subcommands.Add(DataCommand.Create(host));
         root.Subcommands.Add(ConfigCommand.Create(host));
         root.Subcommands.Add(ScheduleCommand.Create(host));

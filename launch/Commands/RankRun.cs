@@ -1,11 +1,13 @@
 using Moe.Distributed.Gloo;
 using Moe.Launch.Checks;
+using Moe.Launch.Dashboard;
 using Moe.Launch.Runs;
 using Moe.Launch.Supervision;
 using Moe.Launch.Terminal;
 using Moe.Training;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
+using Moe.Training.Reports;
 using Moe.Training.Sampling;
 
 namespace Moe.Launch.Commands;
@@ -28,7 +30,11 @@ internal static class RankRun
         var resume = ResumePoint(request, host);
         DomainTokens.Prepare(resolved.Config.Data, host.Screen.Error.WriteLine);
 
+        // Before the run folder is made: a port that is in use leaves nothing behind.
+        var dashboard = await LiveDashboard.StartAsync(request.Dashboard, RunCatalog.Of(request.RunFolder, host), host).ConfigureAwait(false);
+        await using var _ = dashboard.ConfigureAwait(false);
         using var opening = Open(request, resolved.Config, host);
+        dashboard.Announce(opening.Folder);
         var plan = new RankPlan(
             host.RankProgram,
             request.Mode,
@@ -41,6 +47,7 @@ internal static class RankRun
             request.ModeArguments);
         RefuseOtherModel(opening.Folder, resolved.Config, host);
         await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(WithOwnSchedule(resolved.Config, opening.Folder))).ConfigureAwait(false);
+        await File.WriteAllTextAsync(opening.Folder.ConfigOriginFile, ConfigYaml.ToOriginJson(resolved)).ConfigureAwait(false);
         foreach (var warning in resolved.Warnings)
         {
             host.Screen.Error.WriteLine($"warning: {warning}");
@@ -72,6 +79,12 @@ internal static class RankRun
                 ShowSample(plan.Folder, config, view);
             }
 
+            if (plan.Mode == "train")
+            {
+                // Rank 0 wrote one, unless it failed; only now is the end known, and the sample there.
+                Report.WriteAtEnd(plan.Folder, status: null, text => recorder.Event("warning", null, text));
+            }
+
             view.Ended(outcome);
             return outcome;
         }
@@ -89,6 +102,7 @@ internal static class RankRun
         using var trained = TrainedRun.Open(folder.Path, view.Notice);
         var prompt = config.Train.SamplePrompt;
         var text = prompt + string.Concat(new TextGenerator(trained.Model, config.Run.Seed).Continue(prompt, config.Train.SampleTokens, SampleTemperature));
+        File.WriteAllText(folder.SampleFile, text + "\n");
         view.Text("");
         foreach (var line in text.Split('\n'))
         {

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Moe.Launch.Dashboard;
 using Moe.Launch.Terminal;
 
 namespace Moe.Launch.Commands;
@@ -33,6 +34,10 @@ internal sealed class RunOptions
     public Option<string> Ui { get; } = Choice(
         "--ui", "auto: live on a terminal, else plain key=value lines; json: one object a line.", RunViews.Auto, RunViews.Live, RunViews.Plain, RunViews.Json);
 
+    public Option<int?> Dashboard { get; } = DashboardCommand.OptionalPort();
+
+    public Option<string> DashboardBind { get; } = DashboardCommand.BindOption("--dashboard-bind");
+
     public static Option<string?> ConfigOption() => new("--config") { Description = "YAML file of the experiment. Default: configs/quickstart.yaml.", HelpName = "FILE" };
 
     public static Option<string[]> SetOption() => new("--set")
@@ -45,7 +50,7 @@ internal sealed class RunOptions
     /// <summary>Gives a command these options.</summary>
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { Config, Nodes, ProcessesPerNode, Backend, Set, RunFolder, Resume, Ui })
+        foreach (var option in new Option[] { Config, Nodes, ProcessesPerNode, Backend, Set, RunFolder, Resume, Ui, Dashboard, DashboardBind })
         {
             command.Options.Add(option);
         }
@@ -62,7 +67,12 @@ internal sealed class RunOptions
         result.GetValue(RunFolder),
         result.GetValue(Resume)!,
         result.GetValue(Ui)!,
-        modeArguments);
+        modeArguments)
+    {
+        Dashboard = result.GetResult(Dashboard) is { Implicit: false }
+            ? new DashboardRequest(result.GetValue(DashboardBind)!, result.GetValue(Dashboard) ?? DashboardRequest.StandardPort, Token: null)
+            : null,
+    };
 
     public static Option<int> Count(string name, string description, int standard = 1)
     {
@@ -110,4 +120,7 @@ internal sealed record RunRequest(
     IReadOnlyList<string> ModeArguments)
 {
     public int WorldSize => Nodes * ProcessesPerNode;
+
+    /// <summary>Where the live page is served; null for none.</summary>
+    public DashboardRequest? Dashboard { get; init; }
 }

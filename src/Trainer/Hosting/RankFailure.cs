@@ -33,7 +33,13 @@ public sealed record RankFailure(
 
     /// <summary>Reads an account written by <see cref="Write"/>.</summary>
     /// <exception cref="JsonException">The file holds something else.</exception>
-    public static RankFailure Read(string path) =>
-        JsonSerializer.Deserialize(File.ReadAllBytes(path), ControlJson.Default.RankFailure)
-        ?? throw new JsonException($"'{path}' holds no failure report.");
+    public static RankFailure Read(string path)
+    {
+        using var stream = File.OpenRead(path);
+        return Read(stream);
+    }
+
+    /// <inheritdoc cref="Read(string)"/>
+    public static RankFailure Read(Stream stream) =>
+        JsonSerializer.Deserialize(stream, ControlJson.Default.RankFailure) ?? throw new JsonException("The file holds no failure report.");
 }

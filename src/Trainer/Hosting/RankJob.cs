@@ -6,6 +6,7 @@ using Moe.Torch;
 using Moe.Training.Benchmarks;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
+using Moe.Training.Reports;
 using Moe.Training.Verification;
 
 namespace Moe.Training.Hosting;
@@ -117,9 +118,18 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
                 resumed?.Folder));
         }
 
-        using var metrics = IsFirst ? new MetricsFile(Folder.MetricsFile, session.Step) : null;
-        var end = new TrainingLoop(session, link, metrics).Run();
+        TrainingEnd end;
+        using (var rows = IsFirst ? new RunRows(Folder, session.Step) : null)
+        {
+            end = new TrainingLoop(session, link, rows).Run();
+        }
+
         logger.Ended(end, session.Step);
+        if (IsFirst)
+        {
+            Report.WriteAtEnd(Folder, end == TrainingEnd.Finished ? "done" : "stopped", Warn);
+        }
+
         return end == TrainingEnd.Finished ? ExitCodes.Done : ExitCodes.Stopped;
     }
 

@@ -21,6 +21,9 @@ internal sealed class StepTotals : IDisposable
 
     public bool Stop { get; private set; }
 
+    /// <summary>Numbers of each rank by key, each [ranks]; null where none were taken along.</summary>
+    public IReadOnlyDictionary<string, double[]>? Ranks { get; private set; }
+
     /// <summary>Adds one micro-batch; each a scalar.</summary>
     public void Add(Tensor loss, Tensor? balance, Tensor? z, IReadOnlyList<Tensor> dropped)
     {
@@ -40,16 +43,29 @@ internal sealed class StepTotals : IDisposable
         Tensor Wide(Tensor? scalar) => scalar is null ? nothing : scalar.Detach().To(DType.Float64);
     }
 
-    /// <summary>One exchange for all of them, and for whether anybody was asked to stop. Waits for the device.</summary>
-    public void AllReduce(ProcessGroup group, bool stop)
+    /// <summary>
+    /// One exchange for all of them, for whether anybody was asked to stop, and for what each rank measured of itself. Waits for the device.
+    /// </summary>
+    /// <param name="group">All ranks.</param>
+    /// <param name="stop">Whether this rank was asked to stop.</param>
+    /// <param name="meter">Read for its numbers, once the device is done; null on all ranks to leave them out.</param>
+    /// <param name="step">The step under way, the first being 1.</param>
+    public void AllReduce(ProcessGroup group, bool stop, RankMeter? meter, long step)
     {
         using var scope = new TensorScope();
         group.Trace.Phase = "metrics";
-        double[] own = [.. _sums?.ToArray<double>() ?? new double[4], stop ? 1 : 0];
-        var sums = Tensor.From(own);
+        double[] totals = [.. _sums?.ToArray<double>() ?? new double[4], stop ? 1 : 0];
+        var own = meter?.Read(step);
+        var numbers = own?.Length ?? 0;
+        var values = new double[totals.Length + (group.Size * numbers)];
+        totals.CopyTo(values, 0);
+        own?.CopyTo(values, totals.Length + (group.Rank * numbers)); // the others add zeros to it
+        var sums = Tensor.From(values);
         group.AllReduce(sums);
-        var values = sums.ToArray<double>();
+        values = sums.ToArray<double>();
         (Loss, Balance, Z, Dropped, Stop) = (values[0], values[1], values[2], values[3], values[4] > 0);
+        Ranks = own is null ? null : RankMeter.Keys.Index().ToDictionary(
+            key => key.Item, key => Enumerable.Range(0, group.Size).Select(rank => values[totals.Length + (rank * numbers) + key.Index]).ToArray());
     }
 
     public void Dispose() => _sums?.Dispose();

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Moe.Data;
 using Moe.Torch;
 
@@ -27,11 +28,15 @@ public sealed class TrainingBatches(SampleReader read, int length, BatchPlan pla
     /// <summary>Tokens of a step over all ranks.</summary>
     public long TokensPerStep => plan.GlobalBatch * length;
 
+    /// <summary>What all reading has taken.</summary>
+    public TimeSpan ReadTime { get; private set; }
+
     /// <summary>Reads one micro-batch.</summary>
     /// <param name="consumed">Samples used by all earlier steps.</param>
     /// <param name="microStep">0 to accumulation - 1.</param>
     public MicroBatch Read(long consumed, int microStep)
     {
+        var started = Stopwatch.GetTimestamp();
         var tokens = Tensor.Empty([plan.MicroBatch, length], DType.Int64);
         var targets = Tensor.Empty([plan.MicroBatch, length], DType.Int64);
         var sample = new long[length + 1];
@@ -42,6 +47,8 @@ public sealed class TrainingBatches(SampleReader read, int length, BatchPlan pla
             sample.AsSpan(1, length).CopyTo(targets.Span<long>()[(i * length)..]);
         }
 
-        return new MicroBatch(tokens.To(device), targets.To(device));
+        var batch = new MicroBatch(tokens.To(device), targets.To(device));
+        ReadTime += Stopwatch.GetElapsedTime(started);
+        return batch;
     }
 }

@@ -1,0 +1,48 @@
+using System.Text.Json;
+
+namespace Moe.Launch.Dashboard;
+
+/// <summary>The last rows of a file of JSON lines, without reading what is before them.</summary>
+internal static class RowTail
+{
+    private const int Chunk = 1 << 20;
+
+    /// <summary>The last whole rows, newest first; what is no JSON is passed over. A row longer than 1 MiB is not found.</summary>
+    public static IEnumerable<JsonElement> NewestFirst(Stream? stream)
+    {
+        if (stream is null)
+        {
+            yield break;
+        }
+
+        using (stream)
+        {
+            stream.Seek(-Math.Min(Chunk, stream.Length), SeekOrigin.End);
+            var bytes = new byte[Chunk];
+            var length = stream.ReadAtLeast(bytes, Chunk, throwOnEndOfStream: false);
+            var end = Array.LastIndexOf(bytes, (byte)'\n', length - 1, length);
+            while (end > 0)
+            {
+                var start = Array.LastIndexOf(bytes, (byte)'\n', end - 1, end) + 1;
+                if (Parse(bytes.AsMemory(start, end - start)) is { } row)
+                {
+                    yield return row;
+                }
+
+                end = start - 1;
+            }
+        }
+    }
+
+    private static JsonElement? Parse(ReadOnlyMemory<byte> line)
+    {
+        try
+        {
+            return JsonDocument.Parse(line).RootElement is { ValueKind: JsonValueKind.Object } row ? row : null;
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+}

@@ -1,0 +1,107 @@
+using System.Runtime.InteropServices;
+using Moe.Launch.Runs;
+using Moe.Training.Hosting;
+
+namespace Moe.Launch.Dashboard;
+
+/// <summary>The runs that a page may show: folders with a run.json directly below one folder, or one run alone. Nothing outside of it is ever read.</summary>
+/// <remarks>
+/// A name is not made into a path: it is looked for among the names that are there. What is then opened must lie within the folder by its real path, as
+/// the kernel knows it of the open file, so that no link leads out, however it is swapped meanwhile.
+/// </remarks>
+internal sealed partial class RunCatalog
+{
+    private readonly string _root;
+    private readonly string? _only;
+
+    private RunCatalog(string root, string? only)
+    {
+        _root = root;
+        _only = only;
+    }
+
+    /// <summary>The runs of a folder, or the one whose folder it is.</summary>
+    public static RunCatalog At(string folder)
+    {
+        var path = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
+        return File.Exists(new RunFolder(path).RunFile) ? One(path) : new RunCatalog(path, null);
+    }
+
+    /// <summary>What the page of a training shows: the project's runs where the run is one of them, else that run alone.</summary>
+    /// <param name="runFolder">As the user named it; null for a new one among the project's.</param>
+    /// <param name="host">Knows where the project is.</param>
+    public static RunCatalog Of(string? runFolder, LaunchHost host)
+    {
+        var runs = Repository.RunsFolder(host.WorkingDirectory);
+        if (runFolder is null)
+        {
+            return new RunCatalog(runs, null);
+        }
+
+        var path = Path.TrimEndingDirectorySeparator(Path.GetFullPath(runFolder, host.WorkingDirectory));
+        return Path.GetDirectoryName(path) == Path.TrimEndingDirectorySeparator(runs) ? new RunCatalog(runs, null) : One(path);
+    }
+
+    /// <summary>Names of the runs, the newest first as far as names tell.</summary>
+    public IReadOnlyList<string> Names()
+    {
+        if (!Directory.Exists(_root))
+        {
+            return [];
+        }
+
+        var names = _only is not null ? [_only] : Directory.EnumerateDirectories(_root).Select(path => Path.GetFileName(path));
+        return [.. names.Where(name => IsRun(new RunFolder(Path.Combine(_root, name)))).OrderDescending(StringComparer.Ordinal)];
+    }
+
+    /// <summary>The folder of a run; null where there is none of that name.</summary>
+    public RunFolder? Find(string name)
+    {
+        var isThere = _only is not null
+            ? _only == name
+            : Directory.Exists(_root) && Directory.EnumerateDirectories(_root).Any(path => Path.GetFileName(path) == name);
+        return isThere && new RunFolder(Path.Combine(_root, name)) is var folder && IsRun(folder) ? folder : null;
+    }
+
+    /// <summary>Opens a file that lies within the folder, whatever links lead to it.</summary>
+    /// <returns>The file, open beside whoever writes it; null where there is none that may be read.</returns>
+    public Stream? Open(string path)
+    {
+        FileStream? stream = null;
+        try
+        {
+            stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            var real = new FileInfo($"/proc/self/fd/{stream.SafeFileHandle.DangerousGetHandle()}").LinkTarget;
+            if (RealRoot() is { } root && real?.StartsWith(root + "/", StringComparison.Ordinal) == true)
+            {
+                return stream;
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Not there, or not for this user: for a page it is the same.
+        }
+
+        stream?.Dispose();
+        return null;
+    }
+
+    private static RunCatalog One(string path) => new(Path.GetDirectoryName(path)!, Path.GetFileName(path));
+
+    private bool IsRun(RunFolder folder)
+    {
+        using var record = Open(folder.RunFile);
+        return record is not null;
+    }
+
+    // Of one run alone the root is its own folder.
+    private unsafe string? RealRoot()
+    {
+        const int MostBytes = 4096; // PATH_MAX
+        var buffer = stackalloc byte[MostBytes];
+        return RealPath(_only is null ? _root : Path.Combine(_root, _only), buffer) == 0 ? null : Marshal.PtrToStringUTF8((nint)buffer);
+    }
+
+    [LibraryImport("libc", EntryPoint = "realpath", StringMarshalling = StringMarshalling.Utf8)]
+    private static unsafe partial nint RealPath(string path, byte* resolved);
+}
