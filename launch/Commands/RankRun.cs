@@ -41,6 +41,7 @@ internal static class RankRun
             request.ModeArguments);
         RefuseOtherModel(opening.Folder, resolved.Config, host);
         await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(WithOwnSchedule(resolved.Config, opening.Folder))).ConfigureAwait(false);
+        await File.WriteAllTextAsync(opening.Folder.ConfigOriginFile, ConfigYaml.ToOriginJson(resolved)).ConfigureAwait(false);
         foreach (var warning in resolved.Warnings)
         {
             host.Screen.Error.WriteLine($"warning: {warning}");

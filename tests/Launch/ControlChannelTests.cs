@@ -29,7 +29,8 @@ internal sealed class ControlChannelTests
     {
         using var rank = Dial();
         rank.TrySend(new HelloMessage(_server.Token, 1, 4711, "host"));
-        rank.TrySend(new MetricsMessage(new Dictionary<string, double> { ["train/loss"] = double.NaN, ["step"] = 3 }, [0.5, 1.5]));
+        var ranks = new Dictionary<string, double[]> { ["perf/step_ms"] = [20.5, 21] };
+        rank.TrySend(new MetricsMessage(new Dictionary<string, double> { ["train/loss"] = double.NaN, ["step"] = 3 }, [0.5, 1.5], ranks));
         rank.TrySend(new TextMessage("Äpfel \"und\"\tBirnen\u2028"));
         rank.Dispose();
 
@@ -37,6 +38,7 @@ internal sealed class ControlChannelTests
         var metrics = (MetricsMessage)(await NextAsync<RankSaid>(cancellation)).Message;
         Assert.That(metrics.Row["train/loss"], Is.NaN);
         Assert.That(metrics.ExpertLoad, Is.EqualTo(new[] { 0.5, 1.5 }));
+        Assert.That(metrics.Ranks!["perf/step_ms"], Is.EqualTo(new[] { 20.5, 21 }));
         Assert.That((await NextAsync<RankSaid>(cancellation)).Message, Is.EqualTo(new TextMessage("Äpfel \"und\"\tBirnen\u2028")));
         Assert.That((await NextAsync<RankLeft>(cancellation)).Rank, Is.EqualTo(1));
     }

@@ -1,4 +1,5 @@
 using System.Text;
+using System.Text.Json;
 
 namespace Moe.Training.Configuration;
 
@@ -40,6 +41,33 @@ public static class ConfigYaml
         }
 
         return text.ToString();
+    }
+
+    /// <summary>
+    /// Where each value came from, for programs: <c>{"train.steps":{"value":"60","origin":"--set"},...}</c>, values as YAML writes them. An item of a
+    /// list comes from where the list does.
+    /// </summary>
+    public static string ToOriginJson(ResolvedConfig resolved)
+    {
+        using var buffer = new MemoryStream();
+        using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Indented = true }))
+        {
+            json.WriteStartObject();
+            foreach (var (text, path, _) in Lines(ConfigSchema.Root, resolved.Config, "", ""))
+            {
+                if (path is not null)
+                {
+                    json.WriteStartObject(path);
+                    json.WriteString("value", text[(text.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim());
+                    json.WriteString("origin", resolved.Origins.GetValueOrDefault(path.Split('[')[0], ConfigOrigin.Default).ToString());
+                    json.WriteEndObject();
+                }
+            }
+
+            json.WriteEndObject();
+        }
+
+        return Encoding.UTF8.GetString(buffer.ToArray()) + "\n";
     }
 
     private static IEnumerable<Line> Lines(ConfigSection section, object record, string indent, string prefix)

@@ -46,7 +46,11 @@ public sealed record InfoMessage(
 /// <summary>One row of metrics.jsonl; sent by rank 0.</summary>
 /// <param name="Row">Values by key, <c>step</c> among them; keys and units as in metrics.jsonl.</param>
 /// <param name="ExpertLoad">Tokens of each expert over their mean, averaged over the layers [E]; null where the row has none.</param>
-public sealed record MetricsMessage(IReadOnlyDictionary<string, double> Row, IReadOnlyList<double>? ExpertLoad = null) : ControlMessage;
+/// <param name="Ranks">One row of ranks.jsonl: what each rank measured of itself, by <see cref="RankMeter"/>'s keys, each [ranks]; null where the row has none.</param>
+public sealed record MetricsMessage(
+    IReadOnlyDictionary<string, double> Row,
+    IReadOnlyList<double>? ExpertLoad = null,
+    IReadOnlyDictionary<string, double[]>? Ranks = null) : ControlMessage;
 
 /// <summary>Something that happened once, for events.jsonl.</summary>
 /// <param name="Kind">One word: <c>checkpoint</c>, <c>evaluation</c>, <c>warning</c>, ...</param>

@@ -95,8 +95,8 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
                 resumed?.Folder));
         }
 
-        using var metrics = IsFirst ? new MetricsFile(Folder.MetricsFile, session.Step) : null;
-        var end = new TrainingLoop(session, link, metrics).Run();
+        using var rows = IsFirst ? new RunRows(Folder, session.Step) : null;
+        var end = new TrainingLoop(session, link, rows).Run();
         logger.Ended(end, session.Step);
         return end == TrainingEnd.Finished ? ExitCodes.Done : ExitCodes.Stopped;
     }

@@ -18,6 +18,18 @@ public sealed record RunFolder(string Path)
     /// <summary>One JSON object a logged step, written by rank 0.</summary>
     public string MetricsFile => Inside("metrics.jsonl");
 
+    /// <summary>Load of every expert at each logged step, written by rank 0.</summary>
+    public string ExpertsFile => Inside("experts.jsonl");
+
+    /// <summary>Of each evaluation, loss and load of every expert by domain, written by rank 0.</summary>
+    public string DomainsFile => Inside("domains.jsonl");
+
+    /// <summary>What each rank measured of itself at each logged step, written by rank 0.</summary>
+    public string RanksFile => Inside("ranks.jsonl");
+
+    /// <summary>Where each value of the resolved configuration came from, written by the launcher.</summary>
+    public string ConfigOriginFile => Inside("config.origin.json");
+
     /// <summary>One JSON object an event, written by the launcher.</summary>
     public string EventsFile => Inside("events.jsonl");
 

@@ -49,8 +49,10 @@ public abstract class SupervisorLink : IDisposable
     /// <summary>Tells the numbers of a logged step. Rank 0 does, and writes the same row to metrics.jsonl.</summary>
     /// <param name="row">Values by metrics.jsonl's keys, <c>step</c> among them.</param>
     /// <param name="expertLoad">Tokens of each expert over their mean, averaged over the layers [E]; null where not measured.</param>
-    public void ReportMetrics(IReadOnlyDictionary<string, double> row, IReadOnlyList<double>? expertLoad = null) =>
-        Report(new MetricsMessage(row, expertLoad));
+    /// <param name="ranks">What each rank measured of itself by key, each [ranks]; null where not measured.</param>
+    public void ReportMetrics(
+        IReadOnlyDictionary<string, double> row, IReadOnlyList<double>? expertLoad = null, IReadOnlyDictionary<string, double[]>? ranks = null) =>
+        Report(new MetricsMessage(row, expertLoad, ranks));
 
     /// <summary>Tells something that happened once: a checkpoint, a warning.</summary>
     /// <param name="kind">One word for scripts.</param>

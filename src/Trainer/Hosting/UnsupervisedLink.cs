@@ -11,7 +11,7 @@ internal sealed class UnsupervisedLink(RankEnvironment rank) : SupervisorLink(ra
         {
             InfoMessage info => Invariant(
                 $"world_size={Rank.WorldSize} mesh=\"{info.Mesh}\" parameters={info.ParametersTotal} active={info.ParametersActive} from_step={info.FirstStep}"),
-            MetricsMessage metrics => string.Join(' ', metrics.Row.Select(entry => Invariant($"{entry.Key}={entry.Value:G6}"))),
+            MetricsMessage metrics => string.Join(' ', metrics.Row.Where(entry => entry.Key != TrainingLoop.TimeKey).Select(entry => Invariant($"{entry.Key}={entry.Value:G6}"))),
             EventMessage e => Invariant($"event={e.Kind} step={e.Step} {e.Text}"),
             TextMessage text => text.Line,
             FailureMessage { Failure: var failure } => Invariant($"failed rank={failure.Rank} step={failure.Step}: {failure.What}"),

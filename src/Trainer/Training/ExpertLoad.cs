@@ -16,6 +16,15 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
 {
     private readonly long[] _counts = new long[layers * experts];
 
+    /// <summary>L.</summary>
+    public int Layers => layers;
+
+    /// <summary>E.</summary>
+    public int Experts => experts;
+
+    /// <summary>Tokens that chose each expert, [L * E] layer by layer.</summary>
+    public IReadOnlyList<long> Counts => _counts;
+
     /// <summary>Largest load of a layer's experts over their mean, averaged over the layers; 1 when all are equal.</summary>
     public double MaxOverMean => Enumerable.Range(0, layers)
         .Select(layer => _counts.AsSpan(layer * experts, experts).ToArray())

@@ -42,6 +42,9 @@ public sealed record StepResult
 
     /// <summary>Operators and kernels that the update called on this rank.</summary>
     public long OptimizerCalls { get; init; }
+
+    /// <summary>What each rank measured of itself, by <see cref="RankMeter.Keys"/>, each [ranks]; null where it was not asked for.</summary>
+    public IReadOnlyDictionary<string, double[]>? Ranks { get; init; }
 }
 
 /// <summary>
@@ -69,7 +72,8 @@ public sealed class TrainStep(
     /// <param name="consumed">Samples used by all earlier steps.</param>
     /// <param name="learningRate">Of this step.</param>
     /// <param name="stop">Whether this rank was asked to stop; the ranks agree on it here.</param>
-    public StepResult Run(TrainingBatches batches, long step, long consumed, double learningRate, bool stop)
+    /// <param name="meter">Read at the step's last exchange; null, on all ranks alike, where its numbers are not wanted.</param>
+    public StepResult Run(TrainingBatches batches, long step, long consumed, double learningRate, bool stop, RankMeter? meter = null)
     {
         optimizer.Begin(step);
         FreezeAndThaw();
@@ -86,7 +90,7 @@ public sealed class TrainStep(
         mesh.World.Trace.Layer = null;
         reduction.Reduce(1.0 / batches.TokensPerStep);
         var gradient = reduction.MeasureNorm();
-        totals.AllReduce(mesh.Metrics, stop);
+        totals.AllReduce(mesh.Metrics, stop, meter?.Read(step + 1));
         var updated = gradient.IsFinite && double.IsFinite(totals.Loss);
         var (time, started, calls) = (TimeSpan.Zero, 0L, 0L);
         if (updated)
@@ -116,6 +120,7 @@ public sealed class TrainStep(
             Stop = totals.Stop,
             OptimizerTime = time,
             OptimizerCalls = calls,
+            Ranks = totals.Ranks,
         };
     }
 

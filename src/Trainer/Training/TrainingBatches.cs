@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Moe.Data;
 using Moe.Torch;
 
@@ -20,11 +21,15 @@ public sealed class TrainingBatches(TrainingSampler sampler, BatchPlan plan, int
     /// <summary>Tokens of a step over all ranks.</summary>
     public long TokensPerStep => plan.GlobalBatch * sampler.SequenceLength;
 
+    /// <summary>What all reading has taken.</summary>
+    public TimeSpan ReadTime { get; private set; }
+
     /// <summary>Reads one micro-batch.</summary>
     /// <param name="consumed">Samples used by all earlier steps.</param>
     /// <param name="microStep">0 to accumulation - 1.</param>
     public MicroBatch Read(long consumed, int microStep)
     {
+        var started = Stopwatch.GetTimestamp();
         var length = sampler.SequenceLength;
         var tokens = Tensor.Empty([plan.MicroBatch, length], DType.Int64);
         var targets = Tensor.Empty([plan.MicroBatch, length], DType.Int64);
@@ -36,6 +41,7 @@ public sealed class TrainingBatches(TrainingSampler sampler, BatchPlan plan, int
             sample.AsSpan(1, length).CopyTo(targets.Span<long>()[(i * length)..]);
         }
 
+        ReadTime += Stopwatch.GetElapsedTime(started);
         return new MicroBatch(tokens, targets);
     }
 }

@@ -23,13 +23,19 @@ public enum TrainingEnd
 /// </summary>
 /// <param name="session">All that the loop steps.</param>
 /// <param name="link">Whoever watches this rank.</param>
-/// <param name="metrics">Where rows go; null on every rank but the first.</param>
-public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, MetricsFile? metrics)
+/// <param name="rows">Where rows go; null on every rank but the first.</param>
+public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, RunRows? rows)
 {
+    /// <summary>When a row was written, in milliseconds since 1970, UTC.</summary>
+    public const string TimeKey = "unix_ms";
+
     private readonly TrainConfig _train = session.Config.Train;
     private readonly Stopwatch _sinceRow = new();
+    private readonly RankMeter _meter = new(session.Mesh.World.Trace, session.Batches, session.Step);
     private long _stepsSinceRow;
     private TimeSpan _optimizerSinceRow;
+    private TimeSpan _allToAllBefore;
+    private TimeSpan _readBefore;
 
     /// <summary>Runs from the session's position to the last step, or until a stop is asked for.</summary>
     /// <exception cref="TrainingException">Too many steps in a row had a gradient that was not finite.</exception>
@@ -38,7 +44,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
         // The step that begins is the one that a failure is reported with.
         var trace = session.Mesh.World.Trace;
         Restart(trace);
-        if (metrics is not null && session.Optimizer is Mkor mkor)
+        if (rows is not null && session.Optimizer is Mkor mkor)
         {
             mkor.Switched += (step, reason) => link.ReportEvent("mkor_switch", step + 1, reason);
         }
@@ -46,7 +52,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
         while (session.Step < _train.Steps)
         {
             trace.Step = session.Step + 1;
-            var result = session.Advance(link.StopRequested);
+            var result = session.Advance(link.StopRequested, IsLogged(_train, session.Step + 1) ? _meter : null);
             _stepsSinceRow++;
             _optimizerSinceRow += result.OptimizerTime;
             RefuseToGoOn(result);
@@ -58,14 +64,12 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
 
             if (due.Evaluation)
             {
-                Evaluate();
-                Restart(trace);
+                Aside(Evaluate, trace);
             }
 
             if (due.Checkpoint)
             {
-                Save();
-                Restart(trace);
+                Aside(Save, trace);
             }
 
             if (due.Stop)
@@ -79,7 +83,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
 
     private void RefuseToGoOn(StepResult result)
     {
-        if (metrics is not null && !result.Updated)
+        if (rows is not null && !result.Updated)
         {
             link.ReportEvent("skipped_step", session.Step, string.Create(
                 CultureInfo.InvariantCulture,
@@ -95,9 +99,19 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
         }
     }
 
+    // What is no part of a step is not counted as one.
+    private void Aside(Action work, CollectiveTrace trace)
+    {
+        _meter.Pause();
+        work();
+        _meter.Resume();
+        Restart(trace);
+    }
+
     private void Restart(CollectiveTrace trace)
     {
-        trace.ResetTotals();
+        _allToAllBefore = trace.Totals(Collective.AllToAll).Waited;
+        _readBefore = session.Batches.ReadTime;
         _sinceRow.Restart();
         _stepsSinceRow = 0;
         _optimizerSinceRow = TimeSpan.Zero;
@@ -106,9 +120,11 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
     private void WriteRow(StepResult result, CollectiveTrace trace)
     {
         var seconds = _sinceRow.Elapsed.TotalSeconds / _stepsSinceRow;
+        var allToAll = (trace.Totals(Collective.AllToAll).Waited - _allToAllBefore) / _stepsSinceRow;
         var row = new Dictionary<string, double>
         {
             ["step"] = session.Step,
+            [TimeKey] = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds(),
             ["train/loss"] = result.Loss,
             ["train/balance_loss"] = result.BalanceLoss,
             ["train/z_loss"] = result.ZLoss,
@@ -118,16 +134,29 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
             ["train/skipped"] = session.SkippedInARow,
             ["perf/tokens_per_s"] = session.Batches.TokensPerStep / seconds,
             ["perf/step_ms"] = 1000 * seconds,
-            ["perf/all_to_all_ms"] = trace.Totals(Collective.AllToAll).Waited.TotalMilliseconds / _stepsSinceRow,
+            ["perf/all_to_all_ms"] = allToAll.TotalMilliseconds,
+            ["perf/all_to_all_share"] = allToAll.TotalSeconds / seconds,
+            ["perf/data_ms"] = (session.Batches.ReadTime - _readBefore).TotalMilliseconds / _stepsSinceRow,
             ["perf/optimizer_ms"] = _optimizerSinceRow.TotalMilliseconds / _stepsSinceRow,
             ["moe/load_max_over_mean"] = result.Load.MaxOverMean,
             ["moe/dead_experts"] = result.Load.Dead,
             ["moe/dropped"] = result.Dropped,
         };
-        metrics?.Append(row);
-        if (metrics is not null)
+        if (result.Ranks is { } ranks)
         {
-            link.ReportMetrics(row, result.Load.Relative());
+            row[RankMeter.PeakMemory] = ranks[RankMeter.PeakMemory].Max();
+        }
+
+        if (rows is not null)
+        {
+            rows.Append(row);
+            rows.AppendLoad(session.Step, result.Load);
+            if (result.Ranks is not null)
+            {
+                rows.AppendRanks(session.Step, result.Ranks);
+            }
+
+            link.ReportMetrics(row, result.Load.Relative(), result.Ranks);
         }
 
         Restart(trace);
@@ -139,6 +168,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
         var row = new Dictionary<string, double>
         {
             ["step"] = session.Step,
+            [TimeKey] = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds(),
             ["train/tokens"] = session.ConsumedTokens,
             ["eval/loss"] = evaluation.Loss,
             ["eval/tokens"] = evaluation.Domains.Sum(domain => domain.Tokens),
@@ -151,9 +181,10 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
             }
         }
 
-        metrics?.Append(row);
-        if (metrics is not null)
+        if (rows is not null)
         {
+            rows.Append(row);
+            rows.AppendDomains(session.Step, evaluation, session.Model.Options.Moe.Experts);
             link.ReportMetrics(row);
         }
     }
@@ -162,12 +193,15 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
     {
         var time = Stopwatch.StartNew();
         var folder = session.Save();
-        if (metrics is not null)
+        if (rows is not null)
         {
             link.ReportEvent("checkpoint", session.Step, string.Create(
                 CultureInfo.InvariantCulture, $"{Path.GetFileName(folder)} written in {time.Elapsed.TotalSeconds:F2} s"));
         }
     }
+
+    private static bool IsLogged(TrainConfig train, long step) =>
+        step == train.Steps || step == train.StopAtStep || step % train.LogEvery == 0 || step == 1;
 
     /// <summary>What follows a step.</summary>
     private readonly record struct Due(TrainConfig Train, long Step, bool StopAsked)
@@ -176,7 +210,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, M
 
         public bool Stop => (StopAsked || Step == Train.StopAtStep) && !Last;
 
-        public bool Row => Last || Stop || Step % Train.LogEvery == 0 || Step == 1;
+        public bool Row => Stop || IsLogged(Train, Step);
 
         // A planned stop leaves the same rows as none; whoever asks for one is not kept waiting.
         public bool Evaluation => Train.EvalEvery > 0 && (Last || (!StopAsked && Step % Train.EvalEvery == 0));

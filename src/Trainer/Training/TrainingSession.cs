@@ -90,10 +90,11 @@ public sealed class TrainingSession : IDisposable
 
     /// <summary>Makes the next step.</summary>
     /// <param name="stop">Whether this rank was asked to stop.</param>
-    public StepResult Advance(bool stop)
+    /// <param name="meter">What this rank measures of itself; null, on all ranks alike, where it is not wanted of this step.</param>
+    public StepResult Advance(bool stop, RankMeter? meter = null)
     {
         LearningRate = _schedule.At(Step);
-        var result = _step.Run(Batches, Step, ConsumedSamples, LearningRate, stop);
+        var result = _step.Run(Batches, Step, ConsumedSamples, LearningRate, stop, meter);
         Step++;
         ConsumedSamples += Batches.Plan.GlobalBatch;
         ConsumedTokens += Batches.TokensPerStep;

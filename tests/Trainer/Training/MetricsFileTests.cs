@@ -56,6 +56,19 @@ public class MetricsFileTests
         Assert.That(File.ReadAllText(_path), Is.EqualTo(string.Concat(Rows.Split('\n')[..rowsLeft].Select(row => row + "\n")) + "{\"step\":10}\n"));
     }
 
+    [Test]
+    public void Lines_longer_than_any_buffer_are_whole_and_cut_at_the_step()
+    {
+        var line = "{\"step\":" + "{0},\"tokens\":[" + string.Join(',', Enumerable.Repeat("123456", 40_000)) + "]}\n";
+        File.WriteAllText(_path, line.Replace("{0}", "1") + line.Replace("{0}", "2") + line.Replace("{0}", "3"));
+        using (var file = new StepFile(_path, 2))
+        {
+            file.Append(json => json.WriteNumber("step", 3));
+        }
+
+        Assert.That(File.ReadAllText(_path), Is.EqualTo(line.Replace("{0}", "1") + line.Replace("{0}", "2") + "{\"step\":3}\n"));
+    }
+
     [TestCase("{\"step\":4,\"train/lo")]
     [TestCase("{\"step\":4}")]
     [TestCase("{\"step\":4,\"trai\n{\"step\":5}\n")]

@@ -1,5 +1,7 @@
+using System.Diagnostics;
 using Moe.Distributed;
 using Moe.Torch;
+using Moe.Training;
 using Moe.Training.Configuration;
 using NUnit.Framework;
 
@@ -70,6 +72,33 @@ internal static class StepScenarios
         Assert.That(result.NotFinite, Is.Not.Null.And.Not.Empty);
         Assert.That(session.SkippedInARow, Is.EqualTo(1));
         Assert.That(session.All(), Is.EqualTo(before));
+    }
+
+    /// <summary>The numbers of each rank ride along with the step's last exchange; what is set aside is not counted, and the step's bits stay.</summary>
+    public static void MeasureRanks(ProcessGroup world, string[] arguments)
+    {
+        using var mesh = new DeviceMesh(world, world.Size);
+        using var plain = TinyRun.Session(Config(arguments[0]), mesh);
+        using var measured = TinyRun.Session(Config(arguments[0]), mesh);
+        var first = StepNumbers.Of(plain.Advance(stop: false));
+        var before = Stopwatch.GetTimestamp();
+        var meter = new RankMeter(world.Trace, measured.Batches, measured.Step);
+        Assert.That(first.Differences(StepNumbers.Of(measured.Advance(stop: false)), 0), Is.Empty);
+        meter.Pause();
+        Thread.Sleep(500);
+        meter.Resume();
+        var result = measured.Advance(stop: false, meter);
+        var ranks = result.Ranks!;
+        var most = (Stopwatch.GetElapsedTime(before).TotalMilliseconds - 500) / 2;
+        Assert.That(ranks.Keys, Is.EqualTo(RankMeter.Keys));
+        Assert.That(ranks.Values, Is.All.Length.EqualTo(world.Size));
+        Assert.That(ranks[RankMeter.StepTime][world.Rank], Is.GreaterThan(0).And.LessThan(most), "of two steps, without the half second between");
+        Assert.That(ranks[RankMeter.BusyTime], Is.All.GreaterThan(0));
+        Assert.That(ranks[RankMeter.BusyTime][world.Rank], Is.LessThan(ranks[RankMeter.StepTime][world.Rank]));
+        Assert.That(ranks[RankMeter.DataTime], Is.All.GreaterThan(0));
+        Assert.That(ranks[RankMeter.PeakMemory], Is.All.InRange(0.02, 8.0));
+        Assert.That(StepNumbers.Of(plain.Advance(stop: false)).Differences(StepNumbers.Of(result), 0), Is.Empty);
+        Assert.That(measured.Advance(stop: false).Ranks, Is.Null);
     }
 
     /// <summary>A stop that one rank was asked for is known to all after the same step.</summary>

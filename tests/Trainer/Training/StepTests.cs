@@ -19,5 +19,8 @@ public class StepTests(string backend) : TinyRunTests
     [Test]
     public void One_rank_asked_to_stop_makes_all_stop() => Run(StepScenarios.StopTogether, 2);
 
+    [Test]
+    public void Every_rank_learns_what_the_others_measured_and_the_step_stays_the_same() => Run(StepScenarios.MeasureRanks, 2);
+
     private void Run(Action<ProcessGroup, string[]> scenario, int ranks) => Ranks.Run(scenario, [Folder], ranks, backend);
 }

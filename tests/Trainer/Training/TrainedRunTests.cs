@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Moe.Tests.Launch;
+using Moe.Training;
 using Moe.Training.Hosting;
 using NUnit.Framework;
 
@@ -28,8 +29,8 @@ internal sealed class TrainedRunTests
 
     private static readonly string[] KeysOfEveryRow =
     [
-        "step", "train/loss", "train/balance_loss", "train/grad_norm", "train/lr", "train/tokens", "perf/tokens_per_s", "perf/step_ms",
-        "perf/all_to_all_ms", "perf/optimizer_ms", "moe/load_max_over_mean", "moe/dead_experts", "moe/dropped",
+        "step", "unix_ms", "train/loss", "train/balance_loss", "train/grad_norm", "train/lr", "train/tokens", "perf/tokens_per_s", "perf/step_ms",
+        "perf/all_to_all_ms", "perf/all_to_all_share", "perf/data_ms", "perf/optimizer_ms", "mem/peak_resident_gib", "moe/load_max_over_mean", "moe/dead_experts", "moe/dropped",
     ];
 
     // Twelve steps on four ranks, once for all tests.
@@ -65,12 +66,18 @@ internal sealed class TrainedRunTests
         Assert.That(run.GetProperty("parameters").GetProperty("active").GetInt64(), Is.EqualTo(Dense + (2 * 2 * Expert)));
 
         Assert.That(File.ReadAllText(folder.ConfigFile), Does.Contain("expert_width: 12"));
+        var origins = JsonDocument.Parse(File.ReadAllText(folder.ConfigOriginFile)).RootElement;
+        Assert.That(Origin("model.moe.expert_width"), Does.Match(@"^12 from .*tiny\.yaml:\d+$"));
+        Assert.That(Origin("data.domains[0].name"), Does.Match(@"^text from .*tiny\.yaml:\d+$"));
+        Assert.That(Origin("optimizer.name"), Does.EndWith(" from default"));
         Assert.That(Enumerable.Range(0, 4).Select(folder.LogFile), Is.All.Exist);
         Assert.That(File.ReadAllLines(folder.EventsFile).Select(Kind), Does.Contain("start").And.Contain("checkpoint").And.Contain("end"));
         Assert.That(File.ReadAllText(folder.LatestFile).Trim(), Is.EqualTo("step_00000012"));
         Assert.That(
             Directory.GetDirectories(folder.CheckpointsFolder).Select(Path.GetFileName),
             Is.EquivalentTo(["step_00000004", "step_00000008", "step_00000012"]));
+
+        string Origin(string key) => $"{origins.GetProperty(key).GetProperty("value")} from {origins.GetProperty(key).GetProperty("origin")}";
 
         static string? Kind(string line) => JsonDocument.Parse(line).RootElement.GetProperty("kind").GetString();
     }
@@ -89,6 +96,35 @@ internal sealed class TrainedRunTests
 
         Assert.That(training[^1]["train/loss"], Is.LessThan(training[0]["train/loss"]), "it learns");
         Assert.That(rows.Where(row => row.ContainsKey("eval/loss")).Select(row => row["step"]), Is.EqualTo([6, 12]));
+    }
+
+    [Test]
+    public void Each_step_has_the_load_of_every_expert_and_the_numbers_of_every_rank()
+    {
+        const int Chosen = 4 * 2 * 16 * 2; // ranks, sequences, tokens, experts a token
+        var loads = Lines(_whole.Folder.ExpertsFile);
+        Assert.That(loads.Select(Step), Is.EqualTo(Enumerable.Range(1, 12)));
+        Assert.That(loads.Select(row => Table(row.GetProperty("tokens"))), Is.All.Matches<long[][]>(
+            table => table.Length == 2 && table.All(layer => layer.Length == 8 && layer.Sum() == Chosen)));
+        Assert.That(
+            loads.Select(row => Table(row.GetProperty("tokens")).Sum(layer => layer.Count(tokens => tokens == 0))),
+            Is.EqualTo(Rows(_whole).Where(row => row.ContainsKey("moe/dead_experts")).Select(row => row["moe/dead_experts"])));
+
+        var ranks = Lines(_whole.Folder.RanksFile);
+        Assert.That(ranks.Select(Step), Is.EqualTo(Enumerable.Range(1, 12)));
+        foreach (var key in RankMeter.Keys)
+        {
+            Assert.That(ranks.Select(row => row.GetProperty(key).GetArrayLength()), Is.All.EqualTo(4), key);
+        }
+
+        var domains = Lines(_whole.Folder.DomainsFile);
+        Assert.That(domains.Select(Step), Is.EqualTo([6, 12]));
+        foreach (var domain in domains.Select(row => row.GetProperty("domains")[0]))
+        {
+            Assert.That(domain.GetProperty("name").GetString(), Is.EqualTo("text"));
+            Assert.That(
+                Table(domain.GetProperty("tokens")).Select(layer => layer.Sum()), Is.EqualTo(Enumerable.Repeat(2 * domain.GetProperty("evaluated").GetInt64(), 2)));
+        }
     }
 
     [Test]
@@ -111,6 +147,9 @@ internal sealed class TrainedRunTests
         Assert.That(Train(stopped, 4), Is.EqualTo(ExitCodes.Done), stopped.Error);
         Assert.That(Losses(stopped), Is.EqualTo(whole));
         Assert.That(Losses(stopped, "eval/loss"), Is.EqualTo(Losses(_whole, "eval/loss")));
+        Assert.That(File.ReadAllText(stopped.Folder.ExpertsFile), Is.EqualTo(File.ReadAllText(_whole.Folder.ExpertsFile)));
+        Assert.That(File.ReadAllText(stopped.Folder.DomainsFile), Is.EqualTo(File.ReadAllText(_whole.Folder.DomainsFile)));
+        Assert.That(Lines(stopped.Folder.RanksFile).Select(Step), Is.EqualTo(Enumerable.Range(1, 12)));
         Assert.That(stopped.Record.GetProperty("attempt").GetInt32(), Is.EqualTo(2));
         Assert.That(stopped.Record.GetProperty("resumed_from").GetString(), Is.EqualTo(checkpoint));
         AssertSameFiles(Path.Combine(_whole.Folder.CheckpointsFolder, "step_00000012"), Path.Combine(stopped.Folder.CheckpointsFolder, "step_00000012"));
@@ -253,6 +292,13 @@ internal sealed class TrainedRunTests
 
     private static Dictionary<string, double>[] Rows(LaunchedRun run) =>
         [.. File.ReadLines(run.Folder.MetricsFile).Select(line => JsonSerializer.Deserialize<Dictionary<string, double>>(line)!)];
+
+    private static JsonElement[] Lines(string file) => [.. File.ReadLines(file).Select(line => JsonDocument.Parse(line).RootElement)];
+
+    private static long Step(JsonElement row) => row.GetProperty("step").GetInt64();
+
+    private static long[][] Table(JsonElement table) =>
+        [.. table.EnumerateArray().Select(layer => layer.EnumerateArray().Select(tokens => tokens.GetInt64()).ToArray())];
 
     private static SortedDictionary<double, double> Losses(LaunchedRun run, string key = "train/loss") =>
         new(Rows(run).Where(row => row.ContainsKey(key)).ToDictionary(row => row["step"], row => row[key]));
