@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Moe.Training.Hosting;
 
 namespace Moe.Launch.Terminal;
 
@@ -11,6 +12,7 @@ internal sealed class RunProgress
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private double _secondsPerStep;
     private TimeSpan _lastRowAt;
+    private (long Step, TimeSpan At)? _checkpoint;
 
     public long Step { get; private set; }
 
@@ -21,6 +23,22 @@ internal sealed class RunProgress
 
     /// <summary>The latest value of each key, of training and evaluation rows alike.</summary>
     public Dictionary<string, double> Values { get; } = [];
+
+    /// <summary>Latest load of each expert over their mean [E]; empty before the first row.</summary>
+    public IReadOnlyList<double> ExpertLoad { get; private set; } = [];
+
+    /// <summary>How the ranks compare.</summary>
+    public RankPaces Ranks { get; } = new();
+
+    /// <summary>The newest checkpoint of this attempt and its age; null before the first.</summary>
+    public (long Step, TimeSpan Age)? Checkpoint => _checkpoint is var (step, at) ? (step, _clock.Elapsed - at) : null;
+
+    /// <summary>What the tracker said last; null where there is none.</summary>
+    public string? Tracker { get; private set; }
+
+    /// <summary>Share of a step that goes into waiting for all-to-alls; null where it is not measured.</summary>
+    public double? AllToAllShare =>
+        Values.TryGetValue("perf/all_to_all_ms", out var transfer) && Values.TryGetValue("perf/step_ms", out var step) && step > 0 ? transfer / step : null;
 
     /// <summary>Time to the last step at the speed of the latest rows; null before two rows came.</summary>
     public TimeSpan? Remaining => _secondsPerStep > 0 ? TimeSpan.FromSeconds(_secondsPerStep * (LastStep - Step)) : null;
@@ -33,9 +51,30 @@ internal sealed class RunProgress
         _lastRowAt = _clock.Elapsed;
     }
 
-    /// <summary>Takes in a row of metrics.</summary>
-    public void Add(IReadOnlyDictionary<string, double> row)
+    /// <summary>Takes in something that happened once.</summary>
+    public void Add(EventMessage e)
     {
+        switch (e.Kind)
+        {
+            case "checkpoint":
+                _checkpoint = (e.Step, _clock.Elapsed);
+                break;
+            case "tracking":
+                Tracker = e.Text;
+                break;
+        }
+    }
+
+    /// <summary>Takes in a row of metrics.</summary>
+    public void Add(MetricsMessage metrics)
+    {
+        var row = metrics.Row;
+        ExpertLoad = metrics.ExpertLoad ?? ExpertLoad;
+        if (metrics.Ranks is { } ranks)
+        {
+            Ranks.Add(ranks);
+        }
+
         foreach (var (key, value) in row)
         {
             Values[key] = value;

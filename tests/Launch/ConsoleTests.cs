@@ -70,6 +70,52 @@ internal sealed class ConsoleTests
     }
 
     [Test]
+    public void Slow_rank_is_named_with_its_lag_behind_the_median()
+    {
+        _run.StartOnTerminal(100, "slow", "--nodes", "4", "--backend", "gloo").End();
+        Assert.That(_run.Output, Does.Contain("slow against the median: rank 2 (+27 %)").And.Contain("checkpoint step 2"));
+
+        _run.Start("slow", "--nodes", "4", "--backend", "gloo").End();
+        Assert.That(_run.Output, Does.Contain("slow_rank=2 slow_by=0.27"));
+    }
+
+    [Test]
+    public void Terminal_without_Unicode_gets_ASCII_alone([Values("C", "de_DE.ISO-8859-1")] string locale)
+    {
+        _run.Environment["LC_ALL"] = locale;
+
+        _run.StartOnTerminal(100, "done", "--nodes", "4", "--backend", "gloo").End();
+
+        Assert.That(_run.Output, Does.Contain("experts +-*+"));
+        Assert.That(_run.Output, Does.Match("^[\u0000-\u007e]*$"));
+    }
+
+    [Test]
+    public void Failure_on_a_terminal_without_Unicode_has_no_cross()
+    {
+        _run.Environment["LC_ALL"] = "C";
+
+        _run.StartOnTerminal(80, "throw@0", "--backend", "gloo").End();
+
+        Assert.That(_run.Output, Does.Contain("x train failed after"));
+    }
+
+    [Test]
+    public void Lines_follow_a_terminal_that_becomes_narrower()
+    {
+        var mark = Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "resize");
+        _run.StartOnTerminalAfter(
+            $"stty cols 120 rows 30; (until [ -e {mark} ]; do sleep 0.05; done; stty cols 50) & true",
+            "long", "--config", _run.ConfigFile, "--run-dir", _run.Folder.Path, "--nodes", "4", "--backend", "gloo").Until("step 20/");
+        File.WriteAllText(mark, "");
+        _run.End();
+
+        var frames = _run.Output.Split("\u001b[J").Select(frame => Regex.Replace(frame, "\u001b\\[[\\d;?]*[A-Za-z]", "").Split('\r', '\n')).ToList();
+        Assert.That(frames.Exists(frame => Array.Exists(frame, line => line.Length > 60)), Is.True, "wide before");
+        Assert.That(frames[^1], Is.All.Length.LessThan(50), _run.Output);
+    }
+
+    [Test]
     public void Dumb_terminal_gets_plain_lines()
     {
         _run.Environment["TERM"] = "dumb";

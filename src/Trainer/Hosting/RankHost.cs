@@ -14,6 +14,7 @@ public static class RankHost
     /// <returns>The exit code.</returns>
     public static int Run(string[] arguments, Func<string, string?> variable)
     {
+        DiskFault.SurviveFileSizeLimit();
         RankArguments parsed;
         RankEnvironment rank;
         var tracking = TrackingEnvironment.Read(variable);
