@@ -97,7 +97,7 @@ internal sealed class SweepRunner(SweepRequest request, SweepPlan plan, SweepFol
             {
                 ExitCodes.Done => PointStatus.Done,
                 ExitCodes.Stopped => PointStatus.Stopped,
-                > 128 when _leaveCode is not null => PointStatus.Stopped,
+                > 128 when _stopping => PointStatus.Stopped, // its launcher may not yet have been listening
                 _ => PointStatus.Failed,
             });
             if (code > 128 && AbandonedRuns.Settle(folder.RunOf(point.Point.Point)) is { } found)
@@ -110,8 +110,19 @@ internal sealed class SweepRunner(SweepRequest request, SweepPlan plan, SweepFol
                 point.Record = failed with { Error = words };
             }
 
+            TakeRows(point);
             state.Save();
             view.Changed(point);
+        }
+    }
+
+    // The run's own file has every row, also of attempts before this one.
+    private void TakeRows(PointProgress point)
+    {
+        var curve = SweepCurve.Read(folder.RunOf(point.Point.Point).MetricsFile, request.Metric);
+        if (curve.Steps.Count > 0)
+        {
+            point.Record = point.Record with { Step = (long)curve.Steps[^1], Loss = curve.Losses[^1], Value = curve.Last };
         }
     }
 

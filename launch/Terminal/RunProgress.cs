@@ -41,7 +41,7 @@ internal sealed class RunProgress
         Values.TryGetValue("perf/all_to_all_ms", out var transfer) && Values.TryGetValue("perf/step_ms", out var step) && step > 0 ? transfer / step : null;
 
     /// <summary>Time to the last step at the speed of the latest rows; null before two rows came.</summary>
-    public TimeSpan? Remaining => _secondsPerStep > 0 ? TimeSpan.FromSeconds(_secondsPerStep * (LastStep - Step)) : null;
+    public TimeSpan? Remaining => _secondsPerStep > 0 ? TimeSpan.FromSeconds(_secondsPerStep * Math.Max(0, LastStep - Step)) : null;
 
     /// <summary>Sets where the run starts and where it ends.</summary>
     public void Begin(long firstStep, long lastStep)

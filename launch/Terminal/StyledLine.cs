@@ -25,7 +25,11 @@ internal sealed class StyledLine
     /// <summary>Adds a piece at the end.</summary>
     public StyledLine Add(string text, Style style = Style.Plain)
     {
-        _pieces.Add((text, style));
+        if (text.Length > 0)
+        {
+            _pieces.Add((text, style));
+        }
+
         return this;
     }
 

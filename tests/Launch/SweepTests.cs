@@ -77,7 +77,10 @@ internal sealed class SweepTests
     public void Interrupted_sweep_saves_all_exits_75_and_continues()
     {
         Sweep("endless", "--seeds", "1,2,3", "--parallel", "2", "--metric", "train/loss");
-        _run.Wait(() => Statuses("tiny-seeds").Count(status => status == "running") == 2, "two running points");
+        foreach (var point in new[] { "seed=1", "seed=2" })
+        {
+            WaitUntilRunning("tiny-seeds", point);
+        }
 
         var code = _run.Signal(2).End();
 
@@ -96,7 +99,7 @@ internal sealed class SweepTests
     public void Second_signal_leaves_at_once()
     {
         Sweep("freeze@1", "--seeds", "1", "--nodes", "2", "--backend", "gloo", "--metric", "train/loss");
-        _run.Wait(() => File.Exists(Path.Combine(Sweeps, "tiny-seeds", "seed=1", "run.json")) && RunRecordOf("tiny-seeds", "seed=1").GetProperty("status").GetString() == "running", "a running point");
+        WaitUntilRunning("tiny-seeds", "seed=1");
         _run.Signal(2).Until("stopping 1 run(s)");
 
         var code = _run.Signal(2).End();
@@ -123,7 +126,7 @@ internal sealed class SweepTests
     public void Runs_stop_by_themselves_when_the_sweep_is_killed_and_its_next_command_goes_on()
     {
         Sweep("endless", "--seeds", "1", "--metric", "train/loss");
-        _run.Wait(() => File.Exists(Path.Combine(Sweeps, "tiny-seeds", "seed=1", "run.json")) && RunRecordOf("tiny-seeds", "seed=1").GetProperty("status").GetString() == "running", "a running point");
+        WaitUntilRunning("tiny-seeds", "seed=1");
 
         _run.Signal(9).End();
 
@@ -224,6 +227,9 @@ internal sealed class SweepTests
     private static JsonElement Record(string folder) => JsonDocument.Parse(File.ReadAllText(Path.Combine(folder, "sweep.json"))).RootElement;
 
     private JsonElement RunRecordOf(string sweep, string point) => JsonDocument.Parse(File.ReadAllText(Path.Combine(Sweeps, sweep, point, "run.json"))).RootElement;
+
+    private void WaitUntilRunning(string sweep, string point) => _run.Wait(
+        () => File.Exists(Path.Combine(Sweeps, sweep, point, "run.json")) && RunRecordOf(sweep, point).GetProperty("status").GetString() == "running", $"{point} to run");
 
     private List<string> Statuses(string sweep) => File.Exists(Path.Combine(Sweeps, sweep, "sweep.json"))
         ? [.. Record(Path.Combine(Sweeps, sweep)).GetProperty("points").EnumerateArray().Select(point => point.GetProperty("status").GetString()!)]
