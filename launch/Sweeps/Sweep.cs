@@ -49,14 +49,15 @@ internal static class Sweep
             DomainTokens.Prepare(data, error.WriteLine);
         }
 
-        var parent = host.Variable(SweepTracking.ParentVariable);
-        var state = new SweepState(request, plan, folder, parent, error.WriteLine);
-        var code = await RunAsync(request, plan, folder, state, host).ConfigureAwait(false);
+        var tracking = await SweepTracking.OpenAsync(request, plan, folder.Path, host).ConfigureAwait(false);
+        var state = new SweepState(request, plan, folder, tracking.ParentRunId, error.WriteLine);
+        var code = await RunAsync(request, plan, folder, state, tracking, host).ConfigureAwait(false);
         Conclude(request, folder, state, code, host);
+        await tracking.EndAsync(folder, state, code).ConfigureAwait(false);
         return code;
     }
 
-    private static async Task<int> RunAsync(SweepRequest request, SweepPlan plan, SweepFolder folder, SweepState state, LaunchHost host)
+    private static async Task<int> RunAsync(SweepRequest request, SweepPlan plan, SweepFolder folder, SweepState state, SweepTracking tracking, LaunchHost host)
     {
         var (screen, due) = (host.Screen, state.Points.Count(state.IsDue));
         screen.Error.WriteLine(
@@ -71,7 +72,7 @@ internal static class Sweep
         await using (view.ConfigureAwait(false))
         {
             view.Started(state.Points);
-            return await new SweepRunner(request, plan, folder, state, view, host).RunAsync(SweepTracking.Variables(host.Variable(SweepTracking.ParentVariable))).ConfigureAwait(false);
+            return await new SweepRunner(request, plan, folder, state, view, host).RunAsync(tracking.Variables).ConfigureAwait(false);
         }
     }
 

@@ -17,6 +17,7 @@ internal sealed class LiveView : IRunView
     private readonly Glyphs _glyphs;
 
     private RunHeader? _header;
+    private TrackerLine? _tracker;
     private InfoMessage? _info;
     private bool _isOver;
 
@@ -30,6 +31,7 @@ internal sealed class LiveView : IRunView
     public void Started(RunHeader header) => _region.Change(() =>
     {
         _header = header;
+        _tracker = new TrackerLine(new RunFolder(header.Folder));
         _progress.Begin(0, header.Steps);
         _region.Say(header.FirstLine);
         _region.Say($"run {header.Folder}");
@@ -133,7 +135,7 @@ internal sealed class LiveView : IRunView
         yield return _progress.Checkpoint is { } checkpoint
             ? StyledLine.Of(MetricText.Invariant($"checkpoint step {checkpoint.Step}{(_isOver ? "" : $", {MetricText.Duration(checkpoint.Age)} ago")}"))
             : null;
-        yield return _progress.Tracker is { } tracker ? StyledLine.Of(tracker) : null;
+        yield return _tracker?.Text is { } tracker ? StyledLine.Of(tracker) : null;
         yield return _header!.Dashboard is { } dashboard ? StyledLine.Of($"dashboard {dashboard}") : null;
     }
 

@@ -33,9 +33,6 @@ internal sealed class RunProgress
     /// <summary>The newest checkpoint of this attempt and its age; null before the first.</summary>
     public (long Step, TimeSpan Age)? Checkpoint => _checkpoint is var (step, at) ? (step, _clock.Elapsed - at) : null;
 
-    /// <summary>What the tracker said last; null where there is none.</summary>
-    public string? Tracker { get; private set; }
-
     /// <summary>Share of a step that goes into waiting for all-to-alls; null where it is not measured.</summary>
     public double? AllToAllShare =>
         Values.TryGetValue("perf/all_to_all_ms", out var transfer) && Values.TryGetValue("perf/step_ms", out var step) && step > 0 ? transfer / step : null;
@@ -54,14 +51,9 @@ internal sealed class RunProgress
     /// <summary>Takes in something that happened once.</summary>
     public void Add(EventMessage e)
     {
-        switch (e.Kind)
+        if (e.Kind == "checkpoint")
         {
-            case "checkpoint":
-                _checkpoint = (e.Step, _clock.Elapsed);
-                break;
-            case "tracking":
-                Tracker = e.Text;
-                break;
+            _checkpoint = (e.Step, _clock.Elapsed);
         }
     }
 

@@ -1,6 +1,8 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using Moe.Launch.Terminal;
 using Moe.Training.Hosting;
+using Moe.Training.Tracking;
 using NUnit.Framework;
 
 namespace Moe.Tests.Launch;
@@ -82,6 +84,22 @@ internal sealed class ConsoleTests
     }
 
     [Test]
+    public void Tracker_state_is_told_from_the_files_of_the_run()
+    {
+        var folder = new RunFolder(Directory.GetParent(_run.ConfigFile)!.FullName);
+        Assert.That(new TrackerLine(folder).Text, Is.Null, "not tracked");
+
+        var state = new TrackingState("http://tracker", "experiment", "run", "mark", StartTime: 0);
+        File.WriteAllBytes(folder.TrackingFile, new byte[2048]);
+        state.Write(folder.TrackingStateFile);
+        Assert.That(new TrackerLine(folder).Text, Is.EqualTo("mlflow not reached"));
+        (state with { RunId = "1", Synced = 512 }).Write(folder.TrackingStateFile);
+        Assert.That(new TrackerLine(folder).Text, Is.EqualTo("mlflow 1.5 KiB queued"));
+        (state with { RunId = "1", Synced = 2048 }).Write(folder.TrackingStateFile);
+        Assert.That(new TrackerLine(folder).Text, Is.EqualTo("mlflow ok"));
+    }
+
+    [Test]
     public void Terminal_without_Unicode_gets_ASCII_alone([Values("C", "de_DE.ISO-8859-1")] string locale)
     {
         _run.Environment["LC_ALL"] = locale;
@@ -107,7 +125,7 @@ internal sealed class ConsoleTests
     {
         var mark = Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "resize");
         _run.StartOnTerminalAfter(
-            $"stty cols 120 rows 30; (until [ -e {mark} ]; do sleep 0.05; done; stty cols 50) & true",
+            $"stty cols 120 rows 30; (until [ -e {mark} ]; do sleep 0.05; done; stty cols 50 < /dev/tty) & true",
             "long", "--config", _run.ConfigFile, "--run-dir", _run.Folder.Path, "--nodes", "4", "--backend", "gloo");
         _run.Wait(() => Regex.IsMatch(_run.Output, @"step [2-9]\d/"), "twenty steps");
         File.WriteAllText(mark, "");
@@ -193,7 +211,7 @@ internal sealed class ConsoleTests
     }
 
     [Test]
-    public void Help_ends_with_examples([Values("train", "verify", "data prepare", "data inspect", "config show", "schedule show", "schedule refine", "doctor", "bench step")] string command)
+    public void Help_ends_with_examples([Values("train", "sweep", "verify", "data prepare", "data inspect", "config show", "schedule show", "schedule refine", "doctor", "bench step")] string command)
     {
         var code = _run.StartBare("done", [.. command.Split(' '), "--help"]).End();
 

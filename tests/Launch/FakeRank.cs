@@ -29,6 +29,7 @@ internal static partial class FakeRank
         using var signals = new StopSignals(link.RequestStop, (_, number) => Environment.Exit(ExitCodes.Signalled(number)));
         Console.WriteLine($"rank {rank.Rank} of {rank.WorldSize}, local {rank.LocalRank} of {rank.LocalWorldSize}, node {rank.NodeRank}");
         Console.WriteLine($"arguments {string.Join(' ', args[1..])}");
+        Console.WriteLine($"parent run {Environment.GetEnvironmentVariable("MLFLOW_PARENT_RUN_ID")}");
         Console.WriteLine($"threads {Environment.GetEnvironmentVariable("OMP_NUM_THREADS")}");
         if (rank.Rank == 0)
         {

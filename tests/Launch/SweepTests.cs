@@ -131,7 +131,7 @@ internal sealed class SweepTests
         _run.Signal(9).End();
 
         _run.Wait(() => LaunchedRun.ProcessesBelow(Sweeps).Count == 0, "the end of the run");
-        Assert.That(RunRecordOf("tiny-seeds", "seed=1").GetProperty("status").GetString(), Is.EqualTo("stopped"));
+        _run.Wait(() => RunRecordOf("tiny-seeds", "seed=1").GetProperty("status").GetString() == "stopped", "the run to have stopped by itself");
         Assert.That(Sweep("recorded", "--seeds", "1", "--metric", "train/loss").End(), Is.Zero, _run.Error);
     }
 
@@ -171,6 +171,37 @@ internal sealed class SweepTests
 
         Assert.That(code, Is.EqualTo(ExitCodes.Usage));
         Assert.That(_run.Error, Does.Contain("another configuration: model.layers: 2 (was 4)").And.Contain("another --name"));
+    }
+
+    [Test]
+    public void Runs_are_shown_under_one_parent_run_which_a_second_command_continues()
+    {
+        string[] arguments = ["--metric", "train/loss", "--set", "tracking.mlflow=file:./mlruns"];
+        Assert.That(Sweep("recorded", [.. arguments, "--seeds", "1,2"]).End(), Is.Zero, _run.Error);
+        Assert.That(Sweep("recorded", [.. arguments, "--seeds", "1,2,3"]).End(), Is.Zero, _run.Error);
+
+        var parent = Record(Path.Combine(Sweeps, "tiny-seeds")).GetProperty("parent_run_id").GetString()!;
+        for (var seed = 1; seed <= 3; seed++)
+        {
+            Assert.That(File.ReadAllText(new RunFolder(Path.Combine(Sweeps, "tiny-seeds", $"seed={seed}")).LogFile(0)), Does.Contain($"parent run {parent}\n"));
+        }
+
+        var store = Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "mlruns");
+        var run = Directory.GetDirectories(store, parent, SearchOption.AllDirectories).Single();
+        Assert.That(Directory.GetFiles(store, "meta.yaml", SearchOption.AllDirectories).Count(file => File.ReadAllText(file).Contains("run_id", StringComparison.Ordinal)), Is.EqualTo(1), "one parent run");
+        Assert.That(File.ReadAllText(Path.Combine(run, "params", "seeds")), Is.EqualTo("1, 2"));
+        Assert.That(File.ReadAllLines(Path.Combine(run, "metrics", "sweep", "finished")).Select(line => line.Split(' ')[1]), Is.EqualTo(new[] { "2", "3" }));
+        Assert.That(File.Exists(Path.Combine(run, "artifacts", "sweep.svg")) && File.Exists(Path.Combine(run, "artifacts", "table.md")), Is.True);
+    }
+
+    [Test]
+    public void Server_that_is_away_costs_the_parent_run_but_not_the_sweep()
+    {
+        var code = Sweep("recorded", "--metric", "train/loss", "--seeds", "1", "--set", "tracking.mlflow=http://127.0.0.1:9").End();
+
+        Assert.That(code, Is.Zero, _run.Error);
+        Assert.That(_run.Error, Does.Contain("shown without a parent run"));
+        Assert.That(Statuses("tiny-seeds"), Is.All.EqualTo("done"));
     }
 
     [Test]

@@ -34,7 +34,7 @@ public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, i
             write();
             return null;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (DiskFault.IsOne(e))
         {
             return e.Message;
         }

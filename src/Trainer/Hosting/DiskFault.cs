@@ -16,12 +16,16 @@ public static class DiskFault
         _ = Posix.SetAction(FileSizeExceeded, Ignore);
     }
 
+    /// <summary>Whether a file could not be written. Of a file beyond the limit .NET says so by an exception of another kind.</summary>
+    public static bool IsOne(Exception exception) => exception is IOException or UnauthorizedAccessException
+        || (exception is ArgumentOutOfRangeException && exception.Message.Contains(TooLarge, StringComparison.Ordinal));
+
     /// <summary>What to try after an exception.</summary>
     /// <returns>Null where it is none that is known.</returns>
     public static string? Remedy(Exception exception) => exception.HResult switch
     {
         NoSpaceLeft or QuotaExceeded => FreeSpace,
-        FileTooLarge => "a larger limit of file sizes (ulimit -f), then the same command",
+        FileTooLarge => LargerLimit,
         ReadOnlyFileSystem => "another --run-dir: this file system can only be read",
         _ => Remedy(exception.Message),
     };
@@ -30,8 +34,10 @@ public static class DiskFault
     /// <inheritdoc cref="Remedy(Exception)"/>
     public static string? Remedy(string message) =>
         message.Contains("No space left", StringComparison.Ordinal) || message.Contains("quota exceeded", StringComparison.OrdinalIgnoreCase) ? FreeSpace
-        : message.Contains("File too large", StringComparison.Ordinal) ? "a larger limit of file sizes (ulimit -f), then the same command"
+        : message.Contains("File too large", StringComparison.Ordinal) || message.Contains(TooLarge, StringComparison.Ordinal) ? LargerLimit
         : null;
 
+    private const string TooLarge = "too large for the file system";
+    private const string LargerLimit = "a larger limit of file sizes (ulimit -f), then the same command";
     private const string FreeSpace = "free space where the run folder lies (df -h; fewer with train.keep_checkpoints), then the same command continues";
 }

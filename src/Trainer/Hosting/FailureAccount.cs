@@ -23,7 +23,7 @@ internal static class FailureAccount
         TrainingException failed => new RankFailure(rank, step, ExitCodes.Failed, exception.Message, Try: failed.Remedy),
         DataException => new RankFailure(rank, step, ExitCodes.Failed, exception.Message, Why: exception.InnerException?.Message),
         OutOfMemoryException => new RankFailure(rank, step, ExitCodes.Failed, "out of memory", Why: exception.Message, Try: SmallerBatch),
-        IOException or UnauthorizedAccessException => new RankFailure(
+        _ when DiskFault.IsOne(exception) => new RankFailure(
             rank, step, ExitCodes.Failed, exception.Message, Where: "a file of the run", Try: DiskFault.Remedy(exception) ?? "launch doctor   (disk space, write permission)"),
         _ => new RankFailure(
             rank, step, ExitCodes.Failed, $"{exception.GetType().Name}: {exception.Message}", Origin(exception), exception.InnerException?.Message),
