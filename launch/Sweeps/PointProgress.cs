@@ -12,6 +12,7 @@ internal sealed class PointProgress(PlannedPoint point, PointRecord record, long
     private readonly Stopwatch _clock = new();
     private TimeSpan _rowAt;
     private double _secondsPerStep;
+    private int _rows;
 
     public PlannedPoint Point { get; } = point;
 
@@ -35,7 +36,7 @@ internal sealed class PointProgress(PlannedPoint point, PointRecord record, long
         Record = Record with { Status = PointStatus.Running, ExitCode = null, Error = null };
         _clock.Restart();
         _rowAt = TimeSpan.Zero;
-        _secondsPerStep = 0;
+        (_secondsPerStep, _rows) = (0, 0);
     }
 
     /// <summary>Its launcher has ended.</summary>
@@ -78,7 +79,9 @@ internal sealed class PointProgress(PlannedPoint point, PointRecord record, long
         if (step > Record.Step)
         {
             var seconds = (_clock.Elapsed - _rowAt).TotalSeconds / (step - Record.Step);
-            _secondsPerStep = _secondsPerStep > 0 ? (0.8 * _secondsPerStep) + (0.2 * seconds) : seconds;
+            // The first row has the start in it, and says nothing of the second.
+            _secondsPerStep = _rows > 1 ? (0.8 * _secondsPerStep) + (0.2 * seconds) : seconds;
+            _rows++;
             _rowAt = _clock.Elapsed;
         }
 

@@ -33,14 +33,14 @@ internal sealed record SweepPoint(IReadOnlyList<KeyValuePair<string, string>> Ch
         return [.. combinations.SelectMany(choices => (seeds.Count == 0 ? [null] : seeds.Select(seed => (ulong?)seed)).Select(seed => Of(choices, seed, labels)))];
     }
 
-    /// <summary>A short label for each axis: the last part of its key, with the part before it where that alone would not do.</summary>
+    /// <summary>A short label for each axis: the last part of its key, with what stands before it where that alone would not do.</summary>
     public static IReadOnlyDictionary<string, string> Labels(IReadOnlyList<GridAxis> axes)
     {
-        var last = axes.GroupBy(axis => axis.Key.Split('.')[^1]).Where(group => group.Count() > 1).Select(group => group.Key).ToHashSet();
-        return axes.ToDictionary(axis => axis.Key, axis =>
+        return axes.ToDictionary(axis => axis.Key, axis => axis.Key.Split('.') switch
         {
-            var parts = axis.Key.Split('.');
-            return parts.Length < 2 || !(s_vague.Contains(parts[^1]) || last.Contains(parts[^1])) ? parts[^1] : last.Contains(parts[^1]) ? axis.Key : $"{parts[^2]}.{parts[^1]}";
+            [.., var last] when axes.Any(other => other != axis && other.Key.Split('.')[^1] == last) => axis.Key,
+            [.., var parent, var last] when s_vague.Contains(last) => $"{parent}.{last}",
+            [.., var last] => last,
         });
     }
 

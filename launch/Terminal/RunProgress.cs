@@ -11,6 +11,7 @@ internal sealed class RunProgress
     private readonly List<double> _losses = [];
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private double _secondsPerStep;
+    private int _rows;
     private TimeSpan _lastRowAt;
     private (long Step, TimeSpan At)? _checkpoint;
 
@@ -85,7 +86,9 @@ internal sealed class RunProgress
         {
             // Evaluations and checkpoints count, as they do for the one who waits; older rows fade.
             var seconds = (_clock.Elapsed - _lastRowAt).TotalSeconds / ((long)step - Step);
-            _secondsPerStep = _secondsPerStep > 0 ? 0.8 * _secondsPerStep + 0.2 * seconds : seconds;
+            // The first row has the start in it, and says nothing of the second.
+            _secondsPerStep = _rows > 1 ? 0.8 * _secondsPerStep + 0.2 * seconds : seconds;
+            _rows++;
             _lastRowAt = _clock.Elapsed;
             Step = (long)step;
         }
