@@ -40,7 +40,7 @@ internal sealed record SweepPoint(IReadOnlyList<KeyValuePair<string, string>> Ch
         {
             [.., var last] when axes.Any(other => other != axis && other.Key.Split('.')[^1] == last) => axis.Key,
             [.., var parent, var last] when s_vague.Contains(last) => $"{parent}.{last}",
-            [.., var last] => last,
+            var parts => parts[^1],
         });
     }
 
