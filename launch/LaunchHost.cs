@@ -13,6 +13,9 @@ internal sealed record LaunchHost(Screen Screen, string WorkingDirectory, Func<s
     /// <summary>How long a rank may take from its start to its first word.</summary>
     public TimeSpan StartPatience { get; init; } = TimeSpan.FromMinutes(2);
 
+    /// <summary>This program itself, as a sweep starts it for each of its runs; tests put their own entry here.</summary>
+    public RankProgram Self { get; init; } = RankProgram.Assembly(Path.Combine(AppContext.BaseDirectory, "launch.dll"), needsNativeLibraries: true);
+
     /// <summary>The surroundings of this process.</summary>
     /// <param name="rankProgram">What is started once a rank.</param>
     public static LaunchHost OfThisProcess(RankProgram rankProgram)

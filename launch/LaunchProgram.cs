@@ -1,7 +1,11 @@
 using System.CommandLine;
 using System.CommandLine.Invocation;
+using System.Net.Sockets;
 using Moe.Data;
+using Moe.Distributed;
+using Moe.Launch.Checks;
 using Moe.Launch.Commands;
+using Moe.Launch.Terminal;
 using Moe.Torch;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
@@ -16,7 +20,15 @@ internal static class LaunchProgram
     /// <returns>The exit code, see <see cref="ExitCodes"/>.</returns>
     public static async Task<int> RunAsync(string[] arguments, LaunchHost host)
     {
+        DiskFault.SurviveFileSizeLimit();
         var result = CommandTree.Build(host).Parse(arguments);
+        if (CommandTree.VerbosityOf(result) is not Verbosity.Normal and var verbosity)
+        {
+            // Commands print where their tree was told to.
+            host = host with { Screen = host.Screen with { Verbosity = verbosity } };
+            result = CommandTree.Build(host).Parse(arguments);
+        }
+
         if (result.Action is ParseErrorAction)
         {
             UsageErrors.Write(host.Screen, result);
@@ -65,10 +77,18 @@ internal static class LaunchProgram
             host.Screen.WriteHeadline(e.Message);
             return ExitCodes.Usage;
         }
+        catch (Exception e) when (e is SocketException or CommunicationException || PortFault.IsOne(e))
+        {
+            host.Screen.WriteHeadline(PortFault.IsOne(e) ? $"a port is in use: {e.Message}" : e.Message);
+            host.Screen.WriteParagraph("try", PortFault.IsOne(e) ? "another port; ss -ltnp names the program that has this one" : "launch doctor");
+            WriteStack(host.Screen, e);
+            return ExitCodes.Preflight;
+        }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             host.Screen.WriteHeadline(e.Message);
-            host.Screen.WriteParagraph("try", "launch doctor   (disk space, write permission)");
+            host.Screen.WriteParagraph("try", DiskFault.Remedy(e) ?? "launch doctor   (disk space, write permission)");
+            WriteStack(host.Screen, e);
             return ExitCodes.Preflight;
         }
         catch (LaunchException e)
@@ -76,6 +96,23 @@ internal static class LaunchProgram
             host.Screen.WriteHeadline(e.Message);
             host.Screen.WriteParagraph("try", e.Remedy);
             return e.ExitCode;
+        }
+#pragma warning disable CA1031 // The one place where the launcher's own mistakes end: a message and a code, not the runtime's crash.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            host.Screen.WriteHeadline($"the launcher failed: {e.GetType().Name}: {e.Message}");
+            host.Screen.WriteParagraph("try", "the same command with --verbosity d, whose stack trace belongs into a report of this fault");
+            WriteStack(host.Screen, e);
+            return ExitCodes.Failed;
+        }
+    }
+
+    private static void WriteStack(Screen screen, Exception e)
+    {
+        if (screen.Verbosity == Verbosity.Detailed)
+        {
+            FailureReport.WriteStack(screen, e.ToString());
         }
     }
 }

@@ -1,18 +1,24 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using Moe.Launch.Terminal;
 
 namespace Moe.Launch.Commands;
 
 /// <summary>The command line: <c>launch</c> with its sub-commands, each of which has a file beside this one.</summary>
 internal static class CommandTree
 {
+    /// <summary>An option of every command.</summary>
+    public const string VerbosityName = "--verbosity";
+
     /// <summary>Builds the tree. <c>launch</c> without a sub-command is <c>launch train</c>.</summary>
     public static RootCommand Build(LaunchHost host)
     {
         var root = new RootCommand("Trains Mixture-of-Experts language models across processes. Without a command it trains.");
+        root.Options.Add(VerbosityOption());
         TrainCommand.Configure(root, host);
         root.Subcommands.Add(TrainCommand.Create(host));
+        root.Subcommands.Add(SweepCommand.Create(host));
         root.Subcommands.Add(VerifyCommand.Create(host));
         root.Subcommands.Add(BenchCommand.Create(host));
         root.Subcommands.Add(SampleCommand.Create(host));
@@ -22,8 +28,31 @@ internal static class CommandTree
         root.Subcommands.Add(DataCommand.Create(host));
         root.Subcommands.Add(ConfigCommand.Create(host));
         root.Subcommands.Add(ScheduleCommand.Create(host));
+        root.Subcommands.Add(MlflowCommand.Create(host));
         root.Subcommands.Add(DoctorCommand.Create(host));
         return root;
+    }
+
+    /// <summary>What a command line asks for with <c>--verbosity</c>.</summary>
+    public static Verbosity VerbosityOf(ParseResult result) => result.Errors.Count > 0 ? Verbosity.Normal : result.GetValue<string>(VerbosityName) switch
+    {
+        "q" => Verbosity.Quiet,
+        "d" => Verbosity.Detailed,
+        _ => Verbosity.Normal,
+    };
+
+    // Of all commands, and it may stand before them.
+    private static Option<string> VerbosityOption()
+    {
+        var option = new Option<string>(VerbosityName)
+        {
+            Description = "q: errors only; n: normal; d: with stack traces.",
+            HelpName = "q|n|d",
+            Recursive = true,
+            DefaultValueFactory = _ => "n",
+        };
+        option.AcceptOnlyFromAmong("q", "n", "d");
+        return option;
     }
 
     /// <summary>Lets a command's help end with examples.</summary>

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
+using Moe.Launch.Runs;
 using Moe.Training;
 using Moe.Training.Hosting;
 
@@ -19,7 +20,13 @@ internal static class EvalCommand
         var command = new Command("eval", "Evaluates a trained model on all of the held-out text.") { run, ui };
         command.SetAction(result =>
         {
-            using var trained = TrainedRun.Open(Path.GetFullPath(result.GetRequiredValue(run), host.WorkingDirectory), host.Screen.Error.WriteLine);
+            var folder = Path.GetFullPath(result.GetRequiredValue(run), host.WorkingDirectory);
+            if (AbandonedRuns.Settle(new RunFolder(folder)) is { } finding)
+            {
+                host.Screen.Error.WriteLine($"found: {finding}");
+            }
+
+            using var trained = TrainedRun.Open(folder, host.Screen.Error.WriteLine);
             var evaluation = trained.Evaluate();
             var experts = trained.Config.Model.Moe.Experts;
             if (result.GetValue(ui) == "json")

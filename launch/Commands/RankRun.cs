@@ -35,6 +35,11 @@ internal static class RankRun
         await using var _ = dashboard.ConfigureAwait(false);
         using var opening = Open(request, resolved.Config, host);
         dashboard.Announce(opening.Folder);
+        foreach (var finding in opening.Findings)
+        {
+            host.Screen.Error.WriteLine($"found: {finding}");
+        }
+
         var plan = new RankPlan(
             host.RankProgram,
             request.Mode,
@@ -46,6 +51,13 @@ internal static class RankRun
             opening.Folder,
             request.ModeArguments);
         RefuseOtherModel(opening.Folder, resolved.Config, host);
+        if (request is { Mode: "train", Resume: "auto" } && opening.IsFinished(resolved.Config.Train.Steps))
+        {
+            host.Screen.Error.WriteLine(
+                $"nothing is left to do: {host.Shorten(opening.Folder.Path)} has all of its {resolved.Config.Train.Steps} steps; more with --set train.steps=N, a new run with another --run-dir");
+            return ExitCodes.Done;
+        }
+
         await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(WithOwnSchedule(resolved.Config, opening.Folder))).ConfigureAwait(false);
         await File.WriteAllTextAsync(opening.Folder.ConfigOriginFile, ConfigYaml.ToOriginJson(resolved)).ConfigureAwait(false);
         foreach (var warning in resolved.Warnings)
@@ -55,6 +67,7 @@ internal static class RankRun
 
         var outcome = await WatchAsync(plan, opening, resolved.Config, request.Ui, host).ConfigureAwait(false);
         Conclude(plan, outcome, host);
+        await TrackingEnd.ConcludeAsync(plan, outcome, resolved.Config.Tracking, host).ConfigureAwait(false);
         return outcome.ExitCode;
     }
 
@@ -72,6 +85,8 @@ internal static class RankRun
             using var store = plan.Backend == BackendNames.Gloo && plan.Program.NeedsNativeLibraries ? new StoreServer() : null;
             using var log = TextWriter.Synchronized(new StreamWriter(plan.Folder.LauncherLogFile, append: true) { AutoFlush = true });
             using var supervisor = new Supervisor(plan, recorder, view, host.StartPatience);
+            using var watch = new FolderWatch(plan.Folder, host.Shorten(plan.Folder.Path), supervisor.RequestEnd);
+            ParentWatch.Start(host.Variable, supervisor.RequestStop);
             var outcome = await SuperviseAsync(supervisor, store?.Port, log).ConfigureAwait(false);
             recorder.Ended(outcome);
             if (plan.Mode == "train" && outcome.ExitCode == ExitCodes.Done && config.Train.SampleTokens > 0)
@@ -160,17 +175,22 @@ internal static class RankRun
             return;
         }
 
-        var earlier = ConfigReader.Read(folder.ConfigFile, []).Config;
-        var before = ConfigYaml.Write(new RunConfig { Model = earlier.Model }).Split('\n');
-        var now = ConfigYaml.Write(new RunConfig { Model = config.Model }).Split('\n');
-        var differences = before.Zip(now).Where(lines => lines.First != lines.Second).Select(lines => $"{lines.Second.Trim()} (was {lines.First.Trim()})").ToList();
-        if (differences.Count > 0)
+        var differences = ConfigDifference.Between(ConfigReader.Read(folder.ConfigFile, []).Config, config)
+            .Where(difference => !difference.StartsWith("schedule.file:", StringComparison.Ordinal)) // the folder has its own copy
+            .ToList();
+        var ofModel = differences.Where(difference => difference.StartsWith("model.", StringComparison.Ordinal)).ToList();
+        if (ofModel.Count > 0)
         {
             var file = host.Shorten(folder.ConfigFile);
             throw new LaunchException(
                 ExitCodes.Usage,
-                $"'{host.Shorten(folder.Path)}' holds checkpoints of another model: {string.Join(", ", differences)}",
+                $"'{host.Shorten(folder.Path)}' holds checkpoints of another model: {ConfigDifference.Text(ofModel)}",
                 $"--config {file} to continue it, or another --run-dir");
+        }
+
+        if (differences.Count > 0)
+        {
+            host.Screen.Error.WriteLine($"warning: the configuration is not the one that {host.Shorten(folder.Path)} had: {ConfigDifference.Text(differences)}");
         }
     }
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Moe.Launch.Runs;
 using Moe.Training;
 using Moe.Training.Hosting;
 using Moe.Training.Sampling;
@@ -37,7 +38,13 @@ internal static class SampleCommand
         var command = new Command("sample", "Continues a text with a trained model.") { run, prompt, tokens, temperature, seed };
         command.SetAction(result =>
         {
-            using var trained = TrainedRun.Open(Path.GetFullPath(result.GetRequiredValue(run), host.WorkingDirectory), host.Screen.Error.WriteLine);
+            var folder = Path.GetFullPath(result.GetRequiredValue(run), host.WorkingDirectory);
+            if (AbandonedRuns.Settle(new RunFolder(folder)) is { } finding)
+            {
+                host.Screen.Error.WriteLine($"found: {finding}");
+            }
+
+            using var trained = TrainedRun.Open(folder, host.Screen.Error.WriteLine);
             var text = result.GetRequiredValue(prompt);
             host.Screen.Output.Write(text);
             var generator = new TextGenerator(trained.Model, result.GetValue(seed));

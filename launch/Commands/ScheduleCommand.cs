@@ -43,7 +43,7 @@ internal static class ScheduleCommand
                 host.Screen.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"step={step} learning_rate={schedule.At(step - 1):G6}"));
             }
 
-            host.Screen.Output.WriteLine(Draw(place => schedule.At((long)Math.Round(place * (steps - 1))), schedule.Peak));
+            host.Screen.Output.WriteLine(Draw(place => schedule.At((long)Math.Round(place * (steps - 1))), schedule.Peak, host.Screen.Glyphs));
             return ExitCodes.Done;
         });
         return show.WithExamples("launch schedule show", "launch schedule show --config my.yaml --set schedule.name=wsd");
@@ -73,7 +73,7 @@ internal static class ScheduleCommand
             var file = Refined(Path.GetFullPath(result.GetRequiredValue(run), host.WorkingDirectory), result.GetValue(smooth));
             file.Write(path);
             var curve = file.Curve();
-            host.Screen.Output.WriteLine(Draw(place => curve.At((long)Math.Round(place * (file.Steps - 1)), file.Steps), 1));
+            host.Screen.Output.WriteLine(Draw(place => curve.At((long)Math.Round(place * (file.Steps - 1)), file.Steps), 1, host.Screen.Glyphs));
             host.Screen.Output.WriteLine($"schedule={host.Shorten(path)} steps={file.Steps}");
             host.Screen.Error.WriteLine($"for a new run: --set schedule.name=refined --set schedule.file={host.Shorten(path)}");
             return ExitCodes.Done;
@@ -93,6 +93,6 @@ internal static class ScheduleCommand
         }
     }
 
-    private static string Draw(Func<double, double> at, double peak) =>
-        Sparkline.Draw(Enumerable.Range(0, Width).Select(i => at(i / (Width - 1.0))), 0, peak);
+    private static string Draw(Func<double, double> at, double peak, Glyphs glyphs) =>
+        Sparkline.Draw(Enumerable.Range(0, Width).Select(i => at(i / (Width - 1.0))), 0, peak, glyphs);
 }

@@ -33,7 +33,7 @@ internal static class UsageErrors
     /// </summary>
     public static IReadOnlyList<string> Misplaced(ParseResult result) => result.CommandResult.Command is RootCommand
         ? []
-        : [.. result.RootCommandResult.Children.OfType<OptionResult>().Where(option => !option.Implicit).Select(option => option.Option.Name)];
+        : [.. result.RootCommandResult.Children.OfType<OptionResult>().Where(option => !option.Implicit && !option.Option.Recursive).Select(option => option.Option.Name)];
 
     /// <summary>Says where misplaced options belong.</summary>
     public static void WriteMisplaced(Screen screen, ParseResult result, IReadOnlyList<string> options)

@@ -7,15 +7,15 @@ namespace Moe.Launch.Runs;
 /// <summary>A run folder that this launcher holds: no other launcher works in it until it is disposed.</summary>
 internal sealed class RunFolderOpening : IDisposable
 {
-    private const string LockName = "run.lock";
+    private readonly FolderLock _lock;
+    private readonly RunRecord? _earlier;
 
-    private readonly FileStream _lock;
-
-    private RunFolderOpening(RunFolder folder, string id, int attempt, FileStream heldLock)
+    private RunFolderOpening(RunFolder folder, string id, RunRecord? earlier, IReadOnlyList<string> findings, FolderLock heldLock)
     {
         Folder = folder;
         Id = id;
-        Attempt = attempt;
+        Findings = findings;
+        _earlier = earlier;
         _lock = heldLock;
     }
 
@@ -25,14 +25,23 @@ internal sealed class RunFolderOpening : IDisposable
     public string Id { get; }
 
     /// <summary>1 for a new run.</summary>
-    public int Attempt { get; }
+    public int Attempt => (_earlier?.Attempt ?? 0) + 1;
+
+    /// <summary>What there is to say of runs that were found without their launchers, one sentence each.</summary>
+    public IReadOnlyList<string> Findings { get; }
+
+    /// <summary>Whether an earlier attempt has ended well, with a checkpoint of the last step: then nothing is left to do.</summary>
+    /// <param name="steps">Number of the last step.</param>
+    public bool IsFinished(long steps) => _earlier is { Status: "done", Mode: "train" }
+        && AbandonedRuns.LatestCheckpoint(Folder)?.Split('_') is [_, var number]
+        && long.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var step) && step >= steps;
 
     /// <summary>Makes a new folder below <paramref name="runsFolder"/>, named after time and run, as in <c>2026-11-22_0204-quickstart-a1b2</c>.</summary>
     public static RunFolderOpening Create(string runsFolder, string name)
     {
         var time = DateTime.UtcNow.ToString("yyyy-MM-dd_HHmm", CultureInfo.InvariantCulture);
         var id = $"{time}-{name}-{Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(2))}";
-        return Open(new RunFolder(Path.Combine(runsFolder, id)), id, 1);
+        return Open(new RunFolder(Path.Combine(runsFolder, id)), id, earlier: null, AbandonedRuns.SettleAll(runsFolder));
     }
 
     /// <summary>Opens the folder that the user named: a new or empty one, or a run to continue.</summary>
@@ -43,7 +52,7 @@ internal sealed class RunFolderOpening : IDisposable
     {
         var folder = new RunFolder(Path.GetFullPath(path));
         var earlier = RunRecord.Read(folder.RunFile);
-        var isEmpty = !Directory.Exists(path) || !Directory.EnumerateFileSystemEntries(path).Any(entry => Path.GetFileName(entry) != LockName);
+        var isEmpty = !Directory.Exists(path) || !Directory.EnumerateFileSystemEntries(path).Any(entry => Path.GetFileName(entry) != AbandonedRuns.LockName);
         if (earlier is not null && startsAfresh)
         {
             throw new LaunchException(
@@ -56,21 +65,23 @@ internal sealed class RunFolderOpening : IDisposable
             throw new LaunchException(ExitCodes.Usage, $"'{path}' is neither empty nor a run folder (it has no run.json)", "another --run-dir");
         }
 
-        return Open(folder, earlier?.Id ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(folder.Path)), (earlier?.Attempt ?? 0) + 1);
+        return Open(folder, earlier?.Id ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(folder.Path)), earlier, findings: []);
     }
 
     /// <summary>Lets other launchers have the folder.</summary>
     public void Dispose() => _lock.Dispose();
 
-    private static RunFolderOpening Open(RunFolder folder, string id, int attempt)
+    private static RunFolderOpening Open(RunFolder folder, string id, RunRecord? earlier, IReadOnlyList<string> findings)
     {
         try
         {
             Directory.CreateDirectory(folder.Path);
+            var held = FolderLock.TryTake(Path.Combine(folder.Path, AbandonedRuns.LockName)) ?? throw InUse(folder);
+            if (earlier is not null && AbandonedRuns.IsOpen(earlier))
+            {
+                findings = [.. findings, AbandonedRuns.Settle(folder, earlier)];
+            }
 
-            // An advisory lock that the kernel drops with the process, so that a killed launcher leaves nothing to clean up.
-            var opening = new RunFolderOpening(
-                folder, id, attempt, new FileStream(Path.Combine(folder.Path, LockName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None));
             Directory.CreateDirectory(folder.LogsFolder);
             Directory.CreateDirectory(folder.CheckpointsFolder);
             if (Directory.Exists(folder.ErrorsFolder))
@@ -78,15 +89,27 @@ internal sealed class RunFolderOpening : IDisposable
                 Directory.Delete(folder.ErrorsFolder, recursive: true); // of an earlier attempt
             }
 
-            return opening;
+            return new RunFolderOpening(folder, id, earlier, findings, held);
         }
         catch (UnauthorizedAccessException e)
         {
-            throw new LaunchException(ExitCodes.Preflight, $"the run folder cannot be made: {e.Message}", "another --run-dir");
+            throw new LaunchException(ExitCodes.Preflight, $"the run folder cannot be made: {e.Message}", "another --run-dir, or write permission for this user");
         }
         catch (IOException e)
         {
-            throw new LaunchException(ExitCodes.Preflight, $"the run folder '{folder.Path}' cannot be used: {e.Message}", "another --run-dir, or wait for the launcher that holds it");
+            throw new LaunchException(
+                ExitCodes.Preflight, $"the run folder '{folder.Path}' cannot be used: {e.Message}", DiskFault.Remedy(e) ?? "another --run-dir; launch doctor says what can be written");
         }
+    }
+
+    private static LaunchException InUse(RunFolder folder)
+    {
+        var by = RunRecord.Read(folder.RunFile) is { } record && AbandonedRuns.IsOpen(record)
+            ? FormattableString.Invariant($"a launcher works in it (pid {record.LauncherPid} on {record.Host}, since {record.Start:yyyy-MM-dd HH:mm:ss} UTC)")
+            : "another launcher works in it";
+        var stop = RunRecord.Read(folder.RunFile) is { } running && AbandonedRuns.IsOpen(running) && running.Host == Environment.MachineName
+            ? FormattableString.Invariant($"kill -INT {running.LauncherPid} to stop it with a checkpoint, ")
+            : "";
+        return new LaunchException(ExitCodes.Preflight, $"the run folder '{folder.Path}' is in use: {by}", $"{stop}wait for its end, or take another --run-dir");
     }
 }

@@ -5,7 +5,7 @@ namespace Moe.Launch.Runs;
 
 /// <summary>run.json: the state of a run for scripts and people.</summary>
 /// <param name="Id">Name of the run, unique on this machine.</param>
-/// <param name="Status"><c>starting</c>, <c>running</c>, <c>stopping</c>, <c>done</c>, <c>stopped</c>, <c>failed</c> or <c>interrupted</c>.</param>
+/// <param name="Status"><c>starting</c>, <c>running</c>, <c>stopping</c>, <c>done</c>, <c>stopped</c>, <c>failed</c>, <c>interrupted</c> (a second signal) or <c>abandoned</c> (found without its launcher).</param>
 /// <param name="Mode"><c>train</c> or <c>verify</c>.</param>
 /// <param name="Backend"><c>mpi</c> or <c>gloo</c>.</param>
 /// <param name="Nodes">Groups of ranks.</param>
@@ -47,8 +47,16 @@ internal sealed record RunRecord(
     public void Write(string path)
     {
         var aside = path + ".tmp";
-        File.WriteAllText(aside, JsonSerializer.Serialize(this, RunJson.Default.RunRecord) + "\n");
-        File.Move(aside, path, overwrite: true);
+        try
+        {
+            File.WriteAllText(aside, JsonSerializer.Serialize(this, RunJson.Default.RunRecord) + "\n");
+            File.Move(aside, path, overwrite: true);
+        }
+        catch (IOException)
+        {
+            File.Delete(aside); // half of it, on a full disk
+            throw;
+        }
     }
 
     /// <summary>Reads a record, or returns null where there is none that can be read.</summary>

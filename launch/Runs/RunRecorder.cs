@@ -52,7 +52,7 @@ internal sealed class RunRecorder
     public void Ended(RunOutcome outcome)
     {
         Event("end", outcome.RootCause?.Failure.Step, outcome.RootCause is { Failure: var failure }
-            ? $"exit code {outcome.ExitCode}; rank {failure.Rank}: {failure.What}"
+            ? $"exit code {outcome.ExitCode}; {(failure.Rank == RankFailure.OfLauncher ? "launcher" : $"rank {failure.Rank}")}: {failure.What}"
             : $"exit code {outcome.ExitCode}");
         Update(_record with { Status = outcome.Status, End = DateTime.UtcNow, ExitCode = outcome.ExitCode });
     }
@@ -75,7 +75,7 @@ internal sealed class RunRecorder
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            if (!_hasWarned)
+            if (!_hasWarned && Directory.Exists(_folder.Path)) // else FolderWatch has more to say
             {
                 _hasWarned = true;
                 _warn($"the run's record cannot be kept: {e.Message}");

@@ -23,5 +23,8 @@ internal sealed record StopAsked(string Signal) : Happening;
 /// <summary>A second signal: leave at once.</summary>
 internal sealed record LeaveAsked(string Signal, int Number) : Happening;
 
+/// <summary>The run cannot go on, and no rank is to blame.</summary>
+internal sealed record EndAsked(RankFailure Failure) : Happening;
+
 /// <summary>A moment has passed: time to look at the deadlines.</summary>
 internal sealed record Ticked : Happening;

@@ -45,6 +45,7 @@ internal sealed class Supervisor : IDisposable
     private long _lastStep;
     private string? _stopReason;
     private int? _leaveCode;
+    private RankFailure? _ownFailure;
     private Ending _ending;
     private TimeSpan? _nextStage;
 
@@ -76,6 +77,9 @@ internal sealed class Supervisor : IDisposable
 
     /// <summary>Ends all ranks at once.</summary>
     public void RequestLeave(string signal, int number) => _happenings.Writer.TryWrite(new LeaveAsked(signal, number));
+
+    /// <summary>Ends all ranks because the launcher itself found that the run cannot go on.</summary>
+    public void RequestEnd(RankFailure failure) => _happenings.Writer.TryWrite(new EndAsked(failure));
 
     /// <summary>Starts the ranks and returns when all are gone.</summary>
     /// <param name="storePort">Port of the TCP store for Gloo; null where none is needed.</param>
@@ -145,6 +149,10 @@ internal sealed class Supervisor : IDisposable
                 break;
             case LeaveAsked leave:
                 Leave(leave);
+                break;
+            case EndAsked { Failure: var failure } when _ending == Ending.NotYet:
+                _ownFailure = failure;
+                End(Ending.Aborted);
                 break;
         }
     }
@@ -314,6 +322,11 @@ internal sealed class Supervisor : IDisposable
         if (_leaveCode is { } code)
         {
             return new RunOutcome(code, _clock.Elapsed);
+        }
+
+        if (_ownFailure is { } own)
+        {
+            return new RunOutcome(own.ExitCode, _clock.Elapsed, new RootCause(own with { Step = _lastStep }, ProcessId: null, _ranks.Length));
         }
 
         if (!_failures.IsEmpty)

@@ -1,3 +1,4 @@
+using Moe.Launch.Runs;
 using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
 
@@ -17,10 +18,11 @@ internal static class FailureReport
     {
         var cause = outcome.RootCause!;
         var failure = cause.Failure;
+        var isOfRank = failure.Rank != RankFailure.OfLauncher;
         var process = cause.ProcessId is { } id ? $", pid {id}" : "";
         var step = failure.Step > 0 ? $" at step {failure.Step}" : "";
         screen.WriteHeadline(
-            $"{plan.Mode} failed after {MetricText.Duration(outcome.Elapsed)}{step}; root cause: rank {failure.Rank} ({plan.Place(failure.Rank)}{process})");
+            $"{plan.Mode} failed after {MetricText.Duration(outcome.Elapsed)}{step}" + (isOfRank ? $"; root cause: rank {failure.Rank} ({plan.Place(failure.Rank)}{process})" : ""));
         screen.WriteParagraph("what", failure.What);
         WriteIfAny(screen, "where", failure.Where);
         WriteIfAny(screen, "why", failure.Why is { Length: > LongestWhy } why ? why[..LongestWhy] + " ..." : failure.Why);
@@ -30,20 +32,35 @@ internal static class FailureReport
             screen.WriteParagraph("others", $"{cause.Others} rank(s) stopped by the launcher");
         }
 
-        screen.WriteParagraph("log", new RunFolder(folder).LogFile(failure.Rank));
-        if (LatestCheckpoint(plan.Folder) is { } checkpoint && plan.Mode == "train" && outcome.ExitCode != ExitCodes.Checkpoint)
+        if (isOfRank && File.Exists(plan.Folder.LogFile(failure.Rank)))
+        {
+            screen.WriteParagraph("log", new RunFolder(folder).LogFile(failure.Rank));
+        }
+
+        if (AbandonedRuns.LatestCheckpoint(plan.Folder) is { } checkpoint && plan.Mode == "train" && outcome.ExitCode != ExitCodes.Checkpoint)
         {
             screen.WriteParagraph("resume", $"from {checkpoint}: {ContinueCommand(plan, folder, command)}");
+        }
+
+        if (screen.Verbosity == Verbosity.Detailed && failure.Stack is { } stack)
+        {
+            WriteStack(screen, stack);
+        }
+    }
+
+    /// <summary>Prints an exception with its stack, for <c>--verbosity d</c>.</summary>
+    public static void WriteStack(Screen screen, string stack)
+    {
+        screen.Error.WriteLine("  stack");
+        foreach (var line in stack.Split('\n'))
+        {
+            screen.Error.WriteLine($"    {line.TrimEnd()}");
         }
     }
 
     /// <summary>The command that continues a run from its newest checkpoint.</summary>
     public static string ContinueCommand(RankPlan plan, string folder, string command) =>
         $"{command} --config {new RunFolder(folder).ConfigFile} --run-dir {folder} --nodes {plan.Nodes} --procs-per-node {plan.ProcessesPerNode} --backend {plan.Backend}";
-
-    /// <summary>Name of the newest complete checkpoint; null where there is none.</summary>
-    private static string? LatestCheckpoint(RunFolder folder) =>
-        File.Exists(folder.LatestFile) ? File.ReadAllText(folder.LatestFile).Trim() : null;
 
     private static void WriteIfAny(Screen screen, string label, string? text)
     {

@@ -40,6 +40,9 @@ internal interface IRunView : IAsyncDisposable
 /// <param name="Steps">Number of the last step.</param>
 internal sealed record RunHeader(string Id, string Folder, string Mode, string Backend, int Nodes, int ProcessesPerNode, int Threads, long Steps)
 {
+    /// <summary>Address of the live page; null where there is none.</summary>
+    public string? Dashboard { get; init; }
+
     public int WorldSize => Nodes * ProcessesPerNode;
 
     /// <summary>The first line of every run: where its ranks are, and what that means.</summary>

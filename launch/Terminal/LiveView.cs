@@ -1,179 +1,177 @@
-using System.Threading.Channels;
+using System.Globalization;
 using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
-using Spectre.Console;
-using Spectre.Console.Rendering;
 
 namespace Moe.Launch.Terminal;
 
-/// <summary>A few lines at the bottom of the terminal that change in place; what is said once scrolls by above them.</summary>
+/// <summary>A few lines at the bottom of the terminal that say how the run stands; what is said once scrolls by above them.</summary>
 internal sealed class LiveView : IRunView
 {
     private const int WidestBar = 40;
     private const int WidestExperts = 32;
     private const int WidestLosses = 24;
+    private const int MostSlowRanks = 3;
 
-    private static readonly Text EmptyLine = new(" ");
-
-    private readonly Channel<Action> _changes = Channel.CreateUnbounded<Action>();
     private readonly RunProgress _progress = new();
-    private readonly IAnsiConsole _console;
-    private readonly Task _drawing;
+    private readonly LiveRegion _region;
+    private readonly Glyphs _glyphs;
 
     private RunHeader? _header;
+    private TrackerLine? _tracker;
     private InfoMessage? _info;
-    private IReadOnlyList<double> _expertLoad = [];
+    private bool _isOver;
 
-    /// <param name="console">A terminal that understands ANSI sequences.</param>
-    public LiveView(IAnsiConsole console)
+    /// <param name="screen">A terminal that can move its cursor.</param>
+    public LiveView(Screen screen)
     {
-        _console = console;
-        _drawing = console.Live(Blank).StartAsync(async context =>
-        {
-            await foreach (var change in _changes.Reader.ReadAllAsync().ConfigureAwait(false))
-            {
-                change();
-                context.UpdateTarget(Draw());
-            }
-        });
+        _glyphs = screen.Glyphs;
+        _region = new LiveRegion(screen);
     }
 
-    public void Started(RunHeader header) => Change(() =>
+    public void Started(RunHeader header) => _region.Change(() =>
     {
         _header = header;
+        _tracker = new TrackerLine(new RunFolder(header.Folder));
         _progress.Begin(0, header.Steps);
-        Say(header.FirstLine);
-        Say($"run {header.Folder}");
+        _region.Say(header.FirstLine);
+        _region.Say($"run {header.Folder}");
+        _region.Show(Draw);
     });
 
-    public void Info(InfoMessage info) => Change(() =>
+    public void Info(InfoMessage info) => _region.Change(() =>
     {
         _info = info;
         _progress.Begin(info.FirstStep, info.LastStep);
         if (info.ResumedFrom is { } checkpoint)
         {
-            Say($"continued from {checkpoint}");
+            _region.Say($"continued from {checkpoint}");
         }
     });
 
-    public void Metrics(MetricsMessage metrics) => Change(() =>
+    public void Metrics(MetricsMessage metrics) => _region.Change(() => _progress.Add(metrics));
+
+    public void Event(EventMessage e) => _region.Change(() =>
     {
-        _progress.Add(metrics.Row);
-        _expertLoad = metrics.ExpertLoad ?? _expertLoad;
+        _progress.Add(e);
+        _region.Say(MetricText.Invariant($"step {e.Step}: {e.Text}"));
     });
 
-    public void Event(EventMessage e) => Change(() => Say(MetricText.Invariant($"step {e.Step}: {e.Text}")));
+    public void Text(string line) => _region.Change(() => _region.Say(line));
 
-    public void Text(string line) => Change(() => Say(line));
+    public void Notice(string text) => _region.Change(() => _region.Say(text));
 
-    public void Notice(string text) => Change(() => Say(text));
-
-    public void Ended(RunOutcome outcome) => Change(() => Say($"{outcome.Status} after {MetricText.Duration(outcome.Elapsed)}"));
-
-    public async ValueTask DisposeAsync()
+    public void Ended(RunOutcome outcome) => _region.Change(() =>
     {
-        _changes.Writer.Complete();
-        await _drawing.ConfigureAwait(false);
-    }
+        _isOver = true;
+        _region.Say($"{outcome.Status} after {MetricText.Duration(outcome.Elapsed)}");
+    });
 
-    private void Say(string text) => _console.Write(new ScrolledLine(text));
+    public ValueTask DisposeAsync() => _region.DisposeAsync();
 
-    private void Change(Action change) => _changes.Writer.TryWrite(change);
-
-    // Two lines at least: above a single one Spectre moves the cursor up by 0 lines, which terminals read as 1, and what was said
-    // last would be drawn over.
-    private static Rows Blank => new(EmptyLine, EmptyLine);
-
-    private Rows Draw()
+    private IReadOnlyList<StyledLine> Draw(int width, int height)
     {
-        if (_header is null)
-        {
-            return Blank;
-        }
-
-        var width = _console.Profile.Width - 1; // a full line would wrap on some terminals
-        var lines = new List<IRenderable>();
-        lines.AddRange(Packed(HeaderFields(_header), width));
+        var lines = new List<StyledLine>(Packed(HeaderFields(_header!), width));
         if (_info is not null && _progress.LastStep > 0)
         {
             lines.Add(Bar(width));
             lines.AddRange(Packed(LossFields(), width));
             lines.AddRange(Packed(ExpertFields(), width));
+            lines.AddRange(Packed(RunFields(), width));
         }
 
-        return lines.Count > 1 ? new Rows(lines) : new Rows(lines[0], EmptyLine);
+        return lines;
     }
 
-    private IEnumerable<string> HeaderFields(RunHeader header)
+    private IEnumerable<StyledLine> HeaderFields(RunHeader header)
     {
-        yield return header.Mode;
-        yield return $"{header.WorldSize} ranks over {header.Backend}";
+        yield return StyledLine.Of(header.Mode);
+        yield return StyledLine.Of($"{header.WorldSize} ranks over {header.Backend}");
         if (_info is null)
         {
-            yield return "starting";
+            yield return StyledLine.Of("starting");
             yield break;
         }
 
-        yield return _info.Mesh;
-        yield return $"{MetricText.Size(_info.ParametersTotal)} parameters, {MetricText.Size(_info.ParametersActive)} active";
+        yield return StyledLine.Of(_info.Mesh);
+        yield return StyledLine.Of($"{MetricText.Size(_info.ParametersTotal)} parameters, {MetricText.Size(_info.ParametersActive)} active");
     }
 
-    private IEnumerable<string> LossFields()
+    private IEnumerable<StyledLine?> LossFields()
     {
         var losses = Sparkline.Shrink(_progress.Losses, WidestLosses);
         var finite = losses.Where(double.IsFinite).DefaultIfEmpty(0).ToList();
-        yield return Value("loss", "train/loss", "F3") + (losses.Count > 1 ? " " + Sparkline.Draw(losses, finite.Min(), finite.Max()) : "");
+        yield return Value("loss", "train/loss", "F3")?.Add(losses.Count > 1 ? " " + Sparkline.Draw(losses, finite.Min(), finite.Max(), _glyphs) : "", Style.Good);
         yield return Value("eval", "eval/loss", "F3");
         yield return Value("grad", "train/grad_norm", "F2");
         yield return Value("lr", "train/lr", "0.0e+00");
-        yield return _progress.Values.TryGetValue("perf/tokens_per_s", out var speed) ? $"tokens/s {MetricText.Count(speed)}" : "";
+        yield return _progress.Values.TryGetValue("perf/tokens_per_s", out var speed) ? StyledLine.Of($"tokens/s {MetricText.Count(speed)}") : null;
+        yield return _progress.Values.TryGetValue(MetricText.MemoryKey, out var memory) ? StyledLine.Of(MetricText.Invariant($"memory {memory:F2} GiB a rank")) : null;
     }
 
-    private IEnumerable<string> ExpertFields()
+    private IEnumerable<StyledLine?> ExpertFields()
     {
         // From no tokens at all to twice the fair share.
-        yield return _expertLoad.Count > 0 ? "experts " + Sparkline.Draw(Sparkline.Shrink(_expertLoad, WidestExperts), 0, 2) : "";
+        yield return _progress.ExpertLoad is { Count: > 0 } load
+            ? StyledLine.Of("experts ").Add(Sparkline.Draw(Sparkline.Shrink(load, WidestExperts), 0, 2, _glyphs), Style.Good)
+            : null;
         yield return Value("max/mean", "moe/load_max_over_mean", "F2");
         yield return Value("dead", "moe/dead_experts", "F0");
         yield return Value("balance", "train/balance_loss", "F3");
-        yield return _progress.Values.TryGetValue("perf/all_to_all_ms", out var transfer) && _progress.Values.TryGetValue("perf/step_ms", out var step) && step > 0
-            ? MetricText.Invariant($"all-to-all {100 * transfer / step:F0} % of step")
-            : "";
+        yield return _progress.AllToAllShare is { } share ? StyledLine.Of(MetricText.Invariant($"all-to-all {100 * share:F0} % of step")) : null;
     }
 
-    private string Value(string name, string key, string format) =>
-        _progress.Values.TryGetValue(key, out var value) ? $"{name} {value.ToString(format, System.Globalization.CultureInfo.InvariantCulture)}" : "";
-
-    private Markup Bar(int width)
+    private IEnumerable<StyledLine?> RunFields()
     {
-        var share = (double)_progress.Step / _progress.LastStep;
+        if (_progress.Ranks.Pace.Count > 1)
+        {
+            var slow = _progress.Ranks.Slow();
+            var named = string.Join(", ", slow.Take(MostSlowRanks).Select(rank => MetricText.Invariant($"{rank.Rank} (+{100 * rank.Excess:F0} %)")));
+            var rest = slow.Count > MostSlowRanks ? $" and {slow.Count - MostSlowRanks} more" : "";
+            yield return slow.Count == 0
+                ? StyledLine.Of($"{_progress.Ranks.Pace.Count} ranks at one pace")
+                : StyledLine.Of($"slow against the median: rank {named}{rest}", Style.Warning);
+        }
+
+        yield return _progress.Checkpoint is { } checkpoint
+            ? StyledLine.Of(MetricText.Invariant($"checkpoint step {checkpoint.Step}{(_isOver ? "" : $", {MetricText.Duration(checkpoint.Age)} ago")}"))
+            : null;
+        yield return _tracker?.Text is { } tracker ? StyledLine.Of(tracker) : null;
+        yield return _header!.Dashboard is { } dashboard ? StyledLine.Of($"dashboard {dashboard}") : null;
+    }
+
+    private StyledLine? Value(string name, string key, string format) =>
+        _progress.Values.TryGetValue(key, out var value) ? StyledLine.Of($"{name} {value.ToString(format, CultureInfo.InvariantCulture)}") : null;
+
+    private StyledLine Bar(int width)
+    {
+        var share = Math.Clamp((double)_progress.Step / _progress.LastStep, 0, 1);
         var text = MetricText.Invariant($" step {_progress.Step}/{_progress.LastStep}  {100 * share:F1} %")
-            + (_progress.Remaining is { } left ? $"  {MetricText.Duration(left)} left" : "");
+            + (!_isOver && _progress.Remaining is { } left ? $"  {MetricText.Duration(left)} left" : "");
         var cells = Math.Clamp(width - text.Length, 0, WidestBar);
         var full = (int)Math.Round(share * cells);
 
         // Two glyphs, so that the bar can be read without colour.
-        return new Markup($"[green]{new string('━', full)}[/][grey]{new string('─', cells - full)}[/]{text}");
+        return StyledLine.Of(new string(_glyphs.Done, full), Style.Good).Add(new string(_glyphs.Open, cells - full), Style.Faint).Add(text);
     }
 
-    // Fields side by side as far as the width goes, the others below; nothing is cut.
-    private static IEnumerable<Text> Packed(IEnumerable<string> fields, int width)
+    // Fields side by side as far as the width goes, the others below; only a field wider than the terminal is cut.
+    private static IEnumerable<StyledLine> Packed(IEnumerable<StyledLine?> fields, int width)
     {
-        var line = "";
-        foreach (var field in fields.Where(field => field.Length > 0))
+        var line = new StyledLine();
+        foreach (var field in fields.OfType<StyledLine>().Where(field => field.Length > 0))
         {
             if (line.Length > 0 && line.Length + 2 + field.Length > width)
             {
-                yield return new Text(line);
-                line = "";
+                yield return line;
+                line = new StyledLine();
             }
 
-            line += (line.Length > 0 ? "  " : "") + field;
+            line.Add(line.Length > 0 ? "  " : "").Add(field);
         }
 
         if (line.Length > 0)
         {
-            yield return new Text(line);
+            yield return line;
         }
     }
 }

@@ -1,10 +1,14 @@
 using System.Globalization;
+using Moe.Training;
 
 namespace Moe.Launch.Terminal;
 
 /// <summary>How the numbers of metrics.jsonl are written for people: short names, a fixed order, fixed digits.</summary>
 internal static class MetricText
 {
+    /// <summary>The largest resident size of any rank, GiB.</summary>
+    public const string MemoryKey = RankMeter.PeakMemory;
+
     private static readonly (string Key, string Name, string Format)[] Columns =
     [
         ("train/loss", "loss", "F5"),
@@ -16,6 +20,7 @@ internal static class MetricText
         ("perf/tokens_per_s", "tok_s", "F0"),
         ("perf/step_ms", "step_ms", "F1"),
         ("perf/all_to_all_ms", "a2a_ms", "F1"),
+        (MemoryKey, "mem_gib", "F2"),
         ("moe/load_max_over_mean", "load_max_mean", "F2"),
         ("moe/dead_experts", "dead", "F0"),
         ("moe/dropped", "dropped", "F0"),

@@ -7,13 +7,15 @@ namespace Moe.Launch.Terminal;
 /// <summary>One line a row, <c>key=value</c>, without colours: for pipes, log files and grep.</summary>
 internal sealed class PlainView(TextWriter output) : IRunView
 {
+    private readonly RankPaces _ranks = new();
     private long _lastStep;
 
     public void Started(RunHeader header)
     {
         _lastStep = header.Steps;
         output.WriteLine(header.FirstLine);
-        Line($"run={header.Id} folder={header.Folder} mode={header.Mode} backend={header.Backend} world_size={header.WorldSize}");
+        Line($"run={header.Id} folder={header.Folder} mode={header.Mode} backend={header.Backend} world_size={header.WorldSize}"
+            + (header.Dashboard is null ? "" : $" dashboard={header.Dashboard}"));
     }
 
     public void Info(InfoMessage info)
@@ -26,7 +28,7 @@ internal sealed class PlainView(TextWriter output) : IRunView
     public void Metrics(MetricsMessage metrics)
     {
         var step = metrics.Row.GetValueOrDefault("step").ToString("F0", CultureInfo.InvariantCulture);
-        Line($"step={step}/{_lastStep} {string.Join(' ', MetricText.Pairs(metrics.Row))}");
+        Line($"step={step}/{_lastStep} {string.Join(' ', MetricText.Pairs(metrics.Row))}{Slowest(metrics)}");
     }
 
     public void Event(EventMessage e) => Line($"event={e.Kind} step={e.Step} text={Quoted(e.Text)}");
@@ -39,6 +41,18 @@ internal sealed class PlainView(TextWriter output) : IRunView
         $"status={outcome.Status} exit_code={outcome.ExitCode} elapsed_s={outcome.Elapsed.TotalSeconds.ToString("F1", CultureInfo.InvariantCulture)}");
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    // Named only where it stands out.
+    private string Slowest(MetricsMessage metrics)
+    {
+        if (metrics.Ranks is not { } ranks)
+        {
+            return "";
+        }
+
+        _ranks.Add(ranks);
+        return _ranks.Slow() is [var slowest, ..] ? MetricText.Invariant($" slow_rank={slowest.Rank} slow_by={slowest.Excess:F2}") : "";
+    }
 
     private static string Quoted(string text) => $"\"{text.Replace("\\", "\\\\").Replace("\"", "\\\"").ReplaceLineEndings(" ")}\"";
 

@@ -1,5 +1,3 @@
-using Spectre.Console;
-
 namespace Moe.Launch.Terminal;
 
 /// <summary>Chooses the view of a run.</summary>
@@ -12,7 +10,8 @@ internal static class RunViews
     public static IRunView Create(string ui, Screen screen) => ui switch
     {
         Json => new JsonView(screen.Output, screen.Error),
-        Auto or Live when screen.IsInteractive => new LiveView(AnsiConsole.Create(new AnsiConsoleSettings())),
-        _ => new PlainView(screen.Output),
+        _ when screen.Verbosity == Verbosity.Quiet => new QuietView(screen.Output),
+        Auto or Live when screen.IsInteractive => new CountedView(new LiveView(screen)),
+        _ => new CountedView(new PlainView(screen.Output)),
     };
 }

@@ -1,4 +1,5 @@
 using System.Text;
+using Moe.Training.Hosting;
 
 namespace Moe.Launch.Terminal;
 
@@ -6,30 +7,62 @@ namespace Moe.Launch.Terminal;
 /// <param name="Output">Standard output.</param>
 /// <param name="Error">Standard error: failure reports, and everything for people under <c>--ui json</c>.</param>
 /// <param name="IsInteractive">Whether standard output is a terminal that can move its cursor.</param>
+/// <param name="IsColored">Whether standard output is a terminal that may be coloured.</param>
 /// <param name="IsErrorColored">Whether standard error is a terminal that may be coloured.</param>
-/// <param name="Width">Columns of the terminal; 100 where there is none.</param>
-internal sealed record Screen(TextWriter Output, TextWriter Error, bool IsInteractive, bool IsErrorColored, int Width)
+/// <param name="Glyphs">What standard output can show.</param>
+/// <param name="ErrorGlyphs">What standard error can show.</param>
+/// <param name="Size">Columns and lines of the terminal as it is now.</param>
+internal sealed record Screen(
+    TextWriter Output,
+    TextWriter Error,
+    bool IsInteractive,
+    bool IsColored,
+    bool IsErrorColored,
+    Glyphs Glyphs,
+    Glyphs ErrorGlyphs,
+    Func<(int Columns, int Lines)> Size)
 {
-    private const int WidthWithoutTerminal = 100;
+    private const int WidthWithoutTerminal = 100, HeightWithoutTerminal = 24;
+
+    /// <summary>Columns now; a terminal may be resized while a run goes on.</summary>
+    public int Width => Size().Columns is > 1 and var columns ? columns : WidthWithoutTerminal;
+
+    /// <summary>Lines now.</summary>
+    public int Height => Size().Lines is > 1 and var lines ? lines : HeightWithoutTerminal;
+
+    /// <summary>How much is shown.</summary>
+    public Verbosity Verbosity { get; init; } = Verbosity.Normal;
 
     /// <summary>Looks at this process's standard streams.</summary>
-    /// <param name="variable">Environment variables by name: TERM, NO_COLOR (https://no-color.org).</param>
+    /// <param name="variable">Environment variables by name: TERM, NO_COLOR (https://no-color.org), the locale's.</param>
     public static Screen Detect(Func<string, string?> variable)
     {
         var canMove = variable("TERM") is { Length: > 0 } and not "dumb";
-        var width = Console.IsOutputRedirected && Console.IsErrorRedirected ? WidthWithoutTerminal : Console.WindowWidth;
+        var mayColor = canMove && string.IsNullOrEmpty(variable("NO_COLOR"));
+        var error = new DescriptorStream(2);
+        var errorWriter = Writer(error);
+        var output = new DescriptorStream(1)
+        {
+            Lost = reason => errorWriter.WriteLine(
+                $"standard output is gone ({reason}): what is under way goes on without it, its files keep the rest; Ctrl-C stops it"),
+        };
+        var terminal = Glyphs.OfTerminal(variable);
+        var isAnyTerminal = !Console.IsOutputRedirected || !Console.IsErrorRedirected;
         return new Screen(
-            TextWriter.Synchronized(Console.Out),
-            TextWriter.Synchronized(Console.Error),
+            Writer(output),
+            errorWriter,
             canMove && !Console.IsOutputRedirected,
-            canMove && !Console.IsErrorRedirected && string.IsNullOrEmpty(variable("NO_COLOR")),
-            width > 0 ? width : WidthWithoutTerminal);
+            mayColor && !Console.IsOutputRedirected,
+            mayColor && !Console.IsErrorRedirected,
+            Console.IsOutputRedirected ? Glyphs.Unicode : terminal,
+            Console.IsErrorRedirected ? Glyphs.Unicode : terminal,
+            () => isAnyTerminal ? TerminalSize() : (0, 0));
     }
 
     /// <summary>Prints the headline of an error.</summary>
     public void WriteHeadline(string text)
     {
-        var line = $"✗ {text}";
+        var line = $"{ErrorGlyphs.Cross} {text}";
         Error.WriteLine(IsErrorColored ? $"\u001b[31m{line}\u001b[0m" : line);
     }
 
@@ -63,5 +96,23 @@ internal sealed record Screen(TextWriter Output, TextWriter Error, bool IsIntera
         }
 
         yield return line.ToString();
+    }
+
+    private static TextWriter Writer(DescriptorStream stream) =>
+        TextWriter.Synchronized(new StreamWriter(stream, Encoding()) { AutoFlush = true });
+
+    // Of the locale; UTF-8 without the mark at the beginning that the encoding would write.
+    private static Encoding Encoding() => Console.OutputEncoding is { CodePage: not 65001 } other ? other : new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+
+    private static (int Columns, int Lines) TerminalSize()
+    {
+        try
+        {
+            return (Console.WindowWidth, Console.WindowHeight);
+        }
+        catch (IOException)
+        {
+            return (0, 0); // the terminal has been closed
+        }
     }
 }

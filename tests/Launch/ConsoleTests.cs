@@ -1,6 +1,8 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using Moe.Launch.Terminal;
 using Moe.Training.Hosting;
+using Moe.Training.Tracking;
 using NUnit.Framework;
 
 namespace Moe.Tests.Launch;
@@ -40,11 +42,11 @@ internal sealed class ConsoleTests
         var code = _run.StartOnTerminal(columns, "done", "--nodes", "4", "--backend", "gloo").End();
 
         Assert.That(code, Is.Zero, _run.Output);
-        Assert.That(_run.Output, Does.Contain("step 5/5  100.0 %").And.Contain("loss 1.000 ").And.Contain("experts ▅▃▆▅"));
+        Assert.That(Plain(_run.Output), Does.Contain("step 5/5  100.0 %").And.Contain("loss 1.000 ").And.Contain("experts ▅▃▆▅"));
         Assert.That(_run.Output, Does.Match("\u001b\\[\\d+A"), "the cursor moves up to draw over the lines before");
         Assert.That(_run.Output, Does.Match("\u001b\\[[\\d;]+m"), "colours");
         string[] said = ["simulated", "run ", "domain "]; // once, and as long as they are
-        var lines = Regex.Replace(_run.Output, "\u001b\\[[\\d;?]*[A-Za-z]", "").Split('\r', '\n')
+        var lines = Plain(_run.Output).Split('\r', '\n')
             .Where(line => !said.Any(word => line.Contains(word, StringComparison.Ordinal)));
         Assert.That(lines, Is.All.Length.LessThanOrEqualTo(columns));
     }
@@ -67,6 +69,71 @@ internal sealed class ConsoleTests
 
         Assert.That(_run.Output, Does.Contain("✗ train failed after"));
         Assert.That(_run.Output, Does.Not.Match("\u001b\\[[\\d;]*m"));
+    }
+
+    private static string Plain(string output) => Regex.Replace(output, "\u001b\\[[\\d;?]*[A-Za-z]", "");
+
+    [Test]
+    public void Slow_rank_is_named_with_its_lag_behind_the_median()
+    {
+        _run.StartOnTerminal(100, "slow", "--nodes", "4", "--backend", "gloo").End();
+        Assert.That(_run.Output, Does.Contain("slow against the median: rank 2 (+27 %)").And.Contain("checkpoint step 2"));
+
+        _run.Start("slow", "--nodes", "4", "--backend", "gloo").End();
+        Assert.That(_run.Output, Does.Contain("slow_rank=2 slow_by=0.27"));
+    }
+
+    [Test]
+    public void Tracker_state_is_told_from_the_files_of_the_run()
+    {
+        var folder = new RunFolder(Directory.GetParent(_run.ConfigFile)!.FullName);
+        Assert.That(new TrackerLine(folder).Text, Is.Null, "not tracked");
+
+        var state = new TrackingState("http://tracker", "experiment", "run", "mark", StartTime: 0);
+        File.WriteAllBytes(folder.TrackingFile, new byte[2048]);
+        state.Write(folder.TrackingStateFile);
+        Assert.That(new TrackerLine(folder).Text, Is.EqualTo("mlflow not reached"));
+        (state with { RunId = "1", Synced = 512 }).Write(folder.TrackingStateFile);
+        Assert.That(new TrackerLine(folder).Text, Is.EqualTo("mlflow 1.5 KiB queued"));
+        (state with { RunId = "1", Synced = 2048 }).Write(folder.TrackingStateFile);
+        Assert.That(new TrackerLine(folder).Text, Is.EqualTo("mlflow ok"));
+    }
+
+    [Test]
+    public void Terminal_without_Unicode_gets_ASCII_alone([Values("C", "de_DE.ISO-8859-1")] string locale)
+    {
+        _run.Environment["LC_ALL"] = locale;
+
+        _run.StartOnTerminal(100, "done", "--nodes", "4", "--backend", "gloo").End();
+
+        Assert.That(Plain(_run.Output), Does.Contain("experts =-+="));
+        Assert.That(_run.Output, Does.Match("^[\u0000-\u007e]*$"));
+    }
+
+    [Test]
+    public void Failure_on_a_terminal_without_Unicode_has_no_cross()
+    {
+        _run.Environment["LC_ALL"] = "C";
+
+        _run.StartOnTerminal(80, "throw@0", "--backend", "gloo").End();
+
+        Assert.That(_run.Output, Does.Contain("x train failed after"));
+    }
+
+    [Test]
+    public void Lines_follow_a_terminal_that_becomes_narrower()
+    {
+        var mark = Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "resize");
+        _run.StartOnTerminalAfter(
+            $"stty cols 120 rows 30; (until [ -e {mark} ]; do sleep 0.05; done; stty cols 50 < /dev/tty) & true",
+            "long", "--config", _run.ConfigFile, "--run-dir", _run.Folder.Path, "--nodes", "4", "--backend", "gloo");
+        _run.Wait(() => Regex.IsMatch(_run.Output, @"step [2-9]\d/"), "twenty steps");
+        File.WriteAllText(mark, "");
+        _run.End();
+
+        var frames = _run.Output.Split("\u001b[J").Select(frame => Plain(frame).Split('\r', '\n')).ToList();
+        Assert.That(frames.Exists(frame => Array.Exists(frame, line => line.Length > 60)), Is.True, "wide before");
+        Assert.That(frames[^1], Is.All.Length.LessThan(50), _run.Output);
     }
 
     [Test]
@@ -144,7 +211,7 @@ internal sealed class ConsoleTests
     }
 
     [Test]
-    public void Help_ends_with_examples([Values("train", "verify", "data prepare", "data inspect", "config show", "schedule show", "schedule refine", "doctor", "bench step")] string command)
+    public void Help_ends_with_examples([Values("train", "sweep", "verify", "data prepare", "data inspect", "config show", "schedule show", "schedule refine", "doctor", "bench step")] string command)
     {
         var code = _run.StartBare("done", [.. command.Split(' '), "--help"]).End();
 

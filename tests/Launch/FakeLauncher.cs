@@ -13,6 +13,10 @@ internal static class FakeLauncher
         var program = RankProgram.Assembly(typeof(FakeLauncher).Assembly.Location, needsNativeLibraries: false);
         var ranks = program with { Arguments = [.. program.Arguments, FakeRank.Command, args[0]] };
         var patience = args[0].StartsWith("mute", StringComparison.Ordinal) ? TimeSpan.FromSeconds(3) : TimeSpan.FromMinutes(1);
-        return LaunchProgram.RunAsync(args[1..], LaunchHost.OfThisProcess(ranks) with { StartPatience = patience });
+        return LaunchProgram.RunAsync(args[1..], LaunchHost.OfThisProcess(ranks) with
+        {
+            StartPatience = patience,
+            Self = program with { Arguments = [.. program.Arguments, Command, args[0]] },
+        });
     }
 }

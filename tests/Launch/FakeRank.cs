@@ -29,6 +29,7 @@ internal static partial class FakeRank
         using var signals = new StopSignals(link.RequestStop, (_, number) => Environment.Exit(ExitCodes.Signalled(number)));
         Console.WriteLine($"rank {rank.Rank} of {rank.WorldSize}, local {rank.LocalRank} of {rank.LocalWorldSize}, node {rank.NodeRank}");
         Console.WriteLine($"arguments {string.Join(' ', args[1..])}");
+        Console.WriteLine($"parent run {Environment.GetEnvironmentVariable("MLFLOW_PARENT_RUN_ID")}");
         Console.WriteLine($"threads {Environment.GetEnvironmentVariable("OMP_NUM_THREADS")}");
         if (rank.Rank == 0)
         {
@@ -37,11 +38,28 @@ internal static partial class FakeRank
 
         try
         {
+            if (behaviour is "recorded" or "recorded-endless" && rank.Rank == 0)
+            {
+                Record(rank, args[args.IndexOf("--config") + 1]);
+            }
+
             return Train(link, rank.Rank, who is null || who == rank.Rank ? behaviour : "endless");
         }
         catch (Exception e)
         {
             return link.ReportFailure(e, step: 2).ExitCode;
+        }
+    }
+
+    // A run as a sweep reads it: rows in metrics.jsonl, better at a higher rate and a little worse with each seed.
+    private static void Record(RankEnvironment rank, string configFile)
+    {
+        var config = Moe.Training.Configuration.ConfigReader.Read(configFile, []).Config;
+        var last = (config.Optimizer.LearningRate > 0.002 ? 0.5 : 1.0) + (config.Run.Seed / 1000.0);
+        using var rows = new Moe.Training.MetricsFile(new RunFolder(rank.RunFolder!).MetricsFile, lastStep: 0);
+        for (var step = 1; step <= ShortRun; step++)
+        {
+            rows.Append(new Dictionary<string, double> { ["step"] = step, ["train/loss"] = last + ShortRun - step, ["eval/loss"] = last + ShortRun - step });
         }
     }
 
@@ -54,7 +72,8 @@ internal static partial class FakeRank
             {
                 link.ReportMetrics(
                     new Dictionary<string, double> { ["step"] = step, ["train/loss"] = 5.0 / step, ["perf/tokens_per_s"] = 84120, ["perf/step_ms"] = StepMilliseconds },
-                    [1.0, 0.5, 1.5, 1.0]);
+                    [1.0, 0.5, 1.5, 1.0],
+                    behaviour == "slow" ? new Dictionary<string, double[]> { [Moe.Training.RankMeter.BusyTime] = [20, 21, 26, 20] } : null);
             }
 
             if (step == 2)
@@ -68,10 +87,10 @@ internal static partial class FakeRank
                 return Leave(link, ExitCodes.Stopped);
             }
 
-            if (step == ShortRun && behaviour is "done" or "verify")
+            if (step == (behaviour == "long" ? 40 * ShortRun : ShortRun) && behaviour is "long" or "slow" or "done" or "verify" or "recorded")
             {
                 link.ReportText($"rank {rank} says \"done\"");
-                return Leave(link, behaviour == "done" ? ExitCodes.Done : ExitCodes.Failed);
+                return Leave(link, behaviour == "verify" ? ExitCodes.Failed : ExitCodes.Done);
             }
         }
     }
@@ -108,6 +127,17 @@ internal static partial class FakeRank
                 break;
             case "timeout":
                 throw new CommunicationException("all_to_all timed out after 60 s") { Operation = "all_to_all", Group = "expert", TimedOut = true };
+            case "slow":
+                link.ReportEvent("checkpoint", step: 2, "step_00000002 written in 0.01 s");
+                break;
+            case "warn":
+                for (var i = 0; i < 12; i++)
+                {
+                    link.ReportEvent("warning", 2, "the disk is slow");
+                }
+
+                link.RequestStop("the test");
+                break;
             case "litter":
                 Process.Start("sleep", "600").Dispose();
                 link.RequestStop("the test");

@@ -33,16 +33,30 @@ internal sealed partial class LaunchedRun : IDisposable
 
     public string Error => Text(_error);
 
-    public Dictionary<string, string?> Environment { get; } = new() { ["NO_COLOR"] = null, ["TERM"] = "xterm-256color" };
+    public Dictionary<string, string?> Environment { get; } = new() { ["NO_COLOR"] = null, ["TERM"] = "xterm-256color", ["LC_ALL"] = "C.UTF-8" };
 
     /// <summary>run.json as it stands.</summary>
     public JsonElement Record => JsonDocument.Parse(File.ReadAllText(Folder.RunFile)).RootElement;
 
     /// <summary>Processes that belong to the run, found by what the launcher put in their environment.</summary>
-    public IReadOnlyList<int> Processes =>
+    public IReadOnlyList<int> Processes => ProcessesWith($"MOE_RUN_DIR={Folder.Path}\0");
+
+    /// <summary>Processes of all runs in folders below one.</summary>
+    public static IReadOnlyList<int> ProcessesBelow(string folder) => ProcessesWith($"MOE_RUN_DIR={folder}/");
+
+    /// <summary>Ends them.</summary>
+    public static void KillBelow(string folder)
+    {
+        foreach (var process in ProcessesBelow(folder))
+        {
+            _ = Kill(process, 9);
+        }
+    }
+
+    private static IReadOnlyList<int> ProcessesWith(string variable) =>
     [
         .. Directory.EnumerateDirectories("/proc")
-            .Where(folder => int.TryParse(Path.GetFileName(folder), out _) && ReadOrEmpty(Path.Combine(folder, "environ")).Contains($"MOE_RUN_DIR={Folder.Path}\0", StringComparison.Ordinal))
+            .Where(folder => int.TryParse(Path.GetFileName(folder), out _) && ReadOrEmpty(Path.Combine(folder, "environ")).Contains(variable, StringComparison.Ordinal))
             .Select(folder => int.Parse(Path.GetFileName(folder))),
     ];
 
@@ -53,9 +67,30 @@ internal sealed partial class LaunchedRun : IDisposable
     /// <summary>Starts the launcher with these arguments alone.</summary>
     public LaunchedRun StartBare(string behaviour, params string[] arguments) => StartProcess("dotnet", Command(behaviour, arguments));
 
+    /// <summary>Starts the launcher in another folder than this run's own.</summary>
+    public LaunchedRun StartElsewhere(string folder, string behaviour, params string[] arguments) => StartProcess("dotnet", Command(behaviour, arguments), folder);
+
+    /// <summary>Starts the launcher from a shell command in which <c>$LAUNCH</c> stands for it, as users do with pipes, nohup and ulimit.</summary>
+    public LaunchedRun StartInShell(string script, string behaviour, params string[] arguments)
+    {
+        Environment["LAUNCH"] = "dotnet " + string.Join(' ', Command(behaviour, ["--config", ConfigFile, "--run-dir", Folder.Path, .. arguments]));
+        return StartProcess("bash", ["-c", script]);
+    }
+
     /// <summary>Starts the launch command itself, with real ranks.</summary>
     public LaunchedRun StartTrainer(params string[] arguments) =>
         StartProcess("dotnet", ["exec", Path.Combine(AppContext.BaseDirectory, "launch.dll"), .. arguments]);
+
+    /// <summary>Starts a shell command in which <c>$LAUNCH</c> stands for the launch command itself.</summary>
+    public LaunchedRun StartShellTrainer(string script)
+    {
+        Environment["LAUNCH"] = "dotnet exec " + Path.Combine(AppContext.BaseDirectory, "launch.dll");
+        return StartProcess("bash", ["-c", script]);
+    }
+
+    /// <summary>Starts a rank by itself, as torchrun or srun would.</summary>
+    public LaunchedRun StartRank(params string[] arguments) =>
+        StartProcess("dotnet", ["exec", Path.Combine(AppContext.BaseDirectory, "Moe.Training.dll"), .. arguments]);
 
     /// <summary>The process of a rank itself, not the shell that mpirun starts around it.</summary>
     public int ProcessOfRank(int rank) => Processes.Single(process =>
@@ -66,16 +101,24 @@ internal sealed partial class LaunchedRun : IDisposable
     public static void SignalProcess(int process, int signal) => _ = Kill(process, signal);
 
     /// <summary>Starts the launcher on a terminal of its own, whose screen then is <see cref="Output"/>.</summary>
-    public LaunchedRun StartOnTerminal(int columns, string behaviour, params string[] arguments)
+    public LaunchedRun StartOnTerminal(int columns, string behaviour, params string[] arguments) =>
+        StartOnTerminalBare(columns, behaviour, ["--config", ConfigFile, "--run-dir", Folder.Path, .. arguments]);
+
+    /// <inheritdoc cref="StartOnTerminal"/>
+    public LaunchedRun StartOnTerminalBare(int columns, string behaviour, params string[] arguments) =>
+        StartOnTerminalAfter($"stty cols {columns} rows 30", behaviour, arguments);
+
+    /// <summary>Starts the launcher on a terminal of its own that a shell command has set up.</summary>
+    public LaunchedRun StartOnTerminalAfter(string setUp, string behaviour, params string[] arguments)
     {
-        var command = string.Join(' ', Command(behaviour, ["--config", ConfigFile, "--run-dir", Folder.Path, .. arguments]).Select(word => $"'{word}'"));
-        return StartProcess("script", ["--quiet", "--return", "--command", $"stty cols {columns} rows 30; exec dotnet {command}", "/dev/null"]);
+        var command = string.Join(' ', Command(behaviour, arguments).Select(word => $"'{word}'"));
+        return StartProcess("script", ["--quiet", "--return", "--command", $"{setUp}; exec dotnet {command}", "/dev/null"]);
     }
 
     private static string[] Command(string behaviour, string[] arguments) =>
         ["exec", typeof(LaunchedRun).Assembly.Location, FakeLauncher.Command, behaviour, .. arguments];
 
-    private LaunchedRun StartProcess(string program, string[] arguments)
+    private LaunchedRun StartProcess(string program, string[] arguments, string? folder = null)
     {
         _output.Clear();
         _error.Clear();
@@ -83,7 +126,7 @@ internal sealed partial class LaunchedRun : IDisposable
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
-            WorkingDirectory = _folder,
+            WorkingDirectory = folder ?? _folder,
         };
         foreach (var (name, value) in Environment)
         {

@@ -86,7 +86,7 @@ internal sealed class RunFolderTests
         var code = _run.Start("done", "--backend", "gloo", "--set", "model.layers=2").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain("layers: 2 (was layers: 3)"));
+        Assert.That(_run.Error, Does.Contain("model.layers: 2 (was 3)"));
         Assert.That(File.ReadAllText(_run.Folder.ConfigFile), Is.EqualTo(before));
     }
 

@@ -116,6 +116,12 @@ public sealed class CheckpointFolder(string path)
     /// <summary>Makes an empty partial folder, removing what killed runs left, of whatever step.</summary>
     internal void Begin(long step)
     {
+        // What somebody deleted in mid-run must not come back as a run folder without a configuration.
+        if (Path.GetDirectoryName(Path.GetFullPath(Location)) is { } run && !Directory.Exists(run))
+        {
+            throw new DirectoryNotFoundException($"the run folder '{run}' is gone");
+        }
+
         Directory.CreateDirectory(Location);
         foreach (var left in Directory.GetDirectories(Location, Prefix + "*" + PartialSuffix))
         {

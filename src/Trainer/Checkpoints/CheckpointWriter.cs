@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Moe.Distributed;
 using Moe.Torch;
+using Moe.Training.Hosting;
 
 namespace Moe.Training.Checkpoints;
 
@@ -33,7 +34,7 @@ public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, i
             write();
             return null;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (DiskFault.IsOne(e))
         {
             return e.Message;
         }
@@ -102,6 +103,7 @@ public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, i
         }
 
         throw new TrainingException(
-            $"the checkpoint of step {step} was not written: rank {rank} could not {what}: {errors[rank]}; earlier checkpoints in '{folder.Location}' are untouched");
+            $"the checkpoint of step {step} was not written: rank {rank} could not {what}: {errors[rank]}; earlier checkpoints in '{folder.Location}' are untouched",
+            DiskFault.Remedy(errors[rank]!));
     }
 }

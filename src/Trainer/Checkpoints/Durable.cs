@@ -11,10 +11,16 @@ internal static partial class Durable
     public static void WriteAllBytes(string path, byte[] bytes)
     {
         var temporary = path + ".tmp";
-        using (var stream = new FileStream(temporary, FileMode.Create, FileAccess.Write))
+        try
         {
+            using var stream = new FileStream(temporary, FileMode.Create, FileAccess.Write);
             stream.Write(bytes);
             stream.Flush(flushToDisk: true);
+        }
+        catch (IOException)
+        {
+            File.Delete(temporary); // half of it, on a full disk
+            throw;
         }
 
         File.Move(temporary, path, overwrite: true);

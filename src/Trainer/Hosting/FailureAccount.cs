@@ -10,7 +10,9 @@ internal static class FailureAccount
 {
     private const string SmallerBatch = "a smaller train.micro_batch or model.sequence_length, or fewer ranks";
 
-    public static RankFailure Of(Exception exception, int rank, long step) => exception switch
+    public static RankFailure Of(Exception exception, int rank, long step) => Account(exception, rank, step) with { Stack = exception.ToString() };
+
+    private static RankFailure Account(Exception exception, int rank, long step) => exception switch
     {
         ConfigException => new RankFailure(rank, step, ExitCodes.Usage, exception.Message, Try: "launch config show"),
 
@@ -18,11 +20,11 @@ internal static class FailureAccount
         CommunicationException broken => new RankFailure(
             rank, step, ExitCodes.Communication, exception.Message, Where(broken), Why: exception.InnerException?.Message, Try: Remedy(broken), Secondary: true),
         CheckpointException => new RankFailure(rank, step, ExitCodes.Checkpoint, exception.Message, Why: exception.InnerException?.Message),
-        TrainingException => new RankFailure(rank, step, ExitCodes.Failed, exception.Message),
+        TrainingException failed => new RankFailure(rank, step, ExitCodes.Failed, exception.Message, Try: failed.Remedy),
         DataException => new RankFailure(rank, step, ExitCodes.Failed, exception.Message, Why: exception.InnerException?.Message),
         OutOfMemoryException => new RankFailure(rank, step, ExitCodes.Failed, "out of memory", Why: exception.Message, Try: SmallerBatch),
-        IOException or UnauthorizedAccessException => new RankFailure(
-            rank, step, ExitCodes.Failed, exception.Message, Try: "launch doctor   (disk space, write permission)"),
+        _ when DiskFault.IsOne(exception) => new RankFailure(
+            rank, step, ExitCodes.Failed, exception.Message, Where: "a file of the run", Try: DiskFault.Remedy(exception) ?? "launch doctor   (disk space, write permission)"),
         _ => new RankFailure(
             rank, step, ExitCodes.Failed, $"{exception.GetType().Name}: {exception.Message}", Origin(exception), exception.InnerException?.Message),
     };

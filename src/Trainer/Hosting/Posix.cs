@@ -9,6 +9,13 @@ internal static partial class Posix
     [LibraryImport("libc", EntryPoint = "_exit")]
     public static partial void ExitNow(int code);
 
+    /// <summary>Sets what a signal does.</summary>
+    /// <param name="signal">Its number.</param>
+    /// <param name="action">1 to ignore it (SIG_IGN).</param>
+    /// <returns>What it did before.</returns>
+    [LibraryImport("libc", EntryPoint = "signal")]
+    public static partial nint SetAction(int signal, nint action);
+
     /// <summary>Makes <paramref name="target"/> another name of the open file <paramref name="source"/>.</summary>
     /// <returns><paramref name="target"/>, or -1 with errno set.</returns>
     [LibraryImport("libc", EntryPoint = "dup2", SetLastError = true)]

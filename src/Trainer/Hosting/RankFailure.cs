@@ -21,11 +21,24 @@ public sealed record RankFailure(
     string? Try = null,
     bool Secondary = false)
 {
+    /// <summary>In place of a rank where the launcher itself found that the run cannot go on.</summary>
+    public const int OfLauncher = -1;
+
+    /// <summary>The exception with its stack; null where there was none. The console shows it only on request.</summary>
+    public string? Stack { get; init; }
+
     /// <summary>Writes the account as JSON, by way of a temporary file, so that no reader sees half of it.</summary>
     /// <param name="path">The file, whose folder is made where it is missing.</param>
+    /// <exception cref="DirectoryNotFoundException">The run folder itself is missing: somebody deleted it, and it must not come back.</exception>
     public void Write(string path)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
+        var folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
+        if (!Directory.Exists(Path.GetDirectoryName(folder)))
+        {
+            throw new DirectoryNotFoundException($"the run folder '{Path.GetDirectoryName(folder)}' is gone");
+        }
+
+        Directory.CreateDirectory(folder);
         var aside = path + ".tmp";
         File.WriteAllBytes(aside, JsonSerializer.SerializeToUtf8Bytes(this, ControlJson.Default.RankFailure));
         File.Move(aside, path, overwrite: true);

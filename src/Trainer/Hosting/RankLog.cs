@@ -27,7 +27,8 @@ public static class RankLog
             }
         }
 
-        Console.SetOut(new StreamWriter(Console.OpenStandardOutput()) { AutoFlush = true });
-        Console.SetError(new StreamWriter(Console.OpenStandardError()) { AutoFlush = true });
+        // A full disk costs lines of the log, not the run.
+        Console.SetOut(new StreamWriter(new DescriptorStream(1, isKept: true)) { AutoFlush = true });
+        Console.SetError(new StreamWriter(new DescriptorStream(2, isKept: true)) { AutoFlush = true });
     }
 }

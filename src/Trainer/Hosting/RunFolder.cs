@@ -30,6 +30,15 @@ public sealed record RunFolder(string Path)
     /// <summary>Where each value of the resolved configuration came from, written by the launcher.</summary>
     public string ConfigOriginFile => Inside("config.origin.json");
 
+    /// <summary>What MLflow is to know, one JSON object a line, written by rank 0; only there where the run is tracked.</summary>
+    public string TrackingFile => Inside("tracking.jsonl");
+
+    /// <summary>Which MLflow run this is and how far it has been told; only there where the run is tracked.</summary>
+    public string TrackingStateFile => Inside("mlflow.json");
+
+    /// <summary>Held by the process that sends <see cref="TrackingFile"/>.</summary>
+    public string TrackingLockFile => Inside("mlflow.lock");
+
     /// <summary>One JSON object an event, written by the launcher.</summary>
     public string EventsFile => Inside("events.jsonl");
 

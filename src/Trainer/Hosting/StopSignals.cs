@@ -1,13 +1,18 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 
 namespace Moe.Training.Hosting;
 
-/// <summary>Listens to SIGINT, SIGTERM and SIGUSR1: the first of them asks to stop, every later one to leave at once.</summary>
-/// <remarks>SIGUSR1 is what Slurm sends ahead of a time limit (<c>--signal=B:USR1@120</c>); preemption sends SIGTERM.</remarks>
+/// <summary>Listens to SIGINT, SIGTERM, SIGUSR1 and SIGHUP: the first of them asks to stop, every later one to leave at once.</summary>
+/// <remarks>
+/// A terminal that closes sends SIGHUP, often twice; it never makes a process leave, and one that <c>nohup</c> started does not hear it. SIGUSR1 is what Slurm sends ahead of a time limit (<c>--signal=B:USR1@120</c>); preemption sends SIGTERM.
+/// </remarks>
 public sealed class StopSignals : IDisposable
 {
     // Raw number on Linux; .NET has no name for it but passes positive numbers through.
     private const PosixSignal UserSignal1 = (PosixSignal)10;
+
+    private const int HangUp = 1;
 
     private readonly PosixSignalRegistration[] _registrations;
     private int _received;
@@ -16,7 +21,8 @@ public sealed class StopSignals : IDisposable
     /// <param name="leave">Called with the name and the number of each later signal.</param>
     public StopSignals(Action<string> stop, Action<string, int> leave)
     {
-        _registrations = [.. new[] { (PosixSignal.SIGINT, 2), (PosixSignal.SIGTERM, 15), (UserSignal1, 10) }
+        _registrations = [.. new[] { (PosixSignal.SIGINT, 2), (PosixSignal.SIGTERM, 15), (UserSignal1, 10), (PosixSignal.SIGHUP, HangUp) }
+            .Where(signal => signal.Item2 != HangUp || !IsIgnored(HangUp)) // nohup
             .Select(signal => PosixSignalRegistration.Create(signal.Item1, context =>
             {
                 context.Cancel = true; // the default action would end the process
@@ -25,11 +31,18 @@ public sealed class StopSignals : IDisposable
                 {
                     stop(name);
                 }
-                else
+                else if (signal.Item2 != HangUp) // shell and kernel may both send one
                 {
                     leave(name, signal.Item2);
                 }
             }))];
+    }
+
+    // The mask of signals whose action is to be ignored, bit n - 1 for signal n.
+    private static bool IsIgnored(int signal)
+    {
+        var mask = File.ReadLines("/proc/self/status").FirstOrDefault(line => line.StartsWith("SigIgn:", StringComparison.Ordinal))?["SigIgn:".Length..].Trim();
+        return mask is not null && (ulong.Parse(mask, NumberStyles.HexNumber, CultureInfo.InvariantCulture) >> (signal - 1) & 1) == 1;
     }
 
     /// <summary>Gives the signals their default action back.</summary>

@@ -94,8 +94,8 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
         {
             throw new TrainingException(
                 $"{session.SkippedInARow} steps in a row had a loss or gradient that is not finite"
-                + $"{(result.NotFinite is null ? "" : $", first in '{result.NotFinite}'")}; try a lower optimizer.learning_rate, a longer schedule.warmup_steps"
-                + ", or train.precision=float32");
+                + $"{(result.NotFinite is null ? "" : $", first in '{result.NotFinite}'")}",
+                "a lower optimizer.learning_rate, a longer schedule.warmup_steps, or train.precision=float32");
         }
     }
 

@@ -1,0 +1,234 @@
+using System.Text.Json;
+using Moe.Launch.Checks;
+using Moe.Launch.Runs;
+using Moe.Training.Hosting;
+using NUnit.Framework;
+
+namespace Moe.Tests.Launch;
+
+/// <summary>What goes wrong around a run: each has one clear message and its exit code, and nothing that was good is lost.</summary>
+[Parallelizable(ParallelScope.None)]
+internal sealed class FaultTests
+{
+    private LaunchedRun _run = null!;
+
+    [SetUp]
+    public void CreateRun() => _run = new LaunchedRun();
+
+    [TearDown]
+    public void DisposeRun() => _run.Dispose();
+
+    [Test]
+    public void Closed_terminal_stops_the_run_with_a_checkpoint_even_if_it_hangs_up_twice()
+    {
+        var code = _run.Start("endless", "--nodes", "2", "--backend", "gloo").Until("step=3").Signal(1).Signal(1).End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Stopped), _run.Error);
+        Assert.That(_run.Output, Does.Contain("SIGHUP: stopping after this step").And.Contain("event=checkpoint"));
+    }
+
+    [Test]
+    public void Run_under_nohup_does_not_hear_the_terminal_close()
+    {
+        _run.StartInShell("exec nohup $LAUNCH", "endless", "--backend", "gloo").Until("step=3").Signal(1).Until("step=20");
+
+        Assert.That(_run.Record.GetProperty("status").GetString(), Is.EqualTo("running"));
+    }
+
+    [Test]
+    public void Broken_pipe_on_standard_output_is_said_once_and_the_run_goes_on()
+    {
+        var code = _run.StartInShell("set -o pipefail; $LAUNCH | head -1", "long", "--backend", "gloo").End();
+
+        Assert.That(code, Is.Zero, _run.Error);
+        Assert.That(_run.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries), Has.Length.EqualTo(1));
+        Assert.That(_run.Error.Split("standard output is gone (Broken pipe)"), Has.Length.EqualTo(2), _run.Error);
+        Assert.That(_run.Record.GetProperty("status").GetString(), Is.EqualTo("done"));
+    }
+
+    [Test]
+    public void Full_disk_under_standard_output_does_not_end_the_run()
+    {
+        var code = _run.StartInShell("$LAUNCH > /dev/full", "done", "--backend", "gloo").End();
+
+        Assert.That(code, Is.Zero, _run.Error);
+        Assert.That(_run.Error, Does.Contain("standard output is gone (No space left on device)"));
+    }
+
+    [Test]
+    public void Finished_run_has_nothing_left_to_do_and_starts_no_rank()
+    {
+        _run.Start("done", "--backend", "gloo", "--set", "train.steps=5").End();
+        File.WriteAllText(_run.Folder.LatestFile, "step_00000005\n");
+        File.Delete(_run.Folder.LogFile(0));
+
+        var code = _run.Start("done", "--backend", "gloo", "--set", "train.steps=5").End();
+
+        Assert.That(code, Is.Zero);
+        Assert.That(_run.Error, Does.Contain("nothing is left to do").And.Contain("all of its 5 steps").And.Contain("--set train.steps=N"));
+        Assert.That(File.Exists(_run.Folder.LogFile(0)), Is.False);
+    }
+
+    [Test]
+    public void Changed_configuration_of_a_continued_run_is_told()
+    {
+        _run.Start("done", "--backend", "gloo").End();
+        File.WriteAllText(_run.Folder.LatestFile, "step_00000005\n");
+
+        _run.Start("done", "--backend", "gloo", "--set", "optimizer.learning_rate=0.5").End();
+
+        Assert.That(_run.Error, Does.Contain("warning: the configuration is not the one that").And.Contain("optimizer.learning_rate: 0.5 (was 0.001)"));
+    }
+
+    [Test]
+    public void Folder_in_use_is_refused_with_the_process_that_uses_it()
+    {
+        _run.Start("endless", "--backend", "gloo").Until("step=2");
+        var process = _run.Record.GetProperty("launcher_pid").GetInt32();
+        using var second = new LaunchedRun();
+
+        var code = second.StartBare("done", "--config", _run.ConfigFile, "--run-dir", _run.Folder.Path, "--backend", "gloo").End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
+        Assert.That(second.Error, Does.Contain($"is in use: a launcher works in it (pid {process} on ").And.Contain($"kill -INT {process}"));
+        Assert.That(_run.Record.GetProperty("status").GetString(), Is.EqualTo("running"), "the first one is not disturbed");
+    }
+
+    [TestCase("/proc/moe/run"), TestCase("/dev/null/run")]
+    public void Folder_that_cannot_be_made_is_refused_before_anything_starts(string folder)
+    {
+        var code = _run.StartBare("done", "--config", _run.ConfigFile, "--run-dir", folder, "--backend", "gloo").End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
+        Assert.That(_run.Error, Does.Contain("✗ the run folder").And.Contain("another --run-dir").And.Not.Contain("   at "));
+    }
+
+    [Test]
+    public void Runs_folder_that_can_only_be_read_is_refused()
+    {
+        using var disk = SmallDisk.Mount(Directory.GetParent(_run.ConfigFile)!.FullName, "8m", readOnly: true);
+
+        var code = _run.StartBare("done", "--config", _run.ConfigFile, "--run-dir", Path.Combine(disk.Folder, "run"), "--backend", "gloo").End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
+        Assert.That(_run.Error, Does.Contain("Read-only file system").And.Contain("another --run-dir"));
+    }
+
+    [Test]
+    public void Full_disk_under_the_run_folder_does_not_end_a_run_that_writes_nothing_of_weight()
+    {
+        using var disk = SmallDisk.Mount(Directory.GetParent(_run.ConfigFile)!.FullName, "1m");
+        _run.StartBare("endless", "--config", _run.ConfigFile, "--run-dir", Path.Combine(disk.Folder, "run"), "--backend", "gloo", "--nodes", "2").Until("step=3");
+
+        disk.Fill();
+        var code = _run.Until("step=20").Signal(2).End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Stopped), _run.Error + _run.Output);
+        Assert.That(_run.Output.Split("record cannot be kept"), Has.Length.EqualTo(2), "said once");
+    }
+
+    [Test]
+    public void Deleted_run_folder_ends_the_run_with_one_message_and_does_not_come_back()
+    {
+        _run.Start("endless", "--nodes", "2", "--backend", "gloo").Until("step=3");
+
+        Directory.Delete(_run.Folder.Path, recursive: true);
+        var code = _run.End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Failed));
+        Assert.That(_run.Error, Does.Match("✗ train failed after .* at step").And.Contain("the run folder").And.Contain("is gone: it was deleted or moved away"));
+        Assert.That(_run.Error, Does.Not.Contain("rank_0000"), "no log is left to read");
+        Assert.That(Directory.Exists(_run.Folder.Path), Is.False);
+        Assert.That(_run.Processes, Is.Empty);
+    }
+
+    [Test]
+    public void Run_whose_launcher_was_killed_is_found_and_put_right_by_the_next_command()
+    {
+        _run.Start("recorded-endless", "--backend", "gloo").Until("step=3").Signal(9).End();
+        _run.Wait(() => _run.Processes.Count == 0, "the end of the ranks");
+        Assert.That(_run.Record.GetProperty("status").GetString(), Is.EqualTo("running"), "nobody could write more");
+        var process = _run.Record.GetProperty("launcher_pid").GetInt32();
+
+        var code = _run.Start("done", "--backend", "gloo").End();
+
+        Assert.That(code, Is.Zero, _run.Error);
+        Assert.That(_run.Error, Does.Match($@"found: run: the launcher of attempt 1 \(pid {process} on .*\) ended without a word after step 5").And.Contain("it has no checkpoint"));
+        Assert.That(File.ReadAllText(_run.Folder.EventsFile), Does.Contain("\"abandoned\""));
+        Assert.That(_run.Record.GetProperty("attempt").GetInt32(), Is.EqualTo(2));
+    }
+
+    [Test]
+    public void New_run_puts_right_the_abandoned_ones_beside_it()
+    {
+        var runs = Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "runs");
+        _run.StartBare("endless", "--config", _run.ConfigFile, "--run-dir", Path.Combine(runs, "lost"), "--backend", "gloo").Until("step=3").Signal(9).End();
+        _run.Wait(() => LaunchedRun.ProcessesBelow(runs).Count == 0, "the end of the ranks");
+
+        _run.StartBare("done", "--config", _run.ConfigFile, "--backend", "gloo").End();
+
+        Assert.That(_run.Error, Does.Contain("found: lost: the launcher of attempt 1"));
+        var record = JsonDocument.Parse(File.ReadAllText(Path.Combine(runs, "lost", "run.json"))).RootElement;
+        Assert.That(record.GetProperty("status").GetString(), Is.EqualTo("abandoned"));
+        Assert.That(record.GetProperty("end").GetDateTime(), Is.GreaterThan(record.GetProperty("start").GetDateTime()));
+    }
+
+    [Test]
+    public void Run_that_is_alive_is_not_taken_for_abandoned()
+    {
+        _run.Start("endless", "--backend", "gloo").Until("step=3");
+
+        Assert.That(AbandonedRuns.Settle(_run.Folder), Is.Null);
+        Assert.That(AbandonedRuns.SettleAll(Path.GetDirectoryName(_run.Folder.Path)!), Is.Empty);
+        Assert.That(_run.Record.GetProperty("status").GetString(), Is.EqualTo("running"));
+    }
+
+    [Test]
+    public void Stack_is_shown_only_on_request([Values] bool asked)
+    {
+        _run.Start("throw@0", ["--backend", "gloo", .. asked ? ["--verbosity", "d"] : Array.Empty<string>()]).End();
+
+        Assert.That(_run.Error.Contains("   at Moe.Tests.Launch.FakeRank", StringComparison.Ordinal), Is.EqualTo(asked));
+        Assert.That(_run.Error, Does.Contain("✗ train failed after"));
+    }
+
+    [Test]
+    public void Quiet_run_says_nothing_unless_it_fails()
+    {
+        Assert.That(_run.Start("done", "--backend", "gloo", "--verbosity", "q").End(), Is.Zero);
+        Assert.That(_run.Output, Is.EqualTo("rank 0 says \"done\"\n"), "what the run itself says to the user");
+
+        _run.Start("throw@0", "--backend", "gloo", "--verbosity", "q").End();
+        Assert.That(_run.Error, Does.StartWith("✗ train failed after"));
+    }
+
+    [Test]
+    public void Repeated_warnings_are_counted()
+    {
+        _run.Start("warn", "--backend", "gloo").End();
+
+        Assert.That(_run.Output.Split("the disk is slow"), Has.Length.EqualTo(4), _run.Output);
+        Assert.That(_run.Output, Does.Contain("the disk is slow (10 times so far)").And.Contain("the disk is slow (12 times in all)"));
+    }
+
+    [Test]
+    public void Port_in_use_is_recognised_wherever_it_is_hidden()
+    {
+        using var first = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
+        first.Start();
+        using var second = new System.Net.Sockets.TcpListener((System.Net.IPEndPoint)first.LocalEndpoint);
+
+        var error = Assert.Catch(second.Start)!;
+
+        Assert.That(PortFault.IsOne(new IOException("Failed to bind", error)), Is.True);
+        Assert.That(PortFault.IsOne(new IOException("No space left on device")), Is.False);
+    }
+
+    [TestCase(28, "free space"), TestCase(122, "free space"), TestCase(27, "ulimit"), TestCase(30, "another --run-dir"), TestCase(5, null)]
+    public void Disk_faults_have_a_remedy(int error, string? remedy)
+    {
+        var text = DiskFault.Remedy(new IOException("words", error));
+
+        Assert.That(text, remedy is null ? Is.Null : Does.Contain(remedy));
+    }
+}
