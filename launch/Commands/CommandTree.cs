@@ -20,6 +20,7 @@ internal static class CommandTree
         root.Subcommands.Add(DataCommand.Create(host));
         root.Subcommands.Add(ConfigCommand.Create(host));
         root.Subcommands.Add(ScheduleCommand.Create(host));
+        root.Subcommands.Add(MlflowCommand.Create(host));
         root.Subcommands.Add(DoctorCommand.Create(host));
         return root;
     }

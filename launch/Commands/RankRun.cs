@@ -48,6 +48,7 @@ internal static class RankRun
 
         var outcome = await WatchAsync(plan, opening, resolved.Config, request.Ui, host).ConfigureAwait(false);
         Conclude(plan, outcome, host);
+        await TrackingEnd.ConcludeAsync(plan, outcome, resolved.Config.Tracking, host).ConfigureAwait(false);
         return outcome.ExitCode;
     }
 
@@ -89,6 +90,7 @@ internal static class RankRun
         using var trained = TrainedRun.Open(folder.Path, view.Notice);
         var prompt = config.Train.SamplePrompt;
         var text = prompt + string.Concat(new TextGenerator(trained.Model, config.Run.Seed).Continue(prompt, config.Train.SampleTokens, SampleTemperature));
+        File.WriteAllText(folder.SampleFile, text + "\n");
         view.Text("");
         foreach (var line in text.Split('\n'))
         {

@@ -39,6 +39,7 @@ internal static class RankSpawner
         ["OMP_NUM_THREADS"] = Text(plan.Threads),
         ["OPENBLAS_NUM_THREADS"] = Text(plan.Threads),
         ["MOE_RUN_DIR"] = Path.GetFullPath(plan.Folder.Path),
+        ["MOE_COMMAND"] = Environment.CommandLine, // for the run's record; secrets are no arguments
         ["MOE_SUPERVISOR"] = supervisor,
         ["MOE_SUPERVISOR_TOKEN"] = token,
     };

@@ -57,6 +57,10 @@ internal sealed partial class LaunchedRun : IDisposable
     public LaunchedRun StartTrainer(params string[] arguments) =>
         StartProcess("dotnet", ["exec", Path.Combine(AppContext.BaseDirectory, "launch.dll"), .. arguments]);
 
+    /// <summary>Starts a rank by itself, as torchrun or srun would.</summary>
+    public LaunchedRun StartRank(params string[] arguments) =>
+        StartProcess("dotnet", ["exec", Path.Combine(AppContext.BaseDirectory, "Moe.Training.dll"), .. arguments]);
+
     /// <summary>The process of a rank itself, not the shell that mpirun starts around it.</summary>
     public int ProcessOfRank(int rank) => Processes.Single(process =>
         ReadOrEmpty($"/proc/{process}/comm").StartsWith("dotnet", StringComparison.Ordinal)

@@ -1,3 +1,5 @@
+using Moe.Training.Tracking;
+
 namespace Moe.Training.Configuration;
 
 /// <summary>One rule about several keys.</summary>
@@ -69,6 +71,13 @@ internal static class CombinationRules
             c => c.Train.EvalEvery > 0 && c.Data.EvalFraction == 0
                 ? $"data.eval_fraction is 0, so there is nothing to evaluate on every train.eval_every {c.Train.EvalEvery} steps" : null,
             c => "set a fraction such as 0.05, or train.eval_every to 0"),
+        new(["tracking.mlflow"],
+            c => c.Tracking.Mlflow is { } uri && TrackingTarget.Fault(uri) is { } fault ? $"tracking.mlflow {fault}" : null,
+            _ => "give http://HOST:PORT, file:PATH or none"),
+        new(["tracking.tags"],
+            c => c.Tracking.Tags.FirstOrDefault(tag => MlflowLimits.CleanKey(tag.Key) != tag.Key) is { } odd
+                ? $"tracking.tags has the key {ConfigScalar.Write(ConfigScalar.Shorten(odd.Key))}, which MLflow refuses" : null,
+            _ => "letters, digits, '_', '-', '.', ' ' and '/' make a key of at most 250"),
         new(["data.domains"],
             c => c.Data.Domains.Count == 0 ? "data.domains names no text to train on" : null,
             c => "give at least one item {name: ..., path: ...}"),

@@ -1,3 +1,5 @@
+using Moe.Training.Tracking;
+
 namespace Moe.Training.Configuration;
 
 /// <summary>
@@ -99,6 +101,11 @@ internal sealed class ConfigBinder(ICollection<ConfigFault> faults)
             }
 
             value = Path.GetFullPath(Path.Combine(folder, path));
+        }
+
+        if (key.Setting.IsUri && value is string uri)
+        {
+            value = TrackingTarget.Anchor(uri, folder);
         }
 
         Values[key.Path] = value;

@@ -29,4 +29,7 @@ public sealed record RunConfig
 
     [Setting("How the work is spread over ranks.")]
     public ParallelConfig Parallel { get; init; } = new();
+
+    [Setting("Telling the run to MLflow; see docs/tracking.md.")]
+    public TrackingConfig Tracking { get; init; } = new();
 }

@@ -33,6 +33,9 @@ public sealed class SettingAttribute(string meaning) : Attribute
     /// <summary>Whether the text names a file or folder, relative to the folder of the configuration file that says it.</summary>
     public bool IsPath { get; init; }
 
+    /// <summary>Whether the text is a URI, whose form <c>file:PATH</c> names a folder, relative to the folder of the configuration file that says it.</summary>
+    public bool IsUri { get; init; }
+
     /// <summary>Whether the text becomes part of a folder's or a metric's name: letters, digits, '.', '_' and '-', at most 64 of them.</summary>
     public bool IsName { get; init; }
 }

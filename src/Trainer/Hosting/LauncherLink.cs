@@ -13,13 +13,13 @@ internal sealed class LauncherLink : SupervisorLink
         : base(rank)
     {
         _channel = new ControlChannel(Dial(rank.Supervisor!));
-        Report(new HelloMessage(rank.SupervisorToken ?? "", rank.Rank, Environment.ProcessId, Dns.GetHostName()));
+        Send(new HelloMessage(rank.SupervisorToken ?? "", rank.Rank, Environment.ProcessId, Dns.GetHostName()));
 
         // A thread of its own: the pool may be busy when the launcher says abort, and the loop sits in a collective.
         new Thread(Listen) { IsBackground = true, Name = "supervisor" }.Start();
     }
 
-    private protected override void Report(ControlMessage message)
+    private protected override void Send(ControlMessage message)
     {
         // Whether the launcher has gone is Listen's business; it sees the end of the stream at the same moment.
         _closing |= message is GoodbyeMessage or FailureMessage;

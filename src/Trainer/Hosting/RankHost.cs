@@ -1,6 +1,7 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Moe.Training.Tracking;
 
 namespace Moe.Training.Hosting;
 
@@ -15,6 +16,7 @@ public static class RankHost
     {
         RankArguments parsed;
         RankEnvironment rank;
+        var tracking = TrackingEnvironment.Read(variable);
         try
         {
             parsed = RankArguments.Parse(arguments);
@@ -42,6 +44,7 @@ public static class RankHost
         builder.Services
             .AddSingleton(parsed)
             .AddSingleton(rank)
+            .AddSingleton(tracking)
             .AddSingleton(link)
             .AddSingleton<IHostLifetime, RankLifetime>()
             .AddSingleton<RankService>()

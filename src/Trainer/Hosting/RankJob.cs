@@ -6,13 +6,18 @@ using Moe.Torch;
 using Moe.Training.Benchmarks;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
+using Moe.Training.Tracking;
 using Moe.Training.Verification;
 
 namespace Moe.Training.Hosting;
 
 /// <summary>From a rank's arguments to its exit code: joins the other ranks, builds the session, resumes, and runs the loop.</summary>
-internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, SupervisorLink link, CollectiveTrace trace, ILogger logger)
+internal sealed class RankJob(
+    RankArguments arguments, RankEnvironment rank, TrackingEnvironment tracking, SupervisorLink link, CollectiveTrace trace, ILogger logger)
 {
+    // A failed rank tells MLflow so, but not for long.
+    private static readonly TimeSpan LastWords = TimeSpan.FromSeconds(3);
+
     private bool IsFirst => rank.Rank == 0;
 
     public int Run()
@@ -84,21 +89,55 @@ internal sealed class RankJob(RankArguments arguments, RankEnvironment rank, Sup
             session.Resume(resumed.Checkpoint, Warn);
         }
 
+        var info = new InfoMessage(
+            session.Parameters.Total, session.Parameters.Active, mesh.ToString(), session.Step, config.Train.Steps, resumed?.Folder);
         if (IsFirst)
         {
-            link.ReportInfo(new InfoMessage(
-                session.Parameters.Total,
-                session.Parameters.Active,
-                mesh.ToString(),
-                session.Step,
-                config.Train.Steps,
-                resumed?.Folder));
+            link.ReportInfo(info);
         }
 
         using var metrics = IsFirst ? new MetricsFile(Folder.MetricsFile, session.Step) : null;
-        var end = new TrainingLoop(session, link, metrics).Run();
-        logger.Ended(end, session.Step);
-        return end == TrainingEnd.Finished ? ExitCodes.Done : ExitCodes.Stopped;
+        return Tracked(config, world, info, () =>
+        {
+            var end = new TrainingLoop(session, link, metrics).Run();
+            logger.Ended(end, session.Step);
+            return end == TrainingEnd.Finished ? ExitCodes.Done : ExitCodes.Stopped;
+        });
+    }
+
+    // Where the launcher watches, it has the last word on how the run ended, and says what MLflow lacks.
+    private int Tracked(RunConfig config, ProcessGroup world, InfoMessage info, Func<int> train)
+    {
+        var hosts = RankHosts.Gather(world);
+        if (!IsFirst)
+        {
+            return train();
+        }
+
+        foreach (var warning in tracking.Warnings)
+        {
+            Warn(warning);
+        }
+
+        var description = RunDescription.Of(config, info, arguments.Backend, hosts, tracking, Folder);
+        using var tracker = RunTracker.Open(Folder, TrackingSettings.Of(config, tracking, Folder), description, info.FirstStep, Warn);
+        link.Reported += message => tracker?.Observe(message);
+        try
+        {
+            var exitCode = train();
+            if (tracker?.Finish(TrackedStatus.Of(exitCode)) is false && rank.Supervisor is null)
+            {
+                link.ReportText(tracker.Rest);
+            }
+
+            return exitCode;
+        }
+        catch (Exception e)
+        {
+            var status = TrackedStatus.Of(FailureAccount.Of(e, rank.Rank, trace.Step ?? 0).ExitCode);
+            tracker?.Finish(status, rank.Supervisor is null ? LastWords : TimeSpan.Zero);
+            throw;
+        }
     }
 
     private RunFolder Folder => new(rank.RunFolder ?? Path.GetDirectoryName(Path.GetFullPath(arguments.ConfigFile))!);

@@ -1,17 +1,19 @@
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Moe.Distributed;
+using Moe.Training.Tracking;
 
 namespace Moe.Training.Hosting;
 
 /// <summary>Runs the rank's job on a thread of its own, and ends the host when the job has ended.</summary>
 /// <param name="arguments">What to do.</param>
 /// <param name="rank">Who this process is.</param>
+/// <param name="tracking">What the environment says of MLflow.</param>
 /// <param name="link">Whoever watches.</param>
 /// <param name="lifetime">Of the host.</param>
 /// <param name="logger">Writes to the rank's log.</param>
 internal sealed class RankService(
-    RankArguments arguments, RankEnvironment rank, SupervisorLink link, IHostApplicationLifetime lifetime, ILogger<RankService> logger) : BackgroundService
+    RankArguments arguments, RankEnvironment rank, TrackingEnvironment tracking, SupervisorLink link, IHostApplicationLifetime lifetime, ILogger<RankService> logger) : BackgroundService
 {
     /// <summary>What the process leaves with.</summary>
     public int ExitCode { get; private set; } = ExitCodes.Failed;
@@ -28,7 +30,7 @@ internal sealed class RankService(
         var trace = new CollectiveTrace();
         try
         {
-            ExitCode = new RankJob(arguments, rank, link, trace, logger).Run();
+            ExitCode = new RankJob(arguments, rank, tracking, link, trace, logger).Run();
         }
 #pragma warning disable CA1031 // The one place where a rank's exceptions end: each becomes a report and an exit code.
         catch (Exception e)

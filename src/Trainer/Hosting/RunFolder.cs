@@ -18,6 +18,18 @@ public sealed record RunFolder(string Path)
     /// <summary>One JSON object a logged step, written by rank 0.</summary>
     public string MetricsFile => Inside("metrics.jsonl");
 
+    /// <summary>What MLflow is to know, one JSON object a line, written by rank 0; only there where the run is tracked.</summary>
+    public string TrackingFile => Inside("tracking.jsonl");
+
+    /// <summary>Which MLflow run this is and how far it has been told; only there where the run is tracked.</summary>
+    public string TrackingStateFile => Inside("mlflow.json");
+
+    /// <summary>The text that a finished training wrote; only there where `train.sample_tokens` asks for one.</summary>
+    public string SampleFile => Inside("sample.txt");
+
+    /// <summary>Held by the process that sends <see cref="TrackingFile"/>.</summary>
+    public string TrackingLockFile => Inside("mlflow.lock");
+
     /// <summary>One JSON object an event, written by the launcher.</summary>
     public string EventsFile => Inside("events.jsonl");
 

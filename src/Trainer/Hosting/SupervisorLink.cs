@@ -20,6 +20,9 @@ public abstract class SupervisorLink : IDisposable
     /// <remarks>Ranks hear of it at different times; the loop has them agree on the step by an all-reduce (maximum) at the step's border.</remarks>
     public bool StopRequested => _stopping.IsCancellationRequested;
 
+    /// <summary>Raised with each report before it goes out, on the thread that reports.</summary>
+    public event Action<ControlMessage>? Reported;
+
     /// <summary>Cancelled when <see cref="StopRequested"/> becomes true.</summary>
     public CancellationToken Stopping => _stopping.Token;
 
@@ -112,7 +115,13 @@ public abstract class SupervisorLink : IDisposable
         }
     }
 
-    private protected abstract void Report(ControlMessage message);
+    private protected void Report(ControlMessage message)
+    {
+        Reported?.Invoke(message);
+        Send(message);
+    }
+
+    private protected abstract void Send(ControlMessage message);
 
     /// <inheritdoc cref="Dispose()"/>
     protected virtual void Dispose(bool disposing) => _stopping.Dispose();

@@ -5,7 +5,7 @@ namespace Moe.Training.Hosting;
 /// <summary>The link of a rank that was started by hand, by torchrun or by srun: reports are printed as <c>key=value</c> lines.</summary>
 internal sealed class UnsupervisedLink(RankEnvironment rank) : SupervisorLink(rank)
 {
-    private protected override void Report(ControlMessage message)
+    private protected override void Send(ControlMessage message)
     {
         var line = message switch
         {

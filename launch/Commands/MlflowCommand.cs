@@ -1,0 +1,129 @@
+using System.CommandLine;
+using System.Globalization;
+using Moe.Launch.Runs;
+using Moe.Training.Hosting;
+using Moe.Training.Tracking;
+
+namespace Moe.Launch.Commands;
+
+/// <summary><c>launch mlflow</c>: sends what MLflow lacks of runs that have ended, and says where runs stand.</summary>
+internal static class MlflowCommand
+{
+    private const int DefaultWait = 30;
+
+    public static Command Create(LaunchHost host)
+    {
+        var command = new Command("mlflow", "What MLflow knows of the runs, and the rest of it.");
+        command.Subcommands.Add(Sync(host));
+        command.Subcommands.Add(Status(host));
+        return command;
+    }
+
+    private static Command Sync(LaunchHost host)
+    {
+        var (run, all) = Selection();
+        var uri = new Option<string?>("--uri") { Description = "Another server or file store, which then gets the whole run as a new one.", HelpName = "URI" };
+        var wait = RunOptions.Count("--wait", "Seconds to try for where the server is away, for each run.", DefaultWait);
+        var sync = new Command("sync", "Sends what MLflow lacks of runs that have ended. Nothing is sent twice.") { run, all, uri, wait };
+        RequireOne(sync, run, all);
+        uri.Validators.Add(result =>
+        {
+            if (result.GetValueOrDefault<string?>() is { } text && (text == TrackingTarget.None || TrackingTarget.Fault(text) is not null))
+            {
+                result.AddError($"--uri {TrackingTarget.Fault(text) ?? "names no server"}; give http://HOST:PORT or file:PATH.");
+            }
+        });
+        sync.SetAction(async (result, _) =>
+        {
+            var environment = TrackingEnvironment.Read(host.Variable);
+            var worst = ExitCodes.Done;
+            foreach (var folder in Folders(result, run, all, host))
+            {
+                var report = await RunSync.SendAsync(
+                    folder, environment.Connection, TimeSpan.FromSeconds(result.GetValue(wait)), line => host.Screen.Error.WriteLine($"warning: {line}"), result.GetValue(uri)).ConfigureAwait(false);
+                worst = Math.Max(worst, Say(folder, report, isAlone: result.GetResult(all) is null, host));
+            }
+
+            return worst;
+        });
+        return sync.WithExamples(
+            "launch mlflow sync --run runs/mine",
+            "launch mlflow sync --all",
+            "launch mlflow sync --run runs/mine --uri http://other:5000",
+            "",
+            "User name, password and token come from MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN.",
+            "Exit codes: 0 MLflow has everything, 1 usage, 4 it lacks something still.");
+    }
+
+    private static Command Status(LaunchHost host)
+    {
+        var (run, all) = Selection();
+        var status = new Command("status", "Says of each run where it is told to, and what is not yet. Asks no server.") { run, all };
+        RequireOne(status, run, all);
+        status.SetAction(result =>
+        {
+            foreach (var folder in Folders(result, run, all, host))
+            {
+                var line = RunSync.Inspect(folder) is var (state, pending, word)
+                    ? string.Create(CultureInfo.InvariantCulture, $"run={host.Shorten(folder.Path)} uri={state.Uri} mlflow_run={state.RunId ?? "none"} status={word ?? "none"} pending_bytes={pending} refused={state.Refused}")
+                    : $"run={host.Shorten(folder.Path)} uri=none";
+                host.Screen.Output.WriteLine(line);
+            }
+
+            return ExitCodes.Done;
+        });
+        return status.WithExamples("launch mlflow status --run runs/mine", "launch mlflow status --all");
+    }
+
+    private static (Option<string?> Run, Option<string?> All) Selection() => (
+        new Option<string?>("--run") { Description = "Folder of the run.", HelpName = "DIR" },
+        new Option<string?>("--all") { Description = "All tracked runs in this folder. Default: runs/.", HelpName = "RUNS_DIR", Arity = ArgumentArity.ZeroOrOne });
+
+    private static void RequireOne(Command command, Option<string?> run, Option<string?> all) => command.Validators.Add(result =>
+    {
+        if (result.GetResult(run) is null == result.GetResult(all) is null)
+        {
+            result.AddError("Give one of --run DIR and --all [RUNS_DIR].");
+        }
+    });
+
+    private static List<RunFolder> Folders(ParseResult result, Option<string?> run, Option<string?> all, LaunchHost host)
+    {
+        if (result.GetValue(run) is { } one)
+        {
+            var path = Path.GetFullPath(one, host.WorkingDirectory);
+            return Directory.Exists(path)
+                ? [new RunFolder(path)]
+                : throw new LaunchException(ExitCodes.Usage, $"--run {one}: there is no such folder", "the folder that training printed, or --all");
+        }
+
+        var root = result.GetValue(all) is { } named ? Path.GetFullPath(named, host.WorkingDirectory) : Repository.RunsFolder(host.WorkingDirectory);
+        return Directory.Exists(root)
+            ? [.. Directory.EnumerateFiles(root, "mlflow.json", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 3 })
+                .Select(file => new RunFolder(Path.GetDirectoryName(file)!)).OrderBy(folder => folder.Path, StringComparer.Ordinal)]
+            : throw new LaunchException(ExitCodes.Usage, $"--all: there is no folder '{host.Shorten(root)}'", "--all RUNS_DIR");
+    }
+
+    private static int Say(RunFolder folder, SyncReport report, bool isAlone, LaunchHost host)
+    {
+        var name = host.Shorten(folder.Path);
+        switch (report.Outcome)
+        {
+            case SyncOutcome.Whole:
+                host.Screen.Output.WriteLine($"run={name} sent={report.Lines} uri={report.State!.Uri} mlflow_run={report.State.RunId}");
+                return ExitCodes.Done;
+            case SyncOutcome.Busy:
+                host.Screen.Output.WriteLine($"run={name} sent=0 its own process sends it");
+                return ExitCodes.Done;
+            case SyncOutcome.NotTracked when isAlone:
+                throw new LaunchException(
+                    ExitCodes.Usage, $"'{name}' was not tracked: it has no mlflow.json", "set tracking.mlflow, or MLFLOW_TRACKING_URI, before a run starts or is continued");
+            case SyncOutcome.NotTracked:
+                return ExitCodes.Done;
+            default:
+                host.Screen.WriteHeadline($"MLflow lacks a part of {name}: {report.Fault}");
+                host.Screen.WriteParagraph("try", $"the same command when {report.State!.Uri} answers; what was sent is not sent again");
+                return ExitCodes.Communication;
+        }
+    }
+}
