@@ -48,10 +48,8 @@ internal sealed class JournalSender
         {
             // A journal that a power cut makes shorter than mlflow.json says would swallow the lines that follow.
             _sync();
-            var end = lines[^1].End;
-            Note(State with { Sending = end });
-            var refused = await SendAsync(lines, cancellation).ConfigureAwait(false);
-            Note(State with { Synced = end, Refused = State.Refused + refused });
+            Note(State with { Sending = lines[^1].End });
+            await SendAsync(lines, cancellation).ConfigureAwait(false);
             sent += lines.Count;
         }
 
@@ -67,7 +65,7 @@ internal sealed class JournalSender
         }
     }
 
-    private async Task<long> SendAsync(IReadOnlyList<JournalLine> lines, CancellationToken cancellation)
+    private async Task SendAsync(IReadOnlyList<JournalLine> lines, CancellationToken cancellation)
     {
         var batch = new BatchBuilder(State.RunId!);
         long refused = 0;
@@ -90,10 +88,12 @@ internal sealed class JournalSender
                 case ArtifactEntry artifact:
                     await FlushAsync().ConfigureAwait(false);
                     refused += await UploadAsync(artifact.Path, cancellation).ConfigureAwait(false);
+                    Done(line.End); // what follows may fail, and a checkpoint is long
                     break;
                 case StatusEntry status:
                     await FlushAsync().ConfigureAwait(false);
                     await _store.UpdateAsync(State, status.Status, TrackedStatus.HasEnded(status.Status) ? status.Time : null, cancellation).ConfigureAwait(false);
+                    Done(line.End);
                     break;
                 default:
                     refused++;
@@ -103,7 +103,13 @@ internal sealed class JournalSender
         }
 
         await FlushAsync().ConfigureAwait(false);
-        return refused;
+        Done(lines[^1].End);
+
+        void Done(long end)
+        {
+            Note(State with { Synced = end, Refused = State.Refused + refused });
+            refused = 0;
+        }
 
         async Task AddAsync<T>(Dictionary<string, T> values, Func<string, T, bool> tryAdd)
         {

@@ -104,7 +104,7 @@ internal sealed class MlflowClient : IDisposable
         using var request = new HttpRequestMessage(HttpMethod.Put, _uri + ArtifactApi + string.Join('/', segments)) { Content = new StreamContent(file, 1 << 20) };
         request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/octet-stream");
         var patience = _connection.RequestTimeout + TimeSpan.FromSeconds(file.Length / LeastBytesPerSecond);
-        await SendAsync(request, patience, cancellation).ConfigureAwait(false);
+        Parse(await SendAsync(request, patience, cancellation).ConfigureAwait(false), MlflowJson.Default.MlflowError);
     }
 
     /// <inheritdoc/>

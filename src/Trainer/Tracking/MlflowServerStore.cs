@@ -19,6 +19,7 @@ internal sealed class MlflowServerStore(MlflowClient client, Action<string> warn
         }
 
         state = state with { ExperimentId = state.ExperimentId ?? await ExperimentAsync(state.Experiment, cancellation).ConfigureAwait(false) };
+        note(state);
         if (state.Creating && await client.SearchRunsAsync(state.ExperimentId, $"tags.{MarkTag} = '{state.Mark}'", cancellation).ConfigureAwait(false) is [var found, ..])
         {
             return With(state, found.Info);

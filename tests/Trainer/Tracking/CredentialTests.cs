@@ -80,8 +80,10 @@ internal sealed class CredentialTests
         using var other = new FakeMlflow();
         _server.Always = _ => new Interference(302) { Location = other.Uri + "/login" };
         Read(new() { ["MLFLOW_TRACKING_TOKEN"] = Secret });
-        using var tracker = _folder.Open();
-        Assert.That(tracker.Finish(TrackedStatus.Finished), Is.False);
+        using (var tracker = _folder.Open())
+        {
+            Assert.That(tracker.Finish(TrackedStatus.Finished), Is.False);
+        }
 
         Assert.That(other.Requests, Is.Empty);
         Assert.That(_folder.Warnings.Single(), Does.Contain($"which leads to {other.Uri}/login"));
