@@ -1,0 +1,35 @@
+using Moe.Torch;
+using Moe.Training.Configuration;
+
+namespace Moe.Training.Planning;
+
+/// <summary>Bytes that an optimizer keeps of a parameter, as seen on one small parameter that it was given.</summary>
+/// <param name="PerElement">For each weight.</param>
+/// <param name="PerParameter">For each logical parameter beside: its count of steps.</param>
+internal readonly record struct StateSize(long PerElement, long PerParameter)
+{
+    /// <summary>Asks the optimizer itself.</summary>
+    public static StateSize Of(RunConfig config, OptimizerChoice choice)
+    {
+        const int Rows = 3, Columns = 5; // no state beside the weights' has so many elements
+        using var scope = new TensorScope();
+        var type = config.Train.Precision == Precision.Float64 ? DType.Float64 : DType.Float32;
+        var parameter = new LogicalParameter("probe", ParameterKind.Matrix, Tensor.Zeros([Rows, Columns], type), Tensor.Zeros([Rows, Columns], type));
+        using var optimizer = OptimizerAssembly.Build(config, choice, [parameter]);
+        var perElement = 0L;
+        var perParameter = 0L;
+        foreach (var state in optimizer.State)
+        {
+            if (state.Value.Count == Rows * Columns)
+            {
+                perElement += state.Value.DType.Size();
+            }
+            else
+            {
+                perParameter += state.Value.Count * state.Value.DType.Size();
+            }
+        }
+
+        return new StateSize(perElement, perParameter);
+    }
+}
