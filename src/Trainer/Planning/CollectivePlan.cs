@@ -88,10 +88,21 @@ internal sealed class CollectivePlan
 
     private void Reductions(int rank)
     {
-        foreach (var bucket in _model.Buckets.Where(bucket => bucket.Group.Size > 1))
+        foreach (var alike in _model.Buckets.Where(bucket => bucket.Group.Size > 1).GroupBy(bucket => bucket.Group))
         {
-            var isDense = bucket.Parameters[0].ExpertIds is null;
-            var what = isDense ? "dense" : "experts";
+            Reductions([.. alike], rank);
+        }
+
+        AllReduce("gradient norm", _model.Mesh.Gradients, 1, sizeof(double));
+        AllReduce("totals", _model.Mesh.Metrics, 1, 5 * sizeof(double));
+    }
+
+    private void Reductions(GradientBucketPlan[] buckets, int rank)
+    {
+        var what = buckets[0].Parameters[0].ExpertIds is null ? "dense" : "experts";
+        var unevenness = _device.Collectives == CollectiveForm.Direct ? Unevenness(buckets) : 1;
+        foreach (var bucket in buckets)
+        {
             var bytes = (double)bucket.Count * bucket.Type.Size();
             if (!_model.Config.Parallel.ShardOptimizer)
             {
@@ -99,13 +110,24 @@ internal sealed class CollectivePlan
                 continue;
             }
 
-            ReduceScatter($"gradients, {what}", bucket.Group, 1, bytes);
-            var own = bucket.Segments[isDense ? rank : rank / _model.Mesh.Expert.Size];
-            Gather($"weights, {what}", bucket.Group, 1, (double)own * bucket.Type.Size(), bytes);
+            ReduceScatter($"gradients, {what}", bucket.Group, 1, bytes, unevenness);
+            Gather($"weights, {what}", bucket.Group, 1, (double)_model.OwnedOf(bucket, rank) * bucket.Type.Size(), bytes, unevenness);
+        }
+    }
+
+    // A matrix goes whole to its owner, so the rank that owns most receives, and then sends, more than the mean.
+    private static double Unevenness(GradientBucketPlan[] buckets)
+    {
+        var owned = new long[buckets[0].Group.Size];
+        foreach (var bucket in buckets)
+        {
+            for (var rank = 0; rank < owned.Length; rank++)
+            {
+                owned[rank] += bucket.Segments[rank];
+            }
         }
 
-        AllReduce("gradient norm", _model.Mesh.Gradients, 1, sizeof(double));
-        AllReduce("totals", _model.Mesh.Metrics, 1, 5 * sizeof(double));
+        return (double)owned.Max() * owned.Length / owned.Sum();
     }
 
     // MKOR adds up the sums of each matrix's inputs and output gradients, and their number, in the steps that update its factors.
@@ -131,17 +153,17 @@ internal sealed class CollectivePlan
     private void Exchange(string purpose, ProcessGroup group, double calls, double leaving) =>
         Add(purpose, Collective.AllToAll, group, calls, leaving, leaving, Direct(group, leaving));
 
-    private void Gather(string purpose, ProcessGroup group, double calls, double own, double? all = null)
+    private void Gather(string purpose, ProcessGroup group, double calls, double own, double? all = null, double unevenness = 1)
     {
         var whole = all ?? own * group.Size;
         var (sent, seconds) = Spread(group, whole);
-        Add(purpose, Collective.AllGather, group, calls, own, sent, seconds);
+        Add(purpose, Collective.AllGather, group, calls, own, sent, seconds * unevenness);
     }
 
-    private void ReduceScatter(string purpose, ProcessGroup group, double calls, double bytes)
+    private void ReduceScatter(string purpose, ProcessGroup group, double calls, double bytes, double unevenness = 1)
     {
         var (sent, seconds) = Spread(group, bytes);
-        Add(purpose, Collective.ReduceScatter, group, calls, bytes, sent, seconds + (bytes / _device.CopyRate));
+        Add(purpose, Collective.ReduceScatter, group, calls, bytes, sent, (seconds + (bytes / _device.CopyRate)) * unevenness);
     }
 
     private void AllReduce(string purpose, ProcessGroup group, double calls, double bytes)

@@ -27,7 +27,8 @@ public sealed record MemoryPlan(
     /// <param name="model">On its mesh.</param>
     /// <param name="process">Bytes of a process that has trained nothing.</param>
     /// <param name="rank">World rank; null for the one whose optimizer keeps most.</param>
-    public static MemoryPlan Of(PlannedModel model, long process = 0, int? rank = null) => new(
+    /// <param name="collectives">How reductions travel; NCCL's buffers are its own, and part of the process.</param>
+    public static MemoryPlan Of(PlannedModel model, long process = 0, int? rank = null, CollectiveForm collectives = CollectiveForm.Direct) => new(
         [
             new("weights", model.Parameters.Sum(parameter => parameter.Value.Count) * model.WeightSize),
             new("gradients", model.Buckets.Sum(bucket => bucket.Count * bucket.Type.Size())),
@@ -35,7 +36,7 @@ public sealed record MemoryPlan(
         ],
         ActivationBytes(model),
         WorkspaceBytes(model),
-        model.Buckets.Sum(bucket => ReductionBytes(model, bucket)),
+        collectives == CollectiveForm.Direct ? ReductionBytes(model, rank ?? model.FullestRank()) : 0,
         process);
 
     private static long Sum(IEnumerable<MemoryItem> items) => items.Sum(item => item.Bytes);
@@ -117,10 +118,7 @@ public sealed record MemoryPlan(
         return Math.Max(logits, experts);
     }
 
-    // Every rank's contribution to what this one adds up, all buckets under way at once.
-    private static long ReductionBytes(PlannedModel model, Distributed.GradientBucketPlan bucket) => bucket.Group.Size == 1
-        ? 0
-        : model.Config.Parallel.ShardOptimizer
-            ? bucket.Group.Size * bucket.Segments.Max() * bucket.Type.Size()
-            : bucket.Count * bucket.Type.Size();
+    // Where ranks send to each other directly, every rank's contribution to what this one adds up, all buckets under way at once.
+    private static long ReductionBytes(PlannedModel model, int rank) => model.Buckets.Where(bucket => bucket.Group.Size > 1).Sum(bucket =>
+        model.Config.Parallel.ShardOptimizer ? bucket.Group.Size * model.OwnedOf(bucket, rank) * bucket.Type.Size() : bucket.Count * bucket.Type.Size());
 }

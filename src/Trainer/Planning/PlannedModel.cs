@@ -125,6 +125,10 @@ public sealed class PlannedModel : IDisposable
         }
     }
 
+    /// <summary>Elements of a bucket that a rank owns.</summary>
+    internal long OwnedOf(GradientBucketPlan bucket, int rank) =>
+        bucket.Segments[bucket.Parameters[0].ExpertIds is null ? rank : rank / Mesh.Expert.Size];
+
     /// <summary>The world rank whose optimizer has the most elements to step.</summary>
     internal int FullestRank() => _fullest.Value;
 

@@ -99,7 +99,7 @@ public sealed record StepPlan
             PerNode = perNode,
             ExpertParallel = model.Mesh.Expert.Size,
             Parameters = model.Count,
-            Memory = MemoryPlan.Of(model, (long)device.ProcessMemory),
+            Memory = MemoryPlan.Of(model, (long)device.ProcessMemory, rank: null, device.Collectives),
             Work = WorkPlan.Of(model, device, load),
             Collectives = CollectivePlan.Of(model, device, perNode, load),
             TokensPerStep = model.TokensPerStep,
