@@ -30,6 +30,9 @@ internal static class KernelKind
     /// <summary>A weight whose gradient is cleared, added to, scaled, measured and clipped.</summary>
     public const string Gradient = "gradient";
 
+    /// <summary>An operation of Newton-Schulz's products; where no rate was measured, those of products hold.</summary>
+    public const string NewtonSchulz = "newton_schulz";
+
     /// <summary>A weight that is stepped, by the optimizer's name.</summary>
     public static string Optimizer(string name) => $"optimizer_{name}";
 }

@@ -12,7 +12,7 @@ namespace Moe.Training.Planning;
 public static class MachineMeasurement
 {
     private const double CopyIns = 2; // a message between two processes is copied into memory that both see, and out of it
-    private const int Meetings = 60;
+    private const int Meetings = 30;
 
     // The runtime compiles in three stages, each some 100 ms after nothing new was called.
     private const int WarmUps = 3;
@@ -63,7 +63,7 @@ public static class MachineMeasurement
     private static double Rate(Dictionary<string, double> times, ProductShape shape) =>
         2.0 * shape.Rows * shape.Columns * shape.Depth / times[MachineProbes.Name(shape)];
 
-    // Mean seconds of one call of each probe.
+    // Seconds of one call of each probe: a worker's median, the workers' mean.
     private static Dictionary<string, double> OnWorkers(int workers, int threads, MachineProbes probes)
     {
         using var meeting = new Barrier(workers);
@@ -102,21 +102,21 @@ public static class MachineMeasurement
     {
         double TimePerPiece(int count, bool meet)
         {
-            using var meeting = new Barrier(count);
+            var arrived = 0;
             var time = new double[count];
             Run(count, threads, worker =>
             {
                 using var scope = new TensorScope();
                 var work = probes.Typical();
                 work();
-                meeting.SignalAndWait();
+                Meet(ref arrived, count);
                 var clock = Stopwatch.StartNew();
-                for (var i = 0; i < Meetings; i++)
+                for (var i = 2; i < Meetings + 2; i++)
                 {
                     work();
                     if (meet)
                     {
-                        meeting.SignalAndWait();
+                        Meet(ref arrived, i * count);
                     }
                 }
 
@@ -127,6 +127,16 @@ public static class MachineMeasurement
 
         var alone = TimePerPiece(workers, meet: false);
         return Math.Max(1, TimePerPiece(ranks, meet: true) / (alone * Math.Max(1, (double)ranks / workers)));
+    }
+
+    // As MPI waits: a rank that yields still takes its turns of a core that others work on.
+    private static void Meet(ref int arrived, int all)
+    {
+        Interlocked.Increment(ref arrived);
+        while (Volatile.Read(ref arrived) < all)
+        {
+            Thread.Yield();
+        }
     }
 
     // One message there and one back, between two threads that yield while they wait, as ranks do.
@@ -173,18 +183,22 @@ public static class MachineMeasurement
         Array.ForEach(all, thread => thread.Join());
     }
 
+    // Half of the calls were quicker: what interrupts a few of them says nothing of the work.
     private static double Repeat(Action work, TimeSpan duration)
     {
         var clock = Stopwatch.StartNew();
-        var calls = 0;
+        var times = new List<double>();
+        var before = TimeSpan.Zero;
         do
         {
             using var scope = new TensorScope();
             work();
-            calls++;
+            var now = clock.Elapsed;
+            times.Add((now - before).TotalSeconds);
+            before = now;
         }
-        while (clock.Elapsed < duration);
-        return clock.Elapsed.TotalSeconds / calls;
+        while (before < duration);
+        return times.Order().ElementAt(times.Count / 2);
     }
 
     // Before its tensors a rank takes what this process does, within some MiB: the same runtime, the same libraries.

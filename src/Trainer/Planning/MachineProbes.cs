@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Moe.Distributed;
 using Moe.Models;
+using Moe.Optimizers;
 using Moe.Torch;
 using Moe.Training.Configuration;
 
@@ -45,6 +46,7 @@ internal sealed class MachineProbes : IDisposable
         AddProducts();
         AddKernels();
         AddOptimizers(model);
+        AddNewtonSchulz(model);
     }
 
     /// <summary>Every probe; made on the thread that runs it, within a scope of its own.</summary>
@@ -71,8 +73,8 @@ internal sealed class MachineProbes : IDisposable
         }
     }
 
-    /// <summary>Work of the mixed kind that stands between two collectives.</summary>
-    public Action Typical() => Norm(_tokens);
+    /// <summary>Work as long as what stands between two collectives, of products and passes over memory.</summary>
+    public Action Typical() => CausalAttentionProbe();
 
     // Distinct ones, and of those too large to be measured in passing a smaller one of the same proportions.
     private static IReadOnlyList<ProductShape> ProductsOf(PlannedModel model)
@@ -103,6 +105,7 @@ internal sealed class MachineProbes : IDisposable
         Attention = new Dictionary<string, double> { ["float32"] = 1 },
         CopyRate = 1,
         LaunchTime = 0,
+        Kernels = new Dictionary<string, double> { [KernelKind.NewtonSchulz] = 0 }, // measured as a whole, see AddNewtonSchulz
         InsideNode = new(1, 0),
         BetweenNodes = new(1, 0),
     };
@@ -262,9 +265,33 @@ internal sealed class MachineProbes : IDisposable
                     $"probe.{i}", ParameterKind.Matrix, Filled([OptimizerSide, OptimizerSide], _wide), Filled([OptimizerSide, OptimizerSide], _wide)))];
                 var optimizer = OptimizerAssembly.Build(_config, choice, parameters);
                 _owned.Add(optimizer);
-                return () => optimizer.Step(new Optimizers.OptimizerStep(1e-4, 1, 1, null, null));
+                return () => optimizer.Step(new OptimizerStep(1e-4, 1, 1, null, null));
             });
         }
+    }
+
+    // The shape that takes most of its operations, as a batch.
+    private void AddNewtonSchulz(PlannedModel model)
+    {
+        const long MostBatch = 8;
+        var direction = MuonAssembly.Options(_config.Optimizer).Direction;
+        var most = model.Stepped(model.FullestRank()).Where(matrix => OptimizerAssignment.NeedsMatrix(matrix.Choice.Optimizer))
+            .GroupBy(matrix => (matrix.Rows, matrix.Columns))
+            .MaxBy(alike => alike.Count() * direction.Operations(alike.Key.Rows, alike.Key.Columns));
+        if (most is null)
+        {
+            return;
+        }
+
+        var (rows, columns) = (Math.Min(most.Key.Rows, OptimizerSide), Math.Min(most.Key.Columns, OptimizerSide));
+        var count = Math.Min(most.Count(), MostBatch);
+        Kernel(KernelKind.NewtonSchulz, count * direction.Operations(rows, columns), () =>
+        {
+            var gradient = new RandomStream(1, "probe");
+            var matrices = Tensor.Empty([count, rows, columns]);
+            gradient.FillNormal(matrices.Span<float>(), 0, 0, 1);
+            return () => ((NewtonSchulz)direction).Orthogonalize(matrices);
+        });
     }
 
     private void Kernel(string name, double elements, Func<Action> make)

@@ -175,6 +175,13 @@ internal sealed class WorkPlan
         {
             var (s, l) = alike.Key;
             double count = alike.Count() * direction.Steps;
+            if (_device.Kernels.TryGetValue(KernelKind.NewtonSchulz, out var each))
+            {
+                var operations = (double)alike.Count() * direction.Operations(s, l);
+                Add("optimizer", operations, 0, operations * each);
+                continue;
+            }
+
             Time("optimizer", 2.0 * s * s * l * count, s, s, l, count, type);
             Time("optimizer", 2.0 * s * l * s * count, s, l, s, count, type);
             Time("optimizer", 2.0 * s * s * s * count, s, s, s, count, type);
