@@ -1,5 +1,6 @@
 using Moe.Distributed;
 using Moe.Torch;
+using Moe.Torch.Kernels;
 using Moe.Training.Configuration;
 
 namespace Moe.Training.Planning;
@@ -25,10 +26,11 @@ internal sealed class CollectivePlan
     private readonly PlannedModel _model;
     private readonly DeviceRecord _device;
     private readonly int _perNode;
+    private readonly DType _type;
     private readonly List<CollectiveItem> _items = [];
 
     private CollectivePlan(PlannedModel model, DeviceRecord device, int perNode) =>
-        (_model, _device, _perNode) = (model, device, device.SharedCores is null ? perNode : model.Ranks);
+        (_model, _device, _perNode, _type) = (model, device, device.SharedCores is null ? perNode : model.Ranks, ModelAssembly.ComputeType(model.Config.Train.Precision));
 
     /// <param name="model">On its mesh.</param>
     /// <param name="device">Its links.</param>
@@ -64,10 +66,14 @@ internal sealed class CollectivePlan
         }
         else if (group.Size > 1 || config.Parallel.Dispatcher == DispatcherName.AllToAll)
         {
-            var leaving = _model.Rows * load * (group.Size - 1) / group.Size * width;
-            Exchange("token counts", group, trained + counted, (double)_model.LocalExperts * (group.Size - 1) * sizeof(long));
-            Exchange("tokens forward", group, 2 * (trained + counted), leaving);
-            Exchange("tokens backward", group, 2 * trained, leaving);
+            // A dispatch takes the choices and weights along, the gradients' way back the weights'; of a combine it is the rows alone.
+            var leaving = _model.PackedRows * load * (group.Size - 1) / group.Size;
+            double Packed(bool withIds) => PackedRows.Stride(_type, config.Model.Width, config.Model.Moe.TopK, withIds) * _model.ActivationSize;
+            Exchange("token counts", group, trained + counted, 2.0 * (group.Size - 1) * sizeof(long));
+            Exchange("tokens forward", group, trained + counted, leaving * Packed(withIds: true));
+            Exchange("tokens forward", group, trained + counted, leaving * width);
+            Exchange("tokens backward", group, trained, leaving * width);
+            Exchange("tokens backward", group, trained, leaving * Packed(withIds: false));
         }
 
         AllReduce("expert counts", _model.Mesh.Metrics, accumulation * (_model.CountsFirst ? 2 : 1), (double)layers * config.Model.Moe.Experts * sizeof(long));
@@ -77,7 +83,7 @@ internal sealed class CollectivePlan
     private void Gathered(ProcessGroup group, int trained, int counted, double width)
     {
         var forwards = trained + counted;
-        var wide = (double)_model.Config.Model.Width * _model.WeightSize;
+        var wide = (double)_model.Config.Model.Width * _model.WideSize;
         Gather("token counts", group, forwards, sizeof(long));
         Gather("token counts", group, forwards, (double)_model.Tokens * _model.Config.Model.Moe.TopK * sizeof(long));
         Gather("tokens forward", group, forwards, _model.Tokens * width);

@@ -3,7 +3,7 @@ namespace Moe.Training.Planning;
 /// <summary>Kernels that are bound by memory, by the names that device records give rates for. Each counts forward and backward together.</summary>
 internal static class KernelKind
 {
-    /// <summary>An element of the normed rows.</summary>
+    /// <summary>An element of the rows that are summed and normed.</summary>
     public const string Norm = "norm";
 
     /// <summary>An element of the experts' activation.</summary>
@@ -15,11 +15,8 @@ internal static class KernelKind
     /// <summary>An element of the rows that are dispatched and combined.</summary>
     public const string Permute = "permute";
 
-    /// <summary>An element of the rows that arrive from other ranks and are sorted by expert.</summary>
+    /// <summary>An element of the rows that are packed for other ranks, and unpacked.</summary>
     public const string Regroup = "regroup";
-
-    /// <summary>An element of the residual stream.</summary>
-    public const string Residual = "residual";
 
     /// <summary>An element of the looked-up embeddings.</summary>
     public const string Embedding = "embedding";

@@ -42,9 +42,8 @@ public static class MachineMeasurement
             ProcessMemory = processMemory,
             SharedCores = workers,
             Peak = probes.Products.GroupBy(shape => shape.Type).ToDictionary(alike => alike.Key, alike => LargeRate(times, alike.Key)),
-            Products = probes.Products.GroupBy(shape => shape.Type).ToDictionary(
-                alike => alike.Key,
-                alike => (IReadOnlyList<ProductRate>)[.. alike.Select(shape => new ProductRate(shape.Rows, shape.Columns, shape.Depth, Rate(times, shape)))]),
+            Products = Tables(probes.Products.Where(shape => shape.Groups == 0), times),
+            GroupedProducts = Tables(probes.Products.Where(shape => shape.Groups > 0), times),
             Attention = new Dictionary<string, double> { [ConfigChoices.Spelling(config.Train.Precision)] = probes.AttentionOperations / times[MachineProbes.Attention] },
             CopyRate = copyRate,
             LaunchTime = times[MachineProbes.Launch],
@@ -60,8 +59,13 @@ public static class MachineMeasurement
         ? MachineProbes.LargeOperations / time
         : throw new InvalidOperationException($"no large product of {type} was measured");
 
+    private static Dictionary<string, IReadOnlyList<ProductRate>> Tables(IEnumerable<ProductShape> shapes, Dictionary<string, double> times) =>
+        shapes.GroupBy(shape => shape.Type).ToDictionary(
+            alike => alike.Key,
+            alike => (IReadOnlyList<ProductRate>)[.. alike.Select(shape => new ProductRate(shape.Rows, shape.Columns, shape.Depth, Rate(times, shape)))]);
+
     private static double Rate(Dictionary<string, double> times, ProductShape shape) =>
-        2.0 * shape.Rows * shape.Columns * shape.Depth / times[MachineProbes.Name(shape)];
+        MachineProbes.Operations(shape) / times[MachineProbes.Name(shape)];
 
     // Seconds of one call of each probe: a worker's median, the workers' mean.
     private static Dictionary<string, double> OnWorkers(int workers, int threads, MachineProbes probes)

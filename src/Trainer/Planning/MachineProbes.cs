@@ -3,6 +3,7 @@ using Moe.Distributed;
 using Moe.Models;
 using Moe.Optimizers;
 using Moe.Torch;
+using Moe.Torch.Kernels;
 using Moe.Training.Configuration;
 
 namespace Moe.Training.Planning;
@@ -37,7 +38,7 @@ internal sealed class MachineProbes : IDisposable
     public MachineProbes(PlannedModel model)
     {
         _config = model.Config;
-        _type = _config.Train.Precision switch { Precision.BFloat16 => DType.BFloat16, Precision.Float64 => DType.Float64, _ => DType.Float32 };
+        _type = ModelAssembly.ComputeType(_config.Train.Precision);
         _wide = _type == DType.Float64 ? DType.Float64 : DType.Float32;
         var shape = _config.Model;
         var widest = Math.Max(Math.Max(shape.Vocabulary, (shape.Heads + (2 * shape.KeyValueHeadCount)) * shape.HeadSize), 2 * shape.Moe.ExpertWidth * shape.Moe.TopK);
@@ -62,7 +63,7 @@ internal sealed class MachineProbes : IDisposable
     public double AttentionOperations => 3.5 * 2.0 * _tokens * (_config.Model.SequenceLength + 1) * _config.Model.Heads * _config.Model.HeadSize;
 
     /// <summary>Name of a product's probe.</summary>
-    public static string Name(ProductShape shape) => FormattableString.Invariant($"product {shape.Type} {shape.Rows} {shape.Columns} {shape.Depth}");
+    public static string Name(ProductShape shape) => $"product {shape}";
 
     /// <inheritdoc/>
     public void Dispose()
@@ -86,14 +87,23 @@ internal sealed class MachineProbes : IDisposable
 
     private static ProductShape Cut(ProductShape shape)
     {
-        while (2.0 * shape.Rows * shape.Columns * shape.Depth > MostOperations)
+        while (Operations(shape) > MostOperations)
         {
+            if (shape.Groups > 1)
+            {
+                shape = shape with { Groups = shape.Groups / 2 };
+                continue;
+            }
+
             var longest = Math.Max(shape.Rows, Math.Max(shape.Columns, shape.Depth));
             shape = longest == shape.Rows ? shape with { Rows = longest / 2 } : longest == shape.Columns ? shape with { Columns = longest / 2 } : shape with { Depth = longest / 2 };
         }
 
         return shape;
     }
+
+    /// <summary>Of a call of a product's probe.</summary>
+    public static double Operations(ProductShape shape) => 2.0 * shape.Rows * shape.Columns * shape.Depth * Math.Max(1, shape.Groups);
 
     private static DeviceRecord Unmeasured { get; } = new()
     {
@@ -146,12 +156,33 @@ internal sealed class MachineProbes : IDisposable
     private static Action Product(ProductShape shape)
     {
         var type = TypeOf(shape.Type);
+        if (shape.Groups > 0)
+        {
+            return Grouped(shape, type);
+        }
+
         var (x, y, result) = (Filled([shape.Rows, shape.Depth], type), Filled([shape.Columns, shape.Depth], type), Filled([shape.Rows, shape.Columns], type));
         return () =>
         {
             using var mode = Autograd.NoGrad();
             x.MatMulInto(y.Transpose(), result);
         };
+    }
+
+    // Of a weight's gradient the rows are what is summed over, and stand in the place of the depth.
+    private static Action Grouped(ProductShape shape, DType type)
+    {
+        var rowsOfOne = shape.IsMatrices ? shape.Depth : shape.Rows;
+        var groups = RowGroups.Of([.. Enumerable.Repeat(rowsOfOne, shape.Groups)]);
+        var rows = rowsOfOne * shape.Groups;
+        if (shape.IsMatrices)
+        {
+            var (left, right) = (Filled([rows, shape.Rows], type), Filled([rows, shape.Columns], type));
+            return () => GroupedProduct.Matrices(left, right, groups);
+        }
+
+        var (x, matrices) = (Filled([rows, shape.Depth], type), Filled([shape.Groups, shape.Depth, shape.Columns], type));
+        return () => GroupedProduct.Rows(x, matrices, groups);
     }
 
     private void AddKernels()
@@ -175,18 +206,20 @@ internal sealed class MachineProbes : IDisposable
             const int Thin = 4; // products that cost next to nothing beside the activation
             var rows = tokens * moe.TopK;
             var (x, gateUp, down, seed) = (Leaf([rows, Thin], _type), Leaf([1, 2 * moe.ExpertWidth, Thin], _type), Leaf([1, Thin, moe.ExpertWidth], _type), Filled([rows, Thin], _type));
-            return () => Differentiate(GroupedSwiGlu.Apply(x, gateUp, down, [rows]), seed, x, gateUp, down);
+            var weights = Leaf([rows], _wide);
+            return () => Differentiate(GroupedSwiGlu.Apply(x, gateUp, down, RowGroups.Whole(rows), weights), seed, x, gateUp, down, weights);
         });
         Kernel(KernelKind.Router, tokens * moe.Experts, () => RouterProbe(moe));
         Kernel(KernelKind.Permute, tokens * moe.TopK * width, () => PermuteProbe(moe));
-        Kernel(KernelKind.Residual, tokens * width, () =>
+        Kernel(KernelKind.Regroup, tokens * width, () =>
         {
-            var (x, y) = (Filled([tokens, width], _type), Filled([tokens, width], _type));
+            var (from, to) = (Filled([tokens, width], _type), Filled([tokens, width], _type));
             return () =>
             {
-                using var mode = Autograd.NoGrad();
-                x.Add(y); // forward
-                x.Add(y); // the two gradients that meet
+                for (var pass = 0; pass < 3; pass++) // packed, unpacked and summed, each way
+                {
+                    to.CopyFrom_(from);
+                }
             };
         });
         Kernel(KernelKind.Embedding, tokens * width, () =>
@@ -197,17 +230,24 @@ internal sealed class MachineProbes : IDisposable
         });
         Kernel(KernelKind.CrossEntropy, tokens * shape.Vocabulary, () =>
         {
-            var logits = Leaf([tokens, shape.Vocabulary], _wide);
+            const int Thin = 4;
+            var (hidden, head) = (Leaf([tokens, Thin], _type), Leaf([shape.Vocabulary, Thin], _wide));
             var targets = Tensor.From([.. Enumerable.Range(0, (int)tokens).Select(token => (long)token % shape.Vocabulary)], tokens);
             var one = Tensor.Full([], 1, _wide);
-            return () => Differentiate(logits.CrossEntropySum(targets), one, logits);
+            return () => Differentiate(LinearCrossEntropy.Apply(hidden, head, targets), one, hidden, head);
         });
     }
 
     private Action Norm(long tokens)
     {
-        var (x, weight, seed) = (Leaf([tokens, _config.Model.Width], _type), Leaf([_config.Model.Width], _wide), Filled([tokens, _config.Model.Width], _type));
-        return () => Differentiate(RmsNorm.Apply(x, weight, 1e-5), seed, x, weight);
+        long[] rows = [tokens, _config.Model.Width];
+        var (x, change, weight, seed) = (Leaf(rows, _type), Leaf(rows, _type), Leaf([_config.Model.Width], _wide), Filled(rows, _type));
+        return () =>
+        {
+            var (sum, normed) = ResidualNorm.Apply(x, change, weight, 1e-5);
+            Autograd.Backward([sum, normed], [seed, seed]);
+            (x.Gradient, change.Gradient, weight.Gradient) = (null, null, null);
+        };
     }
 
     private Action CausalAttentionProbe()
@@ -242,8 +282,8 @@ internal sealed class MachineProbes : IDisposable
         return () =>
         {
             var dispatcher = new LocalDispatcher(moe.Experts);
-            var dispatched = dispatcher.Dispatch(x, ids);
-            Differentiate(dispatcher.Combine(dispatched.Rows, weights, dispatched), seed, x, weights);
+            var dispatched = dispatcher.Dispatch(x, ids, weights);
+            Differentiate(dispatcher.Combine(dispatched.Rows, dispatched, null), seed, x, weights);
         };
     }
 

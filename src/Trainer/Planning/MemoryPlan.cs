@@ -30,12 +30,12 @@ public sealed record MemoryPlan(
     /// <param name="collectives">How reductions travel; NCCL's buffers are its own, and part of the process.</param>
     public static MemoryPlan Of(PlannedModel model, long process = 0, int? rank = null, CollectiveForm collectives = CollectiveForm.Direct) => new(
         [
-            new("weights", model.Parameters.Sum(parameter => parameter.Value.Count) * model.WeightSize),
+            new("weights", model.Parameters.Sum(parameter => parameter.Value.Count * parameter.Value.DType.Size())),
             new("gradients", model.Buckets.Sum(bucket => bucket.Count * bucket.Type.Size())),
             .. OptimizerState(model, rank ?? model.FullestRank()),
         ],
         ActivationBytes(model),
-        WorkspaceBytes(model),
+        WorkspaceBytes(model, collectives == CollectiveForm.Direct),
         collectives == CollectiveForm.Direct ? ReductionBytes(model, rank ?? model.FullestRank()) : 0,
         process);
 
@@ -48,7 +48,7 @@ public sealed record MemoryPlan(
         {
             var bytes = alike.Sum(matrix =>
             {
-                var state = model.StateOf(matrix.Choice);
+                var state = model.StateOf(matrix);
                 return (matrix.Count * state.PerElement) + state.PerParameter;
             });
             yield return new MemoryItem($"optimizer {ConfigChoices.Spelling(alike.Key)}", bytes);
@@ -71,47 +71,49 @@ public sealed record MemoryPlan(
                 && !skip.Any(rule => OptimizerAssignment.Matches(rule.Match, matrix.Key)))
             .GroupBy(matrix => stored[matrix.Key]);
         return units.Sum(unit => sizeof(long)
-            + (model.WeightSize * ((unit.First().Columns * unit.First().Columns) + unit.Sum(matrix => matrix.Rows * matrix.Rows))));
+            + (model.WideSize * ((unit.First().Columns * unit.First().Columns) + unit.Sum(matrix => matrix.Rows * matrix.Rows))));
     }
 
-    // What each part of a layer hands to its backward; `Save` in the functions of Moe.Models, and what libtorch's operators save.
-    private static IReadOnlyList<MemoryItem> ActivationBytes(PlannedModel model)
+    // What each part of a layer hands to its backward: `Save` in the functions of Moe.Models and Moe.Distributed, and what libtorch's operators save.
+    private static MemoryItem[] ActivationBytes(PlannedModel model)
     {
         var shape = model.Config.Model;
         var (tokens, rows, width) = (model.Tokens, model.Rows, (long)shape.Width);
-        var (narrow, wide) = (model.ActivationSize, model.WeightSize);
+        var (narrow, wide) = (model.ActivationSize, model.WideSize);
         var (heads, shared, head) = ((long)shape.Heads, (long)shape.KeyValueHeadCount, (long)shape.HeadSize);
         var (layers, moeLayers) = ((long)shape.Layers, (long)model.ExpertLayers);
         var moe = shape.Moe;
-        var isMixed = narrow != wide;
         var norms = shape.Norm == NormPlacement.Peri ? 4 : 2;
-        var norm = tokens * ((width * narrow) + wide); // its input, and one number a row
+        var norm = tokens * ((width * narrow) + wide); // the sum that it norms, and one number a row
         var normed = tokens * width * narrow;
         var headNorms = shape.QueryKeyNorm ? tokens * (heads + shared) * ((head * narrow) + wide) : 0;
-        var attention = (tokens * (heads + (2 * shared)) * head * wide) + (tokens * heads * head * narrow);
-        var router = tokens * ((2L * moe.Experts * wide) + (3L * wide) + (moe.TopK * ((3L * wide) + sizeof(long)))) + (isMixed ? tokens * width * wide : 0);
-        var experts = rows * ((width * narrow) + (2L * moe.ExpertWidth * narrow) + (width * narrow) + (3 * sizeof(int)));
+        var attention = tokens * ((((2 * heads) + (2 * shared)) * head * narrow) + (heads * wide)); // projection, result, one number a query
+        var router = (tokens * ((moe.Experts * wide) + (moe.TopK * 4L * sizeof(long)))) + (narrow == wide ? 0 : tokens * width * wide);
+        var experts = rows * ((width * narrow) + (2L * moe.ExpertWidth * narrow) + wide);
         var sharedHidden = tokens * 2L * moe.SharedExperts * moe.ExpertWidth * narrow;
         var denseHidden = tokens * 2L * shape.DenseHiddenSize * narrow;
-        var copies = isMixed ? model.Parameters.Where(parameter => parameter.Kind is ParameterKind.Matrix or ParameterKind.Expert or ParameterKind.Head).Sum(parameter => parameter.Value.Count) * narrow : 0;
+        var copies = model.Parameters
+            .Where(parameter => parameter.Kind is ParameterKind.Matrix or ParameterKind.Expert && parameter.Value.DType.Size() != narrow)
+            .Sum(parameter => parameter.Value.Count * narrow);
         return
         [
-            new("norms", (layers * ((norms * norm) + (2 * normed) + headNorms)) + norm + normed),
+            new("norms", (layers * ((norms * norm) + (2 * normed) + headNorms)) + norm),
             new("attention", layers * attention),
             new("router", moeLayers * router),
             new("experts", moeLayers * (experts + sharedHidden)),
             new("dense feed-forward", (layers - moeLayers) * denseHidden),
-            new("logits", tokens * shape.Vocabulary * wide),
-            .. isMixed ? [new MemoryItem("weights in bfloat16", copies)] : Array.Empty<MemoryItem>(),
+            new("head's gradients", (shape.Vocabulary * width * wide) + normed), // made in forward, see LinearCrossEntropy
+            new("weights in the type of the products", copies),
         ];
     }
 
-    // Backward begins with the logits' gradients, or a layer's experts take more: their hidden gradients, the rows' and the weights'.
-    private static long WorkspaceBytes(PlannedModel model)
+    // A chunk of logits with its gradients and the head's, or a layer's experts in backward: their hidden gradients, the rows' and the weights'.
+    private static long WorkspaceBytes(PlannedModel model, bool isOnHost)
     {
+        const long HostChunk = 64 << 20, DeviceChunk = 512 << 20; // LinearCrossEntropyKernel
         var shape = model.Config.Model;
         var (rows, width, hidden) = (model.Rows, (long)shape.Width, (long)shape.Moe.ExpertWidth);
-        var logits = 2 * model.Tokens * shape.Vocabulary * model.WeightSize;
+        var logits = Math.Min(isOnHost ? HostChunk : DeviceChunk, model.Tokens * shape.Vocabulary * model.WideSize) + (shape.Vocabulary * width * model.WideSize);
         var experts = model.ExpertLayers == 0
             ? 0
             : ((rows * ((3 * width) + (4 * hidden))) + (3L * model.LocalExperts * hidden * width)) * model.ActivationSize;

@@ -11,7 +11,7 @@ namespace Moe.Training.Planning;
 public sealed class PlannedModel : IDisposable
 {
     private readonly Transformer _model;
-    private readonly Lazy<IReadOnlyDictionary<OptimizerChoice, StateSize>> _states;
+    private readonly Lazy<IReadOnlyDictionary<(OptimizerChoice, DType), StateSize>> _states;
     private readonly Lazy<int> _fullest;
 
     /// <param name="config">Checked by itself; <c>parallel.expert_parallel</c> is taken from here.</param>
@@ -29,7 +29,8 @@ public sealed class PlannedModel : IDisposable
         Buckets = [.. GradientReduction.Plan(Parameters, Mesh, Owners, options)];
         Count = ParameterCount.Of(Parameters, Mesh.Expert.Size, config.Model.Moe);
         _fullest = new(FindFullestRank);
-        _states = new(() => Assignment.Choices.ToDictionary(choice => choice, choice => StateSize.Of(config, choice)));
+        DType[] types = [.. Parameters.Select(parameter => parameter.Value.DType).Distinct()];
+        _states = new(() => Assignment.Choices.SelectMany(choice => types.Select(type => (choice, type))).ToDictionary(key => key, key => StateSize.Of(config, key.choice, key.type)));
     }
 
     private PlannedModel(PlannedModel other, TrainConfig train)
@@ -78,11 +79,32 @@ public sealed class PlannedModel : IDisposable
     /// <summary>Rows that leave a rank's router in a micro-batch, where the experts are evenly loaded; as many arrive at its experts.</summary>
     public long Rows => (long)(Tokens * Config.Model.Moe.TopK * Math.Min(1, Config.Model.Moe.CapacityFactor ?? 1));
 
+    /// <summary>
+    /// Rows that a rank's tokens are packed into, those for its own experts among them: each goes once to each rank that it has an expert on, k experts
+    /// being drawn evenly.
+    /// </summary>
+    public double PackedRows
+    {
+        get
+        {
+            var (ranks, topK, experts) = (Mesh.Expert.Size, Config.Model.Moe.TopK, Config.Model.Moe.Experts);
+
+            // No expert of a certain rank among k of all: the k drawn one after the other from those of the others.
+            var none = 1.0;
+            for (var drawn = 0; drawn < topK; drawn++)
+            {
+                none *= Math.Max(0, experts - LocalExperts - drawn) / (double)(experts - drawn);
+            }
+
+            return Tokens * ranks * (1 - none);
+        }
+    }
+
     /// <summary>Bytes of an activation.</summary>
     public int ActivationSize => Config.Train.Precision switch { Precision.BFloat16 => 2, Precision.Float64 => 8, _ => 4 };
 
-    /// <summary>Bytes of a weight, and of what routers, norms and losses work in.</summary>
-    public int WeightSize => Config.Train.Precision == Precision.Float64 ? 8 : 4;
+    /// <summary>Bytes of what routers, norms and losses work in.</summary>
+    public int WideSize => Config.Train.Precision == Precision.Float64 ? 8 : 4;
 
     /// <summary>Whether a forward without gradient counts the step's routing first (<c>balance.accumulation=exact</c>).</summary>
     public bool CountsFirst => Config.Balance is { Scope: BalanceScope.Global, Accumulation: BalanceAccumulation.Exact, Coefficient: > 0 }
@@ -95,7 +117,7 @@ public sealed class PlannedModel : IDisposable
         new(this, Config.Train with { MicroBatch = microBatch, Accumulation = accumulation });
 
     /// <summary>What an optimizer keeps.</summary>
-    internal StateSize StateOf(OptimizerChoice choice) => _states.Value[choice];
+    internal StateSize StateOf(SteppedMatrix matrix) => _states.Value[(matrix.Choice, matrix.Type)];
 
     /// <summary>Logical parameters that a rank steps: those it owns where the optimizer is sharded, else all that it holds.</summary>
     /// <param name="rank">World rank.</param>
@@ -119,7 +141,7 @@ public sealed class PlannedModel : IDisposable
                     var isVector = parameter.Value.Rank == parameter.RowAxis + 1;
                     var rows = isVector ? 1 : parameter.Parts[part].Length;
                     yield return new SteppedMatrix(
-                        keys[expert][part], parameter.Kind, rows, columns, isVector, Assignment.Of(keys[expert][part], parameter.Kind, isVector));
+                        keys[expert][part], parameter.Kind, rows, columns, isVector, parameter.Value.DType, Assignment.Of(keys[expert][part], parameter.Kind, isVector));
                 }
             }
         }
@@ -176,8 +198,9 @@ public sealed class PlannedModel : IDisposable
 /// <param name="Rows">1 for a vector.</param>
 /// <param name="Columns">Numbers of a row.</param>
 /// <param name="IsVector">Whether it has one dimension.</param>
+/// <param name="Type">Of its weights.</param>
 /// <param name="Choice">How it is stepped.</param>
-internal readonly record struct SteppedMatrix(string Key, ParameterKind Kind, long Rows, long Columns, bool IsVector, OptimizerChoice Choice)
+internal readonly record struct SteppedMatrix(string Key, ParameterKind Kind, long Rows, long Columns, bool IsVector, DType Type, OptimizerChoice Choice)
 {
     public long Count => Rows * Columns;
 }

@@ -9,12 +9,15 @@ namespace Moe.Training.Planning;
 internal readonly record struct StateSize(long PerElement, long PerParameter)
 {
     /// <summary>Asks the optimizer itself.</summary>
-    public static StateSize Of(RunConfig config, OptimizerChoice choice)
+    /// <param name="config">Checked.</param>
+    /// <param name="choice">How the parameter is stepped.</param>
+    /// <param name="type">Of its weights.</param>
+    public static StateSize Of(RunConfig config, OptimizerChoice choice, DType type)
     {
         const int Rows = 3, Columns = 5; // no state beside the weights' has so many elements
         using var scope = new TensorScope();
-        var type = config.Train.Precision == Precision.Float64 ? DType.Float64 : DType.Float32;
-        var parameter = new LogicalParameter("probe", ParameterKind.Matrix, Tensor.Zeros([Rows, Columns], type), Tensor.Zeros([Rows, Columns], type));
+        var gradients = type == DType.Float64 ? DType.Float64 : DType.Float32;
+        var parameter = new LogicalParameter("probe", ParameterKind.Matrix, Tensor.Zeros([Rows, Columns], type), Tensor.Zeros([Rows, Columns], gradients));
         using var optimizer = OptimizerAssembly.Build(config, choice, [parameter]);
         var perElement = 0L;
         var perParameter = 0L;

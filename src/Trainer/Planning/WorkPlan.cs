@@ -16,7 +16,9 @@ public readonly record struct WorkItem(string Kind, double Operations, double By
 /// <param name="Rows">Of the result.</param>
 /// <param name="Columns">Of the result.</param>
 /// <param name="Depth">Products that each element sums.</param>
-internal readonly record struct ProductShape(string Type, long Rows, long Columns, long Depth);
+/// <param name="Groups">Experts whose products are made at once; 0 for a product by itself.</param>
+/// <param name="IsMatrices">Whether it is the gradient of a weight, which sums over the rows.</param>
+internal readonly record struct ProductShape(string Type, long Rows, long Columns, long Depth, int Groups = 0, bool IsMatrices = false);
 
 /// <summary>Counts a rank's work of a step, operator by operator, and what it takes on a device.</summary>
 internal sealed class WorkPlan
@@ -67,13 +69,12 @@ internal sealed class WorkPlan
         Linear("attention projections", layers, tokens, width, queries, trained, forwardsOnly);
         Attention(layers, trained, forwardsOnly);
         var norms = shape.Norm == NormPlacement.Peri ? 4 : 2;
-        Kernel("norms", KernelKind.Norm, layers * norms * tokens * width, 5, layers * norms * 2, trained, forwardsOnly);
+        Kernel("norms", KernelKind.Norm, layers * norms * tokens * width, 8, layers * norms * 2, trained, forwardsOnly);
         if (shape.QueryKeyNorm)
         {
             Kernel("norms", KernelKind.Norm, layers * tokens * (queries + shared), 9, layers * 8, trained, forwardsOnly);
         }
 
-        Kernel("residual", KernelKind.Residual, layers * 2 * tokens * width, 6, layers * 4, trained, forwardsOnly);
         if (layers > moeLayers)
         {
             SwiGlu("dense feed-forward", layers - moeLayers, tokens, shape.DenseHiddenSize, 1, isGrouped: false, trained, forwardsOnly);
@@ -90,18 +91,18 @@ internal sealed class WorkPlan
         var moe = _model.Config.Model.Moe;
         var (tokens, width, rows) = ((double)_model.Tokens, (long)_model.Config.Model.Width, (double)_model.Rows);
         Linear("router", layers, tokens, moe.Experts, width, trained, forwardsOnly, isWide: true);
-        Kernel("router", KernelKind.Router, layers * tokens * moe.Experts, 12.0 * _model.WeightSize / _model.ActivationSize, layers * 40, trained, forwardsOnly);
+        Kernel("router", KernelKind.Router, layers * tokens * moe.Experts, 3.0 * _model.WideSize / _model.ActivationSize, layers * 4, trained, forwardsOnly);
         SwiGlu("experts", layers, rows * _load / _model.LocalExperts, moe.ExpertWidth, _model.LocalExperts, isGrouped: true, trained, forwardsOnly);
         if (moe.SharedExperts > 0)
         {
             SwiGlu("shared experts", layers, tokens, moe.SharedExperts * moe.ExpertWidth, 1, isGrouped: false, trained, forwardsOnly);
         }
 
-        // Dispatch reads and writes each row; combine reads the rows and writes their sums; each has the other as its adjoint, and the weights' gradient reads the rows again.
-        Kernel("permutation", KernelKind.Permute, layers * rows * width, 8, layers * 6, trained, forwardsOnly);
-        if (_model.Mesh.Expert.Size > 1 && _model.LocalExperts > 1)
+        // Dispatch reads and writes each row; combine reads the rows and writes their sums; each has the other as its adjoint.
+        Kernel("permutation", KernelKind.Permute, layers * rows * width, 6, layers * 6, trained, forwardsOnly);
+        if (_model.Mesh.Expert.Size > 1)
         {
-            Kernel("permutation", KernelKind.Regroup, layers * rows * _load * width, 8, layers * 4, trained, forwardsOnly);
+            Kernel("permutation", KernelKind.Regroup, layers * _model.PackedRows * _load * width, 6, layers * 6, trained, forwardsOnly);
         }
     }
 
@@ -118,33 +119,38 @@ internal sealed class WorkPlan
         var shape = _model.Config.Model;
         var tokens = (double)_model.Tokens;
         Linear("head", 1, tokens, shape.Vocabulary, shape.Width, trained, 0);
-        Kernel("norms", KernelKind.Norm, tokens * shape.Width, 5, 2, trained, 0);
-        Kernel("cross-entropy", KernelKind.CrossEntropy, tokens * shape.Vocabulary, 5.0 * _model.WeightSize / _model.ActivationSize, 6, trained, 0);
+        Kernel("norms", KernelKind.Norm, tokens * shape.Width, 8, 2, trained, 0);
+        Kernel("cross-entropy", KernelKind.CrossEntropy, tokens * shape.Vocabulary, 4.0 * _model.WideSize / _model.ActivationSize, 6, trained, 0);
         Kernel("embedding", KernelKind.Embedding, tokens * shape.Width, 4, 4, trained, 0);
     }
 
     private void Gradients(double accumulation)
     {
-        var held = _model.Parameters.Sum(parameter => (double)parameter.Value.Count);
-        var count = _model.Parameters.Count;
-
-        // Each backward's gradient is read and added to the bucket's; the bucket is cleared before, scaled, measured and clipped after.
-        Raw("gradients", KernelKind.Gradient, held, _model.WeightSize * ((3 * accumulation) + 6), count * (accumulation + 1));
-        if (_model.ActivationSize != _model.WeightSize)
+        // A bucket is cleared, takes each backward's gradient, and is scaled, measured and clipped; a gradient that stays where it was made is only measured.
+        foreach (var alike in _model.Buckets.GroupBy(bucket => bucket.IsDirect))
         {
-            Raw("casts", "cast", held * accumulation, 12, 2 * count * accumulation);
+            var elements = alike.Sum(bucket => (double)bucket.Count);
+            var passes = alike.Key ? (3 * (accumulation - 1)) + 1 : (3 * accumulation) + 6;
+            Raw("gradients", KernelKind.Gradient, elements, _model.WideSize * passes, alike.Sum(bucket => bucket.Parameters.Count) * accumulation);
+        }
+
+        var cast = _model.Parameters.Where(parameter => parameter.Kind is not (ParameterKind.Norm or ParameterKind.Router) && parameter.Value.DType.Size() != _model.ActivationSize)
+            .Sum(parameter => (double)parameter.Value.Count);
+        if (cast > 0)
+        {
+            Raw("casts", "cast", cast * accumulation, 12, 2 * _model.Parameters.Count * accumulation);
         }
     }
 
     private void Update()
     {
         var stepped = _model.Stepped(_model.FullestRank()).ToList();
-        foreach (var alike in stepped.GroupBy(matrix => matrix.Choice))
+        foreach (var alike in stepped.GroupBy(matrix => (matrix.Choice, matrix.Type)))
         {
-            var name = ConfigChoices.Spelling(alike.Key.Optimizer);
+            var name = ConfigChoices.Spelling(alike.Key.Choice.Optimizer);
             var elements = alike.Sum(matrix => (double)matrix.Count);
-            Raw("optimizer", KernelKind.Optimizer(name), elements, (3 * _model.WeightSize) + (2 * _model.StateOf(alike.Key).PerElement), 1);
-            if (OptimizerAssignment.NeedsMatrix(alike.Key.Optimizer))
+            Raw("optimizer", KernelKind.Optimizer(name), elements, (3 * alike.Key.Type.Size()) + (2 * _model.StateOf(alike.First()).PerElement), 1);
+            if (OptimizerAssignment.NeedsMatrix(alike.Key.Choice.Optimizer))
             {
                 Orthogonalise(alike);
             }
@@ -168,7 +174,7 @@ internal sealed class WorkPlan
         {
             DType.Float64 => "float64",
             DType.Float32 => "float32",
-            null when _model.WeightSize == 8 => "float64",
+            null when _model.WideSize == 8 => "float64",
             _ => "bfloat16",
         };
         foreach (var alike in matrices.GroupBy(matrix => (Short: Math.Min(matrix.Rows, matrix.Columns), Long: Math.Max(matrix.Rows, matrix.Columns))))
@@ -195,13 +201,13 @@ internal sealed class WorkPlan
     private void Product(
         string kind, bool isGrouped, int layers, double rows, long columns, long depth, int count, double trained, double forwardsOnly, bool isWide = false)
     {
-        var size = isWide ? _model.WeightSize : _model.ActivationSize;
-        var type = isWide && _model.WeightSize == 4 ? "float32" : _type;
+        var size = isWide ? _model.WideSize : _model.ActivationSize;
+        var type = isWide && _model.WideSize == 4 ? "float32" : _type;
         var length = (long)Math.Max(1, rows);
         var forward = Seconds(type, isGrouped, length, columns, depth, count, size);
         var operations = 2.0 * rows * columns * depth * count;
         Add(kind, layers * forwardsOnly * operations, 0, layers * forwardsOnly * forward);
-        var backward = Seconds(type, isGrouped, length, depth, columns, count, size) + Seconds(type, isGrouped, columns, depth, length, count, size);
+        var backward = Seconds(type, isGrouped, length, depth, columns, count, size) + Seconds(type, isGrouped, columns, depth, length, count, size, isMatrices: true);
         Add(kind, 3 * layers * trained * operations, 0, layers * trained * (forward + backward));
     }
 
@@ -227,11 +233,11 @@ internal sealed class WorkPlan
         Add(kind, 0, elements * bytesPerElement, _device.KernelTime(name, elements, bytesPerElement, launches));
 
     private void Time(string kind, double operations, long rows, long columns, long depth, double count, string type) =>
-        Add(kind, operations, 0, Seconds(type, false, rows, columns, depth, count, type == "bfloat16" ? 2 : _model.WeightSize));
+        Add(kind, operations, 0, Seconds(type, false, rows, columns, depth, count, type == "bfloat16" ? 2 : _model.WideSize));
 
-    private double Seconds(string type, bool isGrouped, long rows, long columns, long depth, double count, int size)
+    private double Seconds(string type, bool isGrouped, long rows, long columns, long depth, double count, int size, bool isMatrices = false)
     {
-        _seen?.Invoke(new ProductShape(type, rows, columns, depth));
+        _seen?.Invoke(new ProductShape(type, rows, columns, depth, isGrouped ? (int)count : 0, isMatrices));
         return _device.ProductTime(type, isGrouped, rows, columns, depth, count, size);
     }
 

@@ -95,7 +95,8 @@ public static class ModelAssembly
         _ => DType.Float32,
     };
 
-    private static DType ComputeType(Precision precision) => precision switch
+    /// <summary>Type of activations and products.</summary>
+    internal static DType ComputeType(Precision precision) => precision switch
     {
         Precision.Float64 => DType.Float64,
         Precision.BFloat16 => DType.BFloat16,

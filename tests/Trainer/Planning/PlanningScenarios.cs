@@ -20,8 +20,8 @@ internal static class PlanningScenarios
             using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
             using var session = new TrainingSession(config, mesh, new CheckpointFolder("nowhere"));
             using var model = new PlannedModel(config, world.Size);
-            CompareMemory(name, session, MemoryPlan.Of(model, rank: world.Rank));
             session.Advance(stop: false);
+            CompareMemory(name, session, MemoryPlan.Of(model, rank: world.Rank));
             world.Trace.ResetTotals();
             session.Advance(stop: false);
             CompareCollectives(name, world, CollectivePlan.Of(model, DeviceRecords.Fast, perNode: 2, rank: world.Rank));

@@ -29,6 +29,7 @@ internal sealed class PlanningTests
         var config = PlanningCase.Config(name, _folder) with { Parallel = new() { ExpertParallel = 1 } };
         using var mesh = TinyRun.Alone();
         using var session = new TrainingSession(config, mesh, new CheckpointFolder("nowhere"));
+        session.Advance(stop: false); // before it there are no gradients
         using var model = new PlannedModel(config, ranks: 1);
         var plan = MemoryPlan.Of(model);
 
