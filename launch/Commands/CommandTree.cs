@@ -29,6 +29,7 @@ internal static class CommandTree
         root.Subcommands.Add(ConfigCommand.Create(host));
         root.Subcommands.Add(ScheduleCommand.Create(host));
         root.Subcommands.Add(MlflowCommand.Create(host));
+        root.Subcommands.Add(PlanCommand.Create(host));
         root.Subcommands.Add(DoctorCommand.Create(host));
         return root;
     }

@@ -6,7 +6,8 @@ namespace Moe.Models;
 /// <param name="seed">Seed of the run.</param>
 /// <param name="dtype">Float32; Float64, which holds the same, float32-rounded numbers; or BFloat16, which rounds them once more, and leaves norms and routers in float32.</param>
 /// <param name="device">Where they stand.</param>
-internal sealed class ParameterInitializer(ulong seed, DType dtype, Device device = default)
+/// <param name="isOutline">Whether shapes alone are wanted: then every element of a parameter is one and the same place, and takes no memory.</param>
+internal sealed class ParameterInitializer(ulong seed, DType dtype, Device device = default, bool isOutline = false)
 {
     // Elements drawn at once before they go to a device or become another type: what a core's cache holds.
     private const int Piece = 1 << 18;
@@ -26,7 +27,14 @@ internal sealed class ParameterInitializer(ulong seed, DType dtype, Device devic
     internal Parameter Normal(
         string name, long[] shape, double std, ParameterKind kind = ParameterKind.Matrix, int[]? expertIds = null, ParameterPart[]? parts = null)
     {
-        var parameter = new Parameter(name, Tensor.Empty(shape, kind == ParameterKind.Router ? WideType : dtype, device).Detached(), kind, expertIds, parts);
+        var type = kind == ParameterKind.Router ? WideType : dtype;
+        var parameter = new Parameter(name, isOutline ? Outline(shape, type) : Tensor.Empty(shape, type, device).Detached(), kind, expertIds, parts);
+        if (isOutline)
+        {
+            _parameters.Add(parameter);
+            return parameter;
+        }
+
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
         foreach (var (key, value) in parameter.Logical(parameter.Value.Detach()))
@@ -44,6 +52,13 @@ internal sealed class ParameterInitializer(ulong seed, DType dtype, Device devic
         var parameter = new Parameter(name, Tensor.Ones([width], WideType, device).Detached(), ParameterKind.Norm);
         _parameters.Add(parameter);
         return parameter;
+    }
+
+    private static Tensor Outline(long[] shape, DType type)
+    {
+        using var mode = Autograd.NoGrad();
+        using var scope = new TensorScope();
+        return Tensor.Zeros([1], type).Expand(shape).Detached();
     }
 
     private DType WideType => dtype == DType.Float64 ? DType.Float64 : DType.Float32;

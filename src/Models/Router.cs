@@ -8,7 +8,7 @@ namespace Moe.Models;
 /// The selection adds a bias to the scores, the weights don't: balancing without a loss, Wang et al. 2024, https://arxiv.org/abs/2408.15664.
 /// Of equal scores the lower expert id wins, so that a token's choice depends on its scores alone.
 /// </remarks>
-internal static class Router
+public static class Router
 {
     /// <summary>Routes one micro-batch.</summary>
     /// <param name="logits">[T, E].</param>
@@ -16,7 +16,7 @@ internal static class Router
     /// <param name="segments">G; divides T.</param>
     /// <param name="options">How scores become choices and weights.</param>
     /// <param name="capacitySegments">Segments, likewise dividing T, in which an expert's capacity counts; null for the same.</param>
-    internal static Routing Route(Tensor logits, Tensor bias, long segments, MoeOptions options, long? capacitySegments = null)
+    public static Routing Route(Tensor logits, Tensor bias, long segments, MoeOptions options, long? capacitySegments = null)
     {
         var choice = RouterChoice.Of(logits, bias, segments, options);
         var (kept, weights) = (choice.Ids, choice.Weights);

@@ -45,6 +45,11 @@ public sealed class Transformer : IDisposable
         DType parameterType = DType.Float32,
         DType computeType = DType.Float32,
         Device device = default)
+        : this(options, dispatcher, new ParameterInitializer(seed, parameterType, device), parameterType, computeType)
+    {
+    }
+
+    private Transformer(TransformerOptions options, TokenDispatcher dispatcher, ParameterInitializer initializer, DType parameterType, DType computeType)
     {
         options.Check();
         if (parameterType is not (DType.Float32 or DType.Float64 or DType.BFloat16)
@@ -59,7 +64,6 @@ public sealed class Transformer : IDisposable
         }
 
         (Options, _computeType) = (options, computeType);
-        var initializer = new ParameterInitializer(seed, parameterType, device);
         _rotary = new RotaryTable(options.SequenceLength, options.HeadWidth, options.RotaryBase);
         long[] table = [options.Vocabulary, options.Width];
         _embedding = initializer.Normal("embedding", table, options.InitStd, ParameterKind.Embedding);
@@ -86,6 +90,14 @@ public sealed class Transformer : IDisposable
     public Action<int>? LayerStarting { get; set; }
 
     private IEnumerable<MoeFeedForward> ExpertLayers => _layers.Select(layer => layer.Experts).OfType<MoeFeedForward>();
+
+    /// <summary>A model of shapes alone, whose parameters take no memory and can't be computed with: for counting what a rank would hold.</summary>
+    /// <param name="options">The model's shape.</param>
+    /// <param name="dispatcher">Says which experts a rank holds.</param>
+    /// <param name="parameterType">As of a model.</param>
+    /// <param name="computeType">As of a model.</param>
+    public static Transformer Outline(TransformerOptions options, TokenDispatcher dispatcher, DType parameterType, DType computeType) =>
+        new(options with { SequenceLength = 1 }, dispatcher, new ParameterInitializer(0, parameterType, isOutline: true), parameterType, computeType);
 
     /// <summary>The loss of one micro-batch, and what the routers did.</summary>
     /// <param name="tokens">[B, S] int64; B may be 0.</param>

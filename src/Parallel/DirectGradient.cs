@@ -25,6 +25,8 @@ internal sealed class DirectGradient : GradientStore
         _nothing = Array.ConvertAll(_logical, logical => logical.Gradient);
     }
 
+    public override long Bytes => _views.Sum(view => view.Count * view.DType.Size());
+
     public override IReadOnlyList<LogicalParameter> Logical => _logical;
 
     public override IReadOnlyList<LogicalParameter> Owned => _logical;

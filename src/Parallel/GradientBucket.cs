@@ -12,29 +12,23 @@ internal sealed class GradientBucket : GradientStore
     private readonly Tensor[] _views;
     private readonly bool[] _isOwn;
 
-    /// <param name="parameters">Of one group and one type of sums, by their owners: each one's blocks belong to ascending ranks, from the last owner of the one before.</param>
-    /// <param name="type">Float32 or float64.</param>
-    /// <param name="group">Adds up the gradients.</param>
+    /// <param name="plan">What it holds: each parameter's blocks belong to ascending ranks, from the last owner of the one before.</param>
     /// <param name="owners">Of the parameters.</param>
-    public GradientBucket(IReadOnlyList<Parameter> parameters, DType type, ProcessGroup group, ParameterOwners owners)
-        : base(parameters, group)
+    public GradientBucket(GradientBucketPlan plan, ParameterOwners owners)
+        : base(plan.Parameters, plan.Group)
     {
         using var scope = new TensorScope();
+        var (parameters, group) = (plan.Parameters, plan.Group);
         _parameters = [.. parameters];
-        Flat = parameters[0].Value.NewZeros([parameters.Sum(parameter => parameter.Value.Count)], type).Detached();
+        Flat = parameters[0].Value.NewZeros([plan.Count], plan.Type).Detached();
         _views = new Tensor[parameters.Count];
-        Segments = new long[group.Size];
+        Segments = [.. plan.Segments];
         var start = 0L;
         for (var i = 0; i < _views.Length; i++)
         {
             var value = parameters[i].Value;
             _views[i] = Flat.Narrow(0, start, value.Count).View(value.Shape).Detached();
             start += value.Count;
-            var blocks = owners.Of(parameters[i]);
-            foreach (var owner in blocks)
-            {
-                Segments[owner] += value.Count / blocks.Count;
-            }
         }
 
         LogicalParameter[][] logical = [.. parameters.Zip(_views).Select(pair => LogicalParameter.Of(pair.First, pair.Second).ToArray())];
@@ -52,6 +46,8 @@ internal sealed class GradientBucket : GradientStore
 
     /// <summary>What of <see cref="Flat"/> this rank owns; may be empty.</summary>
     public Tensor Own { get; }
+
+    public override long Bytes => Flat.Count * Flat.DType.Size();
 
     public override IReadOnlyList<LogicalParameter> Logical { get; }
 

@@ -23,19 +23,11 @@ public sealed class GradientReduction : IDisposable
     public GradientReduction(IReadOnlyList<Parameter> parameters, DeviceMesh mesh, GradientReductionOptions? options = null)
     {
         options ??= new GradientReductionOptions();
-        var placement = new ParameterPlacement(mesh);
-        _all = placement.NormGroup;
+        _all = new ParameterPlacement(mesh).NormGroup;
         _shard = options.Shard;
         Owners = new ParameterOwners(parameters, mesh, options.Cost);
         _order = parameters.Index().SelectMany(place => place.Item.Keys.Select(key => (key, place.Index))).ToDictionary();
-        var isDirect = parameters.ToLookup(parameter => options.Direct && placement.ReduceGroup(parameter).Size == 1);
-        _stores =
-        [
-            .. from part in BucketPlan.Cut([.. isDirect[false]], placement, options)
-               let ordered = part.OrderBy(parameter => Owners.Of(parameter)[0])
-               select new GradientBucket([.. ordered], BucketPlan.SumType(part[0]), placement.ReduceGroup(part[0]), Owners),
-            .. isDirect[true].Select(parameter => new DirectGradient(parameter, placement.ReduceGroup(parameter))),
-        ];
+        _stores = [.. Plan(parameters, mesh, Owners, options).Select(Store)];
         Logical = [.. _stores.SelectMany(store => _shard ? store.Owned : store.Logical)];
     }
 
@@ -48,7 +40,25 @@ public sealed class GradientReduction : IDisposable
     /// </summary>
     public IReadOnlyList<LogicalParameter> Logical { get; }
 
+    /// <summary>Bytes of all gradients as they now stand.</summary>
+    public long Bytes => _stores.Sum(store => store.Bytes);
+
     private IEnumerable<GradientStore> Active => _stores.Where(store => !store.IsFrozen);
+
+    /// <summary>How the gradients of these parameters stand together, in the order in which they are reduced; nothing is allocated.</summary>
+    /// <param name="parameters">As for the constructor.</param>
+    /// <param name="mesh">The ranks, which need not run.</param>
+    /// <param name="owners">Of the parameters on that mesh.</param>
+    /// <param name="options">As for the constructor.</param>
+    public static IEnumerable<GradientBucketPlan> Plan(
+        IReadOnlyList<Parameter> parameters, DeviceMesh mesh, ParameterOwners owners, GradientReductionOptions options)
+    {
+        var placement = new ParameterPlacement(mesh);
+        var isDirect = parameters.ToLookup(parameter => options.Direct && placement.ReduceGroup(parameter).Size == 1);
+        return BucketPlan.Cut([.. isDirect[false]], placement, options)
+            .Select(part => GradientBucketPlan.Of(part, placement, owners))
+            .Concat(isDirect[true].Select(parameter => GradientBucketPlan.Direct(parameter, placement)));
+    }
 
     /// <summary>Sets all gradients to zero: once a step, before its first backward.</summary>
     public void Zero()
@@ -151,4 +161,7 @@ public sealed class GradientReduction : IDisposable
 
     private IEnumerable<LogicalParameter> OwnedGradients() =>
         Active.SelectMany(store => store.Owned);
+
+    private GradientStore Store(GradientBucketPlan plan) =>
+        plan.IsDirect ? new DirectGradient(plan.Parameters[0], plan.Group) : new GradientBucket(plan, Owners);
 }

@@ -15,6 +15,9 @@ internal abstract class GradientStore(IReadOnlyList<Parameter> parameters, Proce
     /// <summary>What of <see cref="Logical"/> this rank owns.</summary>
     public abstract IReadOnlyList<LogicalParameter> Owned { get; }
 
+    /// <summary>Bytes of the gradients as they now stand.</summary>
+    public abstract long Bytes { get; }
+
     /// <summary>Whether none of the parameters takes a gradient in this step; the same on all ranks.</summary>
     public bool IsFrozen => parameters.All(parameter => !parameter.Value.RequiresGrad);
 

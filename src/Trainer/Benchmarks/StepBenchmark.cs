@@ -57,7 +57,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
         var isCuda = session.Device.IsCuda;
         var optimizer = Spread.Of(SlowestRanks());
         var tokensPerSecond = 1000 * session.Batches.TokensPerStep / time.Median;
-        var operations = tokensPerSecond * OperationsPerToken();
+        var operations = tokensPerSecond * session.Parameters.OperationsPerToken(session.Config.Model);
         var parameters = session.Parameters.Total;
         var row = new Dictionary<string, double>
         {
@@ -145,15 +145,6 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
         var slowest = Tensor.From(_optimizerMs.ToArray(), _optimizerMs.Count);
         session.Mesh.World.AllReduce(slowest, ReduceOperation.Max);
         return slowest.ToArray<double>();
-    }
-
-    // Six for each weight that a token passes (two forward, four backward), and the causal half of the attention's products. The embedding
-    // is looked up, not multiplied, unless it is the head too.
-    private double OperationsPerToken()
-    {
-        var model = session.Config.Model;
-        var looked = model.TieEmbeddings ? 0 : (long)model.Vocabulary * model.Width;
-        return (6.0 * (session.Parameters.Active - looked)) + (6.0 * model.Layers * model.SequenceLength * model.Heads * model.HeadSize);
     }
 
     // The largest resident size that a rank has had, or of a GPU's tensors in the measured steps.

@@ -11,25 +11,14 @@ public static class ModelAssembly
 {
     /// <summary>This rank's share of the model, with its initial weights.</summary>
     public static Transformer Build(RunConfig config, DeviceMesh mesh, Device device = default) => new(
-        Options(config.Model),
-        Dispatcher(config, mesh),
-        config.Run.Seed,
-        config.Train switch
-        {
-            { Precision: Precision.Float64 } => DType.Float64,
-            { Weights: StoredType.BFloat16 } => DType.BFloat16,
-            _ => DType.Float32,
-        },
-        config.Train.Precision switch
-        {
-            Precision.Float64 => DType.Float64,
-            Precision.BFloat16 => DType.BFloat16,
-            _ => DType.Float32,
-        },
-        device)
+        Options(config.Model), Dispatcher(config, mesh), config.Run.Seed, WeightType(config.Train), ComputeType(config.Train.Precision), device)
     {
         LayerStarting = layer => mesh.World.Trace.Layer = layer,
     };
+
+    /// <summary>The shapes of this rank's share of the model, without memory or values.</summary>
+    internal static Transformer Outline(RunConfig config, DeviceMesh mesh) =>
+        Transformer.Outline(Options(config.Model), Dispatcher(config, mesh), WeightType(config.Train), ComputeType(config.Train.Precision));
 
     /// <summary>The learning rate's course over the run.</summary>
     /// <exception cref="TrainingException">The file of a refined schedule cannot be used.</exception>
@@ -97,6 +86,21 @@ public static class ModelAssembly
             CapacityFactor = model.Moe.CapacityFactor,
             DropPolicy = Same<Configuration.DropPolicy, Models.DropPolicy>(model.Moe.DropPolicy),
         },
+    };
+
+    private static DType WeightType(TrainConfig train) => train switch
+    {
+        { Precision: Precision.Float64 } => DType.Float64,
+        { Weights: StoredType.BFloat16 } => DType.BFloat16,
+        _ => DType.Float32,
+    };
+
+    /// <summary>Type of activations and products.</summary>
+    internal static DType ComputeType(Precision precision) => precision switch
+    {
+        Precision.Float64 => DType.Float64,
+        Precision.BFloat16 => DType.BFloat16,
+        _ => DType.Float32,
     };
 
     // The same names in two rooms, since the model's room must not know the configuration's.

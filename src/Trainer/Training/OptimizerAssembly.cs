@@ -27,6 +27,13 @@ internal static class OptimizerAssembly
             choice.LearningRate / config.Optimizer.LearningRate))]);
     }
 
+    /// <summary>The optimizer of one choice alone, over some parameters.</summary>
+    /// <param name="config">Checked.</param>
+    /// <param name="choice">One of <see cref="OptimizerAssignment.Choices"/>.</param>
+    /// <param name="parameters">What it steps.</param>
+    public static Optimizer Build(RunConfig config, OptimizerChoice choice, IReadOnlyList<LogicalParameter> parameters) =>
+        One(config, With(config.Optimizer, choice), parameters);
+
     /// <summary>How the steps are shared out among the ranks.</summary>
     /// <param name="config">Checked.</param>
     public static GradientReductionOptions Reduction(RunConfig config)

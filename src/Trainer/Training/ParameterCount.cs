@@ -18,4 +18,15 @@ public readonly record struct ParameterCount(long Total, long Active)
         var experts = expertParallel * parameters.Where(parameter => parameter.ExpertIds is not null).Sum(parameter => parameter.Value.Count);
         return new ParameterCount(dense + experts, dense + experts / moe.Experts * moe.TopK);
     }
+
+    /// <summary>
+    /// Operations that training on one token takes by convention: six for each weight that a token passes (two forward, four backward), and the
+    /// causal half of the attention's products. The embedding is looked up, not multiplied, unless it is the head too.
+    /// </summary>
+    /// <param name="model">The model that was counted.</param>
+    public double OperationsPerToken(ModelConfig model)
+    {
+        var looked = model.TieEmbeddings ? 0 : (long)model.Vocabulary * model.Width;
+        return (6.0 * (Active - looked)) + (6.0 * model.Layers * model.SequenceLength * model.Heads * model.HeadSize);
+    }
 }

@@ -81,6 +81,9 @@ public sealed class TrainingSession : IDisposable
     /// <summary>How large the whole model is.</summary>
     public ParameterCount Parameters => ParameterCount.Of(Model.Parameters, Mesh.Expert.Size, Config.Model.Moe);
 
+    /// <summary>Bytes of the buckets in which this rank's gradients stand.</summary>
+    internal long GradientBytes => _reduction.Bytes;
+
     /// <summary>Steps done.</summary>
     public long Step { get; private set; }
 

@@ -1,0 +1,126 @@
+using Moe.Torch;
+using Moe.Training.Configuration;
+
+namespace Moe.Training.Planning;
+
+/// <summary>Bytes of one kind.</summary>
+/// <param name="Kind">As in <c>weights</c>; activations by what is kept for backward.</param>
+/// <param name="Bytes">At most at one time.</param>
+public readonly record struct MemoryItem(string Kind, long Bytes);
+
+/// <summary>What the fullest rank of a mesh holds at the fullest moment of a step.</summary>
+/// <param name="Persistent">Weights, gradients and the optimizer's state: from the first step to the last.</param>
+/// <param name="Activations">Kept from forward to backward of one micro-batch.</param>
+/// <param name="Workspace">The largest that one operation takes beside them.</param>
+/// <param name="Communication">Buffers of the reduction of gradients, when the activations are gone.</param>
+/// <param name="Process">Taken before the first tensor is made.</param>
+public sealed record MemoryPlan(
+    IReadOnlyList<MemoryItem> Persistent, IReadOnlyList<MemoryItem> Activations, long Workspace, long Communication, long Process)
+{
+    /// <summary>At the fullest moment: the end of a forward, or the reduction of the gradients.</summary>
+    public long Peak => Process + Sum(Persistent) + Math.Max(Sum(Activations) + Workspace, Communication);
+
+    /// <summary>Bytes of one kind; 0 where there are none.</summary>
+    public long Of(string kind) => Persistent.Concat(Activations).Where(item => item.Kind == kind).Sum(item => item.Bytes);
+
+    /// <summary>Counts a rank.</summary>
+    /// <param name="model">On its mesh.</param>
+    /// <param name="process">Bytes of a process that has trained nothing.</param>
+    /// <param name="rank">World rank; null for the one whose optimizer keeps most.</param>
+    /// <param name="collectives">How reductions travel; NCCL's buffers are its own, and part of the process.</param>
+    public static MemoryPlan Of(PlannedModel model, long process = 0, int? rank = null, CollectiveForm collectives = CollectiveForm.Direct) => new(
+        [
+            new("weights", model.Parameters.Sum(parameter => parameter.Value.Count * parameter.Value.DType.Size())),
+            new("gradients", model.Buckets.Sum(bucket => bucket.Count * bucket.Type.Size())),
+            .. OptimizerState(model, rank ?? model.FullestRank()),
+        ],
+        ActivationBytes(model),
+        WorkspaceBytes(model, collectives == CollectiveForm.Direct),
+        collectives == CollectiveForm.Direct ? ReductionBytes(model, rank ?? model.FullestRank()) : 0,
+        process);
+
+    private static long Sum(IEnumerable<MemoryItem> items) => items.Sum(item => item.Bytes);
+
+    private static IEnumerable<MemoryItem> OptimizerState(PlannedModel model, int rank)
+    {
+        var stepped = model.Stepped(rank).ToList();
+        foreach (var alike in stepped.GroupBy(matrix => matrix.Choice.Optimizer))
+        {
+            var bytes = alike.Sum(matrix =>
+            {
+                var state = model.StateOf(matrix);
+                return (matrix.Count * state.PerElement) + state.PerParameter;
+            });
+            yield return new MemoryItem($"optimizer {ConfigChoices.Spelling(alike.Key)}", bytes);
+        }
+
+        if (model.Config.Optimizer.Precondition != Precondition.None)
+        {
+            yield return new MemoryItem("optimizer mkor", CurvatureBytes(model, stepped));
+        }
+    }
+
+    // Matrices that are fused share the factor of their inputs and its count of updates; each has one of its outputs.
+    private static long CurvatureBytes(PlannedModel model, IEnumerable<SteppedMatrix> stepped)
+    {
+        var skip = model.Config.Optimizer.Mkor.Skip;
+        var stored = model.Parameters.SelectMany(parameter => parameter.Keys.Chunk(parameter.Parts.Count).Select((keys, i) => (keys, Unit: $"{parameter.Name} {i}")))
+            .SelectMany(unit => unit.keys.Select(key => (key, unit.Unit))).ToDictionary();
+        var units = stepped
+            .Where(matrix => !matrix.IsVector && matrix.Kind is ParameterKind.Matrix or ParameterKind.Expert
+                && !skip.Any(rule => OptimizerAssignment.Matches(rule.Match, matrix.Key)))
+            .GroupBy(matrix => stored[matrix.Key]);
+        return units.Sum(unit => sizeof(long)
+            + (model.WideSize * ((unit.First().Columns * unit.First().Columns) + unit.Sum(matrix => matrix.Rows * matrix.Rows))));
+    }
+
+    // What each part of a layer hands to its backward: `Save` in the functions of Moe.Models and Moe.Distributed, and what libtorch's operators save.
+    private static MemoryItem[] ActivationBytes(PlannedModel model)
+    {
+        var shape = model.Config.Model;
+        var (tokens, rows, width) = (model.Tokens, model.Rows, (long)shape.Width);
+        var (narrow, wide) = (model.ActivationSize, model.WideSize);
+        var (heads, shared, head) = ((long)shape.Heads, (long)shape.KeyValueHeadCount, (long)shape.HeadSize);
+        var (layers, moeLayers) = ((long)shape.Layers, (long)model.ExpertLayers);
+        var moe = shape.Moe;
+        var norms = shape.Norm == NormPlacement.Peri ? 4 : 2;
+        var norm = tokens * ((width * narrow) + wide); // the sum that it norms, and one number a row
+        var normed = tokens * width * narrow;
+        var headNorms = shape.QueryKeyNorm ? tokens * (heads + shared) * ((head * narrow) + wide) : 0;
+        var attention = tokens * ((((2 * heads) + (2 * shared)) * head * narrow) + (heads * wide)); // projection, result, one number a query
+        var router = (tokens * ((moe.Experts * wide) + (moe.TopK * 4L * sizeof(long)))) + (narrow == wide ? 0 : tokens * width * wide);
+        var experts = rows * ((width * narrow) + (2L * moe.ExpertWidth * narrow) + wide);
+        var sharedHidden = tokens * 2L * moe.SharedExperts * moe.ExpertWidth * narrow;
+        var denseHidden = tokens * 2L * shape.DenseHiddenSize * narrow;
+        var copies = model.Parameters
+            .Where(parameter => parameter.Kind is ParameterKind.Matrix or ParameterKind.Expert && parameter.Value.DType.Size() != narrow)
+            .Sum(parameter => parameter.Value.Count * narrow);
+        return
+        [
+            new("norms", (layers * ((norms * norm) + (2 * normed) + headNorms)) + norm),
+            new("attention", layers * attention),
+            new("router", moeLayers * router),
+            new("experts", moeLayers * (experts + sharedHidden)),
+            new("dense feed-forward", (layers - moeLayers) * denseHidden),
+            new("head's gradients", (shape.Vocabulary * width * wide) + normed), // made in forward, see LinearCrossEntropy
+            new("weights in the type of the products", copies),
+        ];
+    }
+
+    // A chunk of logits with its gradients and the head's, or a layer's experts in backward: their hidden gradients, the rows' and the weights'.
+    private static long WorkspaceBytes(PlannedModel model, bool isOnHost)
+    {
+        const long HostChunk = 64 << 20, DeviceChunk = 512 << 20; // LinearCrossEntropyKernel
+        var shape = model.Config.Model;
+        var (rows, width, hidden) = (model.Rows, (long)shape.Width, (long)shape.Moe.ExpertWidth);
+        var logits = Math.Min(isOnHost ? HostChunk : DeviceChunk, model.Tokens * shape.Vocabulary * model.WideSize) + (shape.Vocabulary * width * model.WideSize);
+        var experts = model.ExpertLayers == 0
+            ? 0
+            : ((rows * ((3 * width) + (4 * hidden))) + (3L * model.LocalExperts * hidden * width)) * model.ActivationSize;
+        return Math.Max(logits, experts);
+    }
+
+    // Where ranks send to each other directly, every rank's contribution to what this one adds up, all buckets under way at once.
+    private static long ReductionBytes(PlannedModel model, int rank) => model.Buckets.Where(bucket => bucket.Group.Size > 1).Sum(bucket =>
+        model.Config.Parallel.ShardOptimizer ? bucket.Group.Size * model.OwnedOf(bucket, rank) * bucket.Type.Size() : bucket.Count * bucket.Type.Size());
+}
