@@ -230,7 +230,7 @@ internal sealed class DoctorTests
     private List<Finding> Examine(Check check, int? ranks = null, params string[] hosts) => [.. check.Examine(Patient(ranks, hosts))];
 
     private Patient Patient(int? ranks = null, params string[] hosts) => new(
-        new LaunchHost(new Screen(TextWriter.Null, TextWriter.Null, false, false, 100), _folder, _variables.GetValueOrDefault, RankProgram.Assembly("none", needsNativeLibraries: false)),
+        new LaunchHost(new Screen(TextWriter.Null, TextWriter.Null, false, false, false, Glyphs.Unicode, Glyphs.Unicode, () => (100, 24)), _folder, _variables.GetValueOrDefault, RankProgram.Assembly("none", needsNativeLibraries: false)),
         _folder,
         hosts,
         ranks);
