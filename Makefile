@@ -4,7 +4,7 @@ CONFIGURATION ?= Release
 NODES ?= 4
 CONFIG ?= configs/quickstart.yaml
 
-.PHONY: setup train test bench publish format optimizers-report clean
+.PHONY: setup train test slurm-test bench publish format optimizers-report clean
 
 setup:            ## installs what is missing, builds native and managed code
 	@scripts/setup.sh
@@ -14,6 +14,9 @@ train: setup      ## trains the quickstart on four ranks and prints a sample
 
 test: setup       ## all tests
 	@scripts/test.sh
+
+slurm-test: setup ## a real Slurm on this machine: signalled, requeued, resumed; installs Slurm from Debian, saying so first
+	@scripts/slurm-test.sh --install
 
 bench: setup      ## times training steps on four ranks; benchmarks/ has the comparisons
 	dotnet run --project launch --configuration $(CONFIGURATION) --no-build -- bench step --nodes $(NODES) --config configs/bench/cpu-4r.yaml

@@ -16,6 +16,9 @@ internal sealed record LaunchHost(Screen Screen, string WorkingDirectory, Func<s
     /// <summary>This program itself, as a sweep starts it for each of its runs; tests put their own entry here.</summary>
     public RankProgram Self { get; init; } = RankProgram.Assembly(Path.Combine(AppContext.BaseDirectory, "launch.dll"), needsNativeLibraries: true);
 
+    /// <summary>The launcher's own assembly, for scripts that call it.</summary>
+    public string Assembly { get; init; } = Path.Combine(AppContext.BaseDirectory, "launch.dll");
+
     /// <summary>The surroundings of this process.</summary>
     /// <param name="rankProgram">What is started once a rank.</param>
     public static LaunchHost OfThisProcess(RankProgram rankProgram)

@@ -30,6 +30,7 @@ internal static class CommandTree
         root.Subcommands.Add(ScheduleCommand.Create(host));
         root.Subcommands.Add(MlflowCommand.Create(host));
         root.Subcommands.Add(PlanCommand.Create(host));
+        root.Subcommands.Add(SlurmCommand.Create(host));
         root.Subcommands.Add(DoctorCommand.Create(host));
         return root;
     }

@@ -1,6 +1,8 @@
+using Moe.Distributed;
 using Moe.Distributed.Gloo;
 using Moe.Launch.Checks;
 using Moe.Launch.Dashboard;
+using Moe.Launch.Hosts;
 using Moe.Launch.Runs;
 using Moe.Launch.Supervision;
 using Moe.Launch.Terminal;
@@ -24,70 +26,133 @@ internal static class RankRun
     /// <exception cref="LaunchException">The machine or the command line will not do; nothing was started.</exception>
     public static async Task<int> ExecuteAsync(RunRequest request, LaunchHost host)
     {
+        var (placement, nodes, perNode) = new PlacementChoice(request.Where, host.Variable, host.WorkingDirectory).Make();
+        if (placement is LauncherPerNode { Node: > 0 } place)
+        {
+            return await new NodeLauncher(place, nodes, perNode, host).RunAsync().ConfigureAwait(false);
+        }
+
+        using var server = new ControlServer(nodes, perNode, placement);
+        try
+        {
+            return await LeadAsync(request with { Nodes = nodes, ProcessesPerNode = perNode }, placement, server, host).ConfigureAwait(false);
+        }
+        catch (Exception e) when (placement is LauncherPerNode)
+        {
+            await server.DismissAsync((e as LaunchException)?.ExitCode ?? ExitCodes.Usage, "it says why").ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    private static async Task<int> LeadAsync(RunRequest request, Placement placement, ControlServer server, LaunchHost host)
+    {
         var configPath = DefaultConfig.Resolve(request.ConfigPath, host);
         var resolved = Preflight.Configuration(configPath, request.Overrides, request.WorldSize);
-        var backend = Preflight.Backend(request.Backend, host);
+        var backend = Preflight.Backend(BackendOf(request, placement), host);
         var resume = ResumePoint(request, host);
+        if (placement is HostList hosts)
+        {
+            await HostCheck.DemandAsync(hosts, host.RankProgram, request.RunFolder ?? Repository.RunsFolder(host.WorkingDirectory)).ConfigureAwait(false);
+        }
+
+        if (placement is SlurmTasks && Executables.Find("srun", host.Variable) is null)
+        {
+            throw new LaunchException(ExitCodes.Preflight, "--srun needs srun, which is not installed on this machine", "Slurm's client programs (Debian: slurm-client)");
+        }
+
         DomainTokens.Prepare(resolved.Config.Data, host.Screen.Error.WriteLine);
 
         // Before the run folder is made: a port that is in use leaves nothing behind.
         var dashboard = await LiveDashboard.StartAsync(request.Dashboard, RunCatalog.Of(request.RunFolder, host), host).ConfigureAwait(false);
         await using var _ = dashboard.ConfigureAwait(false);
-        using var opening = Open(request, resolved.Config, host);
+        using var opening = Open(request, resolved.Config, placement, host);
         dashboard.Announce(opening.Folder);
         foreach (var finding in opening.Findings)
         {
             host.Screen.Error.WriteLine($"found: {finding}");
         }
 
+        var threads = resolved.Config.Parallel.Threads;
         var plan = new RankPlan(
             host.RankProgram,
             request.Mode,
             backend,
             request.Nodes,
             request.ProcessesPerNode,
-            Threads(resolved.Config, request.WorldSize),
-            resume,
+            threads ?? RankPlan.ThreadsOf(RanksThatShare(request, placement), placement.Job),
+            IsRequeued(placement) && File.Exists(opening.Folder.LatestFile) ? "auto" : resume,
             opening.Folder,
-            request.ModeArguments);
+            request.ModeArguments)
+        { Placement = placement, ThreadsAsked = threads };
         RefuseOtherModel(opening.Folder, resolved.Config, host);
-        if (request is { Mode: "train", Resume: "auto" } && opening.IsFinished(resolved.Config.Train.Steps))
+        if (plan is { Mode: "train", Resume: "auto" } && opening.IsFinished(resolved.Config.Train.Steps))
         {
             host.Screen.Error.WriteLine(
                 $"nothing is left to do: {host.Shorten(opening.Folder.Path)} has all of its {resolved.Config.Train.Steps} steps; more with --set train.steps=N, a new run with another --run-dir");
+            await server.DismissAsync(ExitCodes.Done).ConfigureAwait(false);
             return ExitCodes.Done;
         }
 
         await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(WithOwnSchedule(resolved.Config, opening.Folder))).ConfigureAwait(false);
         await File.WriteAllTextAsync(opening.Folder.ConfigOriginFile, ConfigYaml.ToOriginJson(resolved)).ConfigureAwait(false);
-        foreach (var warning in resolved.Warnings)
+        foreach (var warning in resolved.Warnings.Select(warning => warning.ToString()).Concat(IdleNodes(placement)))
         {
             host.Screen.Error.WriteLine($"warning: {warning}");
         }
 
-        var outcome = await WatchAsync(plan, opening, resolved.Config, request.Ui, host).ConfigureAwait(false);
+        var outcome = await WatchAsync(plan, opening, resolved.Config, request.Ui, server, host).ConfigureAwait(false);
         Conclude(plan, outcome, host);
         await TrackingEnd.ConcludeAsync(plan, outcome, resolved.Config.Tracking, host).ConfigureAwait(false);
         return outcome.ExitCode;
     }
 
-    private static async Task<RunOutcome> WatchAsync(RankPlan plan, RunFolderOpening opening, RunConfig config, string ui, LaunchHost host)
+    // mpirun starts the ranks of all nodes itself; a launcher on each node has nothing to do for it.
+    private static string BackendOf(RunRequest request, Placement placement) => (placement, request.Backend) switch
+    {
+        (LauncherPerNode, BackendNames.Mpi) => throw new LaunchException(
+            ExitCodes.Usage, "--backend mpi does not go with a launcher on each node: MPI wants to start all ranks itself",
+            "under Slurm launch --srun, as in launch slurm render --tasks ranks; elsewhere --hosts; or --backend gloo"),
+        (LauncherPerNode, BackendNames.Auto) => BackendNames.Gloo,
+        _ => request.Backend,
+    };
+
+    private static int RanksThatShare(RunRequest request, Placement placement) => placement switch
+    {
+        ThisMachine => request.WorldSize,
+        SlurmTasks { Job.CpusPerTask: not null } => 1, // counted for the rank alone
+        _ => request.ProcessesPerNode,
+    };
+
+    private static bool IsRequeued(Placement placement) => placement.Job is { Restarts: > 0 };
+
+    private static IEnumerable<string> IdleNodes(Placement placement) => placement is ThisMachine { Job: { Step: null, Nodes: > 1 } job }
+        ? [$"Slurm job {job.Name} has {job.Nodes} nodes, but all ranks run on this one: launch slurm render shows how they run on all"]
+        : [];
+
+    private static async Task<RunOutcome> WatchAsync(RankPlan plan, RunFolderOpening opening, RunConfig config, string ui, ControlServer server, LaunchHost host)
     {
         var view = plan.Mode == "bench" ? new BenchView(host.Screen, asJson: ui == RunViews.Json) : RunViews.Create(ui, host.Screen);
         await using (view.ConfigureAwait(false))
         {
             var recorder = new RunRecorder(opening.Folder, new RunRecord(
-                opening.Id, "starting", plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.WorldSize, Environment.ProcessId, Environment.MachineName, DateTime.UtcNow, opening.Attempt), view.Notice);
+                opening.Id, "starting", plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.WorldSize, Environment.ProcessId, Environment.MachineName, DateTime.UtcNow, opening.Attempt)
+            {
+                Hosts = plan.Placement.Machines.Count > 0 ? plan.Placement.Machines : null,
+                SlurmJob = plan.Placement.Job?.Name,
+            }, view.Notice);
             view.Started(new RunHeader(
-                opening.Id, host.Shorten(plan.Folder.Path), plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.Threads, config.Train.Steps));
+                opening.Id, host.Shorten(plan.Folder.Path), plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.Threads, config.Train.Steps)
+            {
+                Machines = plan.Placement.Describe(plan.Nodes, plan.ProcessesPerNode, plan.Backend),
+            });
 
             // Ranks meet in a store that outlives each of them.
-            using var store = plan.Backend == BackendNames.Gloo && plan.Program.NeedsNativeLibraries ? new StoreServer() : null;
+            using var store = plan.Backend == BackendNames.Gloo && plan.Program.NeedsNativeLibraries ? OpenStore(plan.Placement) : null;
             using var log = TextWriter.Synchronized(new StreamWriter(plan.Folder.LauncherLogFile, append: true) { AutoFlush = true });
-            using var supervisor = new Supervisor(plan, recorder, view, host.StartPatience);
+            using var supervisor = new Supervisor(plan, recorder, view, server, host.StartPatience);
             using var watch = new FolderWatch(plan.Folder, host.Shorten(plan.Folder.Path), supervisor.RequestEnd);
             ParentWatch.Start(host.Variable, supervisor.RequestStop);
-            var outcome = await SuperviseAsync(supervisor, store?.Port, log).ConfigureAwait(false);
+            var outcome = await SuperviseAsync(supervisor, store?.Port, log, plan.Placement.Job is not null).ConfigureAwait(false);
             recorder.Ended(outcome);
             if (plan.Mode == "train" && outcome.ExitCode == ExitCodes.Done && config.Train.SampleTokens > 0)
             {
@@ -106,10 +171,22 @@ internal static class RankRun
     }
 
     // While ranks run, signals are requests to them; afterwards they end this process as they end any other.
-    private static async Task<RunOutcome> SuperviseAsync(Supervisor supervisor, int? storePort, TextWriter log)
+    private static async Task<RunOutcome> SuperviseAsync(Supervisor supervisor, int? storePort, TextWriter log, bool isSlurmTask)
     {
-        using var signals = new StopSignals(supervisor.RequestStop, supervisor.RequestLeave);
+        using var signals = new StopSignals(supervisor.RequestStop, supervisor.RequestLeave, isSlurmTask);
         return await supervisor.RunAsync(storePort, log).ConfigureAwait(false);
+    }
+
+    private static StoreServer OpenStore(Placement placement)
+    {
+        try
+        {
+            return new StoreServer(placement.StorePort);
+        }
+        catch (CommunicationException e)
+        {
+            throw new LaunchException(ExitCodes.Preflight, e.Message, $"two other free ports: --rdzv {placement.Address}:PORT");
+        }
     }
 
     private static void ShowSample(RunFolder folder, RunConfig config, IRunView view)
@@ -134,21 +211,34 @@ internal static class RankRun
         {
             FailureReport.Write(host.Screen, plan, outcome, folder, host.Command);
         }
+        else if (outcome.ExitCode == ExitCodes.Stopped && plan.Placement is LauncherPerNode { Job: not null } or SlurmTasks)
+        {
+            host.Screen.Error.WriteLine($"stopped and saved: the job continues in {folder} when it is requeued, and so does another one with this --run-dir");
+        }
         else if (outcome.ExitCode == ExitCodes.Stopped)
         {
             host.Screen.Error.WriteLine($"stopped; to continue: {FailureReport.ContinueCommand(plan, folder, host.Command)}");
         }
     }
 
-    private static RunFolderOpening Open(RunRequest request, RunConfig config, LaunchHost host)
+    private static RunFolderOpening Open(RunRequest request, RunConfig config, Placement placement, LaunchHost host)
     {
+        var startsAfresh = request.Resume == "none" && !IsRequeued(placement);
         if (request.RunFolder is { } named)
         {
-            return RunFolderOpening.OpenNamed(named, startsAfresh: request.Resume == "none");
+            return RunFolderOpening.OpenNamed(named, startsAfresh);
+        }
+
+        var runs = Repository.RunsFolder(host.WorkingDirectory);
+
+        // A batch job that is requeued has to find its own folder again.
+        if (request.Mode == "train" && placement is LauncherPerNode or SlurmTasks && placement.Job is { } job && host.Variable("ENVIRONMENT") == "BATCH")
+        {
+            return RunFolderOpening.OpenNamed(Path.Combine(runs, $"{config.Run.Name}-{job.Name}"), startsAfresh);
         }
 
         var name = request.Mode == "train" ? config.Run.Name : $"{request.Mode}-{config.Run.Name}";
-        return RunFolderOpening.Create(Repository.RunsFolder(host.WorkingDirectory), name);
+        return RunFolderOpening.Create(runs, name);
     }
 
     // A run folder holds all that its learning rate follows from: it can be moved, and continued when the original is gone.
@@ -206,6 +296,4 @@ internal static class RankRun
             ? path
             : throw new LaunchException(ExitCodes.Usage, $"--resume {request.Resume}: there is no such checkpoint folder", "a folder such as runs/NAME/checkpoints/step_00000300, or auto, or none");
     }
-
-    private static int Threads(RunConfig config, int worldSize) => config.Parallel.Threads ?? Math.Max(1, Environment.ProcessorCount / worldSize);
 }

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using Moe.Launch.Dashboard;
+using Moe.Launch.Hosts;
 using Moe.Launch.Terminal;
 
 namespace Moe.Launch.Commands;
@@ -8,19 +9,35 @@ namespace Moe.Launch.Commands;
 /// <summary>The options that every command which starts ranks has.</summary>
 internal sealed class RunOptions
 {
-    // All ranks run on this machine; far below what would overflow their product.
+    // Far below what would overflow the product of nodes and ranks a node.
     private const int Most = 4096;
 
     public Option<string?> Config { get; } = ConfigOption();
 
     public Option<string[]> Set { get; } = SetOption();
 
-    public Option<int> Nodes { get; } = Count("--nodes", "Number of nodes. On one machine each is a local group of ranks.");
+    public Option<int> Nodes { get; } = Count("--nodes", "Number of nodes. On one machine each is a local group of ranks; with a host list or under Slurm, as many as they say.");
 
     public Option<int> ProcessesPerNode { get; } = Count("--procs-per-node", "Ranks of a node.");
 
     public Option<string> Backend { get; } = Choice(
         "--backend", "How ranks talk: auto takes MPI where it is installed.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo);
+
+    public Option<string?> Hosts { get; } = new("--hosts") { Description = "Machines to start ranks on, node by node: by mpirun, or with --backend gloo by ssh.", HelpName = "a,b,c" };
+
+    public Option<string?> HostFile { get; } = new("--hostfile") { Description = "The same from a file: a host a line, with slots=N after it for N ranks.", HelpName = "FILE" };
+
+    public Option<string?> Ssh { get; } = new("--ssh") { Description = "How hosts are reached. Default: MOE_SSH, else ssh without questions.", HelpName = "COMMAND" };
+
+    public Option<int?> NodeRank { get; } = NodeRankOption();
+
+    public Option<string?> Rendezvous { get; } = new("--rdzv")
+    {
+        Description = "Where node 0's launcher is found by the others and by ranks on other machines. Default: MOE_RDZV, else from Slurm or the route to the hosts.",
+        HelpName = "HOST[:PORT]",
+    };
+
+    public Option<bool> Srun { get; } = new("--srun") { Description = "Within a Slurm job: has srun start each rank as a task of it." };
 
     public Option<string?> RunFolder { get; } = new("--run-dir") { Description = "The run folder, new or to be continued. Default: a new one in runs/.", HelpName = "DIR" };
 
@@ -50,7 +67,10 @@ internal sealed class RunOptions
     /// <summary>Gives a command these options.</summary>
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { Config, Nodes, ProcessesPerNode, Backend, Set, RunFolder, Resume, Ui, Dashboard, DashboardBind })
+        foreach (var option in new Option[]
+        {
+            Config, Nodes, ProcessesPerNode, Backend, Set, RunFolder, Resume, Ui, Dashboard, DashboardBind, Hosts, HostFile, Ssh, NodeRank, Rendezvous, Srun,
+        })
         {
             command.Options.Add(option);
         }
@@ -72,7 +92,19 @@ internal sealed class RunOptions
         Dashboard = result.GetResult(Dashboard) is { Implicit: false }
             ? new DashboardRequest(result.GetValue(DashboardBind)!, result.GetValue(Dashboard) ?? DashboardRequest.StandardPort, Token: null)
             : null,
+        Where = new PlacementRequest(
+            Given(result, Nodes),
+            Given(result, ProcessesPerNode),
+            result.GetValue(Hosts),
+            result.GetValue(HostFile),
+            result.GetValue(Ssh),
+            result.GetValue(NodeRank),
+            result.GetValue(Rendezvous),
+            result.GetValue(Srun)),
     };
+
+    /// <summary>The value of an option that stands on the command line; null where it is only the default.</summary>
+    public static int? Given(ParseResult result, Option<int> option) => result.GetResult(option) is { Implicit: false } ? result.GetValue(option) : null;
 
     public static Option<int> Count(string name, string description, int standard = 1)
     {
@@ -83,6 +115,19 @@ internal sealed class RunOptions
             if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var count) && count is < 1 or > Most)
             {
                 result.AddError(count < 1 ? $"{name} must be at least 1." : $"{name} must be at most {Most}.");
+            }
+        });
+        return option;
+    }
+
+    private static Option<int?> NodeRankOption()
+    {
+        var option = new Option<int?>("--node-rank") { Description = "Number of this node, from 0, where each node has its own launcher. Default: MOE_NODE_RANK, else Slurm's.", HelpName = "K" };
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var node) && node < 0)
+            {
+                result.AddError("--node-rank must be at least 0.");
             }
         });
         return option;
@@ -119,6 +164,9 @@ internal sealed record RunRequest(
     string Ui,
     IReadOnlyList<string> ModeArguments)
 {
+    /// <summary>What the command line says of where the ranks are to live.</summary>
+    public PlacementRequest Where { get; init; } = new();
+
     public int WorldSize => Nodes * ProcessesPerNode;
 
     /// <summary>Where the live page is served; null for none.</summary>

@@ -28,6 +28,12 @@ internal sealed record RunRecord(
     DateTime Start,
     int Attempt)
 {
+    /// <summary>Names of the machines, node by node; null where all ranks are on <see cref="Host"/>.</summary>
+    public IReadOnlyList<string>? Hosts { get; init; }
+
+    /// <summary>The Slurm job, of an array <c>17_3</c>; null outside of Slurm.</summary>
+    public string? SlurmJob { get; init; }
+
     /// <summary>The mesh in words; null until the ranks have built it.</summary>
     public string? Mesh { get; init; }
 

@@ -11,8 +11,20 @@ internal sealed record RankSaid(int Rank, ControlMessage Message) : Happening;
 /// <summary>A rank's connection closed.</summary>
 internal sealed record RankLeft(int Rank) : Happening;
 
-/// <summary>A rank that mpirun started ended.</summary>
+/// <summary>A rank ended that is no child of this launcher: mpirun, srun or the launcher of its node tells.</summary>
 internal sealed record RankEnded(int Rank, int ExitCode) : Happening;
+
+/// <summary>The launcher of another node is here and waits for the word to start.</summary>
+internal sealed record NodeArrived(NodeHelloMessage Launcher) : Happening;
+
+/// <summary>The launcher of another node cannot be part of this run, and was sent away.</summary>
+internal sealed record NodeRefused(NodeHelloMessage Launcher, string Reason) : Happening;
+
+/// <summary>The launcher of another node cannot start its ranks.</summary>
+internal sealed record NodeFailed(int Node, RankFailure Failure) : Happening;
+
+/// <summary>The connection of another node's launcher closed.</summary>
+internal sealed record NodeLeft(int Node) : Happening;
 
 /// <summary>A child of the launcher ended.</summary>
 internal sealed record ProcessEnded(SpawnedProcess Process, int ExitCode) : Happening;

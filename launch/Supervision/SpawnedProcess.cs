@@ -1,8 +1,10 @@
 using System.Diagnostics;
+using Moe.Launch.Hosts;
+using Moe.Launch.Slurm;
 
 namespace Moe.Launch.Supervision;
 
-/// <summary>A child of the launcher that leads a session of its own: a rank under Gloo, mpirun under MPI.</summary>
+/// <summary>A child of the launcher that leads a session of its own: a rank, the ssh of a rank elsewhere, or mpirun or srun for all ranks.</summary>
 /// <remarks>
 /// Its own session keeps the terminal's Ctrl-C from it: the launcher alone hears that and tells the ranks, which then agree on a step to stop at.
 /// </remarks>
@@ -10,24 +12,31 @@ internal sealed class SpawnedProcess : IDisposable
 {
     private const int KeptLines = 40;
 
+    // How long the other end of an ssh may take to kill its rank before the ssh itself is killed.
+    private static readonly TimeSpan RemoteKillPatience = TimeSpan.FromSeconds(3);
+
     private readonly Process _process;
     private readonly Queue<string> _lastLines = new();
     private readonly TextWriter _log;
     private readonly Action<string>? _line;
     private readonly string _name;
+    private readonly bool _isRemote;
+    private readonly Stopwatch _dying = new();
+    private string? _step;
 
-    private SpawnedProcess(Process process, int? rank, TextWriter log, Action<string>? line)
+    private SpawnedProcess(Process process, string program, int? rank, TextWriter log, Action<string>? line, bool isRemote)
     {
+        _isRemote = isRemote;
         _process = process;
         _log = log;
         _line = line;
-        _name = rank is null ? "mpirun" : $"rank {rank}";
+        _name = rank is null ? program : $"rank {rank}";
         Rank = rank;
         Id = process.Id;
         Ended = WaitAsync();
     }
 
-    /// <summary>The rank, or null for mpirun, which holds them all.</summary>
+    /// <summary>The rank, or null for mpirun or srun, which hold them all.</summary>
     public int? Rank { get; }
 
     /// <summary>Process id and id of the session.</summary>
@@ -54,8 +63,14 @@ internal sealed class SpawnedProcess : IDisposable
     /// <param name="rank">The rank that it is, if it is one.</param>
     /// <param name="log">A synchronized writer for what it prints.</param>
     /// <param name="line">Told each line that it prints.</param>
+    /// <param name="greeting">For a <see cref="RemoteShell"/>: the first lines of its input, which then stays open for signals.</param>
     public static SpawnedProcess Start(
-        IEnumerable<string> command, IReadOnlyDictionary<string, string?> environment, int? rank, TextWriter log, Action<string>? line = null)
+        IReadOnlyList<string> command,
+        IReadOnlyDictionary<string, string?> environment,
+        int? rank,
+        TextWriter log,
+        Action<string>? line = null,
+        IReadOnlyList<string>? greeting = null)
     {
         var start = new ProcessStartInfo("setsid", command)
         {
@@ -69,14 +84,61 @@ internal sealed class SpawnedProcess : IDisposable
         }
 
         var process = Process.Start(start)!;
-        process.StandardInput.Close();
-        return new SpawnedProcess(process, rank, log, line);
+        var spawned = new SpawnedProcess(process, command[0], rank, log, line, greeting is not null);
+        if (greeting is null)
+        {
+            process.StandardInput.Close();
+        }
+        else
+        {
+            spawned.Write(string.Join('\n', greeting));
+        }
+
+        return spawned;
     }
 
-    /// <summary>Signals the process and everything in its session.</summary>
-    public void Signal(int signal) => ProcessSession.Signal(Id, signal);
+    /// <summary>Signals the process and everything in its session, on whichever machine that is.</summary>
+    public void Signal(int signal)
+    {
+        if (signal == ProcessSession.Kill)
+        {
+            _dying.Start();
+            KillStep();
+        }
+
+        if (_isRemote && _dying.Elapsed < RemoteKillPatience)
+        {
+            Write(RemoteShell.Line(signal));
+        }
+        else
+        {
+            ProcessSession.Signal(Id, signal);
+        }
+    }
 
     public void Dispose() => _process.Dispose();
+
+    private void Write(string line)
+    {
+        try
+        {
+            _process.StandardInput.Write(line + "\n");
+            _process.StandardInput.Flush();
+        }
+        catch (IOException)
+        {
+            // It has ended, which Ended tells.
+        }
+    }
+
+    // A task that is stopped does not hear srun, and would outlive it.
+    private void KillStep()
+    {
+        if (Interlocked.Exchange(ref _step, null) is { } step)
+        {
+            using var cancel = Process.Start(new ProcessStartInfo("scancel", ["--signal=KILL", step]) { RedirectStandardError = true, RedirectStandardOutput = true });
+        }
+    }
 
     private async Task<int> WaitAsync()
     {
@@ -106,6 +168,7 @@ internal sealed class SpawnedProcess : IDisposable
         while (await reader.ReadLineAsync().ConfigureAwait(false) is { } line)
         {
             _line?.Invoke(line);
+            _step = line.StartsWith(SrunCommand.StepMark, StringComparison.Ordinal) ? line[SrunCommand.StepMark.Length..] : _step;
             Log(line);
             lock (_lastLines)
             {

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Threading.Channels;
 using Moe.Launch.Runs;
 using Moe.Launch.Terminal;
 using Moe.Training.Hosting;
@@ -27,10 +26,8 @@ internal sealed class Supervisor : IDisposable
     // What a rank sent just before its end may be read after its end is known.
     private static readonly TimeSpan LastWordsPatience = TimeSpan.FromMilliseconds(300);
 
-    private static readonly TimeSpan KillPatience = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan Tick = TimeSpan.FromMilliseconds(100);
 
-    private readonly Channel<Happening> _happenings = Channel.CreateUnbounded<Happening>();
     private readonly FailureLedger _failures = new();
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private readonly RankPlan _plan;
@@ -38,9 +35,11 @@ internal sealed class Supervisor : IDisposable
     private readonly IRunView _view;
     private readonly ControlServer _server;
     private readonly RankState[] _ranks;
+    private readonly NodeRoster _nodes;
     private readonly TimeSpan _startPatience;
 
-    private IReadOnlyList<SpawnedProcess> _processes = [];
+    private RankProcesses _processes = RankProcesses.None;
+    private int? _storePort;
     private int _running;
     private long _lastStep;
     private string? _stopReason;
@@ -52,15 +51,17 @@ internal sealed class Supervisor : IDisposable
     /// <param name="plan">What runs.</param>
     /// <param name="recorder">Takes what happens into run.json and events.jsonl.</param>
     /// <param name="view">Shows it.</param>
+    /// <param name="server">Where ranks, and the launchers of other nodes, connect; not owned.</param>
     /// <param name="startPatience">How long a rank may take to report for the first time.</param>
-    public Supervisor(RankPlan plan, RunRecorder recorder, IRunView view, TimeSpan startPatience)
+    public Supervisor(RankPlan plan, RunRecorder recorder, IRunView view, ControlServer server, TimeSpan startPatience)
     {
+        _server = server;
         _plan = plan;
         _recorder = recorder;
         _view = view;
         _startPatience = startPatience;
         _ranks = [.. Enumerable.Range(0, plan.WorldSize).Select(rank => new RankState(rank))];
-        _server = new ControlServer(plan.WorldSize, _happenings.Writer);
+        _nodes = new NodeRoster(plan, server, _ranks);
     }
 
     // The stages of ending the ranks, in order.
@@ -73,23 +74,24 @@ internal sealed class Supervisor : IDisposable
     }
 
     /// <summary>Asks all ranks to stop after their step.</summary>
-    public void RequestStop(string signal) => _happenings.Writer.TryWrite(new StopAsked(signal));
+    public void RequestStop(string signal) => Post(new StopAsked(signal));
 
     /// <summary>Ends all ranks at once.</summary>
-    public void RequestLeave(string signal, int number) => _happenings.Writer.TryWrite(new LeaveAsked(signal, number));
+    public void RequestLeave(string signal, int number) => Post(new LeaveAsked(signal, number));
 
     /// <summary>Ends all ranks because the launcher itself found that the run cannot go on.</summary>
-    public void RequestEnd(RankFailure failure) => _happenings.Writer.TryWrite(new EndAsked(failure));
+    public void RequestEnd(RankFailure failure) => Post(new EndAsked(failure));
 
     /// <summary>Starts the ranks and returns when all are gone.</summary>
     /// <param name="storePort">Port of the TCP store for Gloo; null where none is needed.</param>
     /// <param name="log">Takes what the children print.</param>
     public async Task<RunOutcome> RunAsync(int? storePort, TextWriter log)
     {
+        _storePort = storePort;
         _processes = RankSpawner.Start(
-            _plan, _server.Address, _server.Token, storePort, log, (rank, code) => _happenings.Writer.TryWrite(new RankEnded(rank, code)));
-        _running = _processes.Count;
-        foreach (var process in _processes)
+            _plan, new RankVariables(_server.Address, _server.Token, storePort), log, (rank, code) => Post(new RankEnded(rank, code)));
+        _running = _processes.All.Count;
+        foreach (var process in _processes.All)
         {
             if (process.Rank is { } rank)
             {
@@ -97,35 +99,29 @@ internal sealed class Supervisor : IDisposable
             }
 
             _ = process.Ended.ContinueWith(
-                ended => _happenings.Writer.TryWrite(new ProcessEnded(process, ended.Result)), TaskScheduler.Default);
+                ended => Post(new ProcessEnded(process, ended.Result)), TaskScheduler.Default);
         }
 
         try
         {
-            using var timer = new Timer(_ => _happenings.Writer.TryWrite(new Ticked()), null, Tick, Tick);
-            while (_running > 0 || Array.Exists(_ranks, rank => !rank.IsOver))
+            using var timer = new Timer(_ => Post(new Ticked()), null, Tick, Tick);
+            while (_running > 0 || _nodes.IsWaitedFor || Array.Exists(_ranks, rank => !rank.IsOver))
             {
-                Handle(await _happenings.Reader.ReadAsync().ConfigureAwait(false));
+                Handle(await _server.Happenings.Reader.ReadAsync().ConfigureAwait(false));
                 Advance();
             }
         }
         finally
         {
-            await KillRemainsAsync().ConfigureAwait(false);
+            await _processes.KillRemainsAsync().ConfigureAwait(false);
         }
 
-        return Outcome();
+        var outcome = Outcome();
+        await _server.FarewellAsync(outcome.ExitCode).ConfigureAwait(false);
+        return outcome;
     }
 
-    /// <summary>Closes the control channel. Ranks that still ran would end themselves.</summary>
-    public void Dispose()
-    {
-        _server.Dispose();
-        foreach (var process in _processes)
-        {
-            process.Dispose();
-        }
-    }
+    public void Dispose() => _processes.Dispose();
 
     private void Handle(Happening happening)
     {
@@ -143,6 +139,18 @@ internal sealed class Supervisor : IDisposable
                 break;
             case ProcessEnded ended:
                 Handle(ended);
+                break;
+            case NodeArrived arrived:
+                Welcome(arrived.Launcher);
+                break;
+            case NodeRefused refused:
+                Blame(0, new RankFailure(0, Step: 0, ExitCodes.Usage, refused.Reason, Try: "the same command on every node; under Slurm: launch slurm render"));
+                break;
+            case NodeFailed failed:
+                Blame(failed.Node, failed.Failure);
+                break;
+            case NodeLeft left:
+                Leave(left.Node);
                 break;
             case StopAsked stop:
                 Stop(stop.Signal);
@@ -205,6 +213,47 @@ internal sealed class Supervisor : IDisposable
         }
     }
 
+    private void Welcome(NodeHelloMessage launcher)
+    {
+        _nodes.Enter(launcher.Node);
+        _recorder.Event("node", _lastStep, $"the launcher of node {launcher.Node} is here: {launcher.Host}, pid {launcher.ProcessId}");
+        if (_ending == Ending.NotYet)
+        {
+            _nodes.Begin(launcher.Node, _storePort);
+        }
+        else
+        {
+            _nodes.GiveUp(launcher.Node, _clock.Elapsed); // nothing was started there
+        }
+    }
+
+    // A failure of a node as a whole stands in the account of its first rank.
+    private void Blame(int node, RankFailure failure)
+    {
+        if (_ranks[_plan.RanksOf(node).First()] is { HasSpoken: false } rank)
+        {
+            rank.Failure = failure;
+            _recorder.Event("failure", _lastStep, failure.What);
+            _failures.Enter(rank);
+        }
+
+        if (node > 0)
+        {
+            _nodes.GiveUp(node, _clock.Elapsed);
+        }
+    }
+
+    private void Leave(int node)
+    {
+        if (_nodes.Leave(node))
+        {
+            Blame(node, new RankFailure(
+                _plan.RanksOf(node).First(), Step: 0, ExitCodes.Failed, $"the launcher of node {node} is gone without a word: it was killed, or its machine is down"));
+        }
+    }
+
+    private void Post(Happening happening) => _server.Happenings.Writer.TryWrite(happening);
+
     private void Handle(ProcessEnded ended)
     {
         _running--;
@@ -237,10 +286,15 @@ internal sealed class Supervisor : IDisposable
 
     private void Stop(string signal)
     {
+        if (_stopReason is not null)
+        {
+            return; // Slurm tells each launcher
+        }
+
         _stopReason = signal;
         _server.SendAll(new StopMessage(signal));
         _recorder.Stopping(signal);
-        _view.Notice($"{signal}: stopping after this step, with a checkpoint; once more leaves at once");
+        _view.Notice($"{signal}: stopping after this step, with a checkpoint; {(_plan.Placement.Job is null ? "once more" : "SIGINT twice")} leaves at once");
     }
 
     private void Leave(LeaveAsked leave)
@@ -265,7 +319,9 @@ internal sealed class Supervisor : IDisposable
         }
         else if (_ending == Ending.NotYet && _clock.Elapsed > _startPatience && Array.Find(_ranks, rank => !rank.IsConnected && !rank.IsOver) is { } late)
         {
-            var what = string.Create(CultureInfo.InvariantCulture, $"did not report within {_startPatience.TotalSeconds:0} s of its start");
+            var node = _plan.NodeOf(late.Rank);
+            var seconds = _startPatience.TotalSeconds.ToString("0", CultureInfo.InvariantCulture);
+            var what = _nodes.IsHere(node) ? $"did not report within {seconds} s of its start" : $"the launcher of node {node} did not come within {seconds} s";
             late.Failure = new RankFailure(late.Rank, Step: 0, ExitCodes.Failed, what);
             _failures.Enter(late);
         }
@@ -281,6 +337,7 @@ internal sealed class Supervisor : IDisposable
     private void End(Ending stage)
     {
         _failures.IsClosed = true;
+        _nodes.GiveUpAbsent(_clock.Elapsed);
         _ending = (Ending)Math.Min((int)stage, (int)Ending.Killed);
         switch (_ending)
         {
@@ -294,6 +351,7 @@ internal sealed class Supervisor : IDisposable
                 break;
             case Ending.Killed:
                 SignalAll(ProcessSession.Kill);
+                _nodes.DropAbsent();
                 _nextStage = _clock.Elapsed + KillInterval; // again: a process may have forked meanwhile
                 break;
         }
@@ -301,20 +359,8 @@ internal sealed class Supervisor : IDisposable
 
     private void SignalAll(int signal)
     {
-        foreach (var process in _processes)
-        {
-            process.Signal(signal);
-        }
-    }
-
-    private async Task KillRemainsAsync()
-    {
-        var start = _clock.Elapsed;
-        while (_clock.Elapsed - start < KillPatience && _processes.Any(process => ProcessSession.Members(process.Id).Count > 0))
-        {
-            SignalAll(ProcessSession.Kill);
-            await Task.Delay(10).ConfigureAwait(false);
-        }
+        _processes.Signal(signal);
+        _server.SendToNodes(new SignalMessage(signal));
     }
 
     private RunOutcome Outcome()
@@ -349,6 +395,6 @@ internal sealed class Supervisor : IDisposable
     private IReadOnlyList<string> LastWords(int rank)
     {
         var fromLog = RankOutput.LastLines(_plan.Folder.LogFile(rank), 3);
-        return fromLog.Count > 0 ? fromLog : [.. _processes.Where(process => process.Rank == rank).SelectMany(process => process.LastLines).TakeLast(3)];
+        return fromLog.Count > 0 ? fromLog : _processes.LastLines(rank, 3);
     }
 }

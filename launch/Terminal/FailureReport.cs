@@ -1,3 +1,4 @@
+using Moe.Launch.Hosts;
 using Moe.Launch.Runs;
 using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
@@ -60,7 +61,8 @@ internal static class FailureReport
 
     /// <summary>The command that continues a run from its newest checkpoint.</summary>
     public static string ContinueCommand(RankPlan plan, string folder, string command) =>
-        $"{command} --config {new RunFolder(folder).ConfigFile} --run-dir {folder} --nodes {plan.Nodes} --procs-per-node {plan.ProcessesPerNode} --backend {plan.Backend}";
+        $"{command} --config {new RunFolder(folder).ConfigFile} --run-dir {folder} --nodes {plan.Nodes} --procs-per-node {plan.ProcessesPerNode} --backend {plan.Backend}"
+        + string.Concat(plan.Placement.Options.Select(word => $" {ShellWords.Quote(word)}"));
 
     private static void WriteIfAny(Screen screen, string label, string? text)
     {

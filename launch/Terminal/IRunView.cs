@@ -45,8 +45,11 @@ internal sealed record RunHeader(string Id, string Folder, string Mode, string B
 
     public int WorldSize => Nodes * ProcessesPerNode;
 
+    /// <summary>On which machines the ranks are; null where all are on this one.</summary>
+    public string? Machines { get; init; }
+
     /// <summary>The first line of every run: where its ranks are, and what that means.</summary>
-    public string FirstLine => Nodes == 1
-        ? $"1 node: {WorldSize} rank(s) on this machine over {Backend}, {Threads} thread(s) each"
+    public string FirstLine => Machines is not null ? $"{Machines}; {Threads} thread(s) each"
+        : Nodes == 1 ? $"1 node: {WorldSize} rank(s) on this machine over {Backend}, {Threads} thread(s) each"
         : $"{Nodes} nodes simulated on this machine: {Nodes} local groups of {ProcessesPerNode} rank(s) over {Backend}, {Threads} thread(s) each; loopback only";
 }

@@ -17,8 +17,8 @@ internal sealed class ControlChannelTests
     [SetUp]
     public void StartServer()
     {
-        _happenings = Channel.CreateUnbounded<Happening>();
-        _server = new ControlServer(2, _happenings.Writer);
+        _server = new ControlServer(nodes: 2, ranksPerNode: 1);
+        _happenings = _server.Happenings;
     }
 
     [TearDown]

@@ -33,7 +33,37 @@ internal sealed partial class LaunchedRun : IDisposable
 
     public string Error => Text(_error);
 
-    public Dictionary<string, string?> Environment { get; } = new() { ["NO_COLOR"] = null, ["TERM"] = "xterm-256color", ["LC_ALL"] = "C.UTF-8" };
+    public Dictionary<string, string?> Environment { get; } = new()
+    {
+        ["NO_COLOR"] = null,
+        ["TERM"] = "xterm-256color",
+        ["LC_ALL"] = "C.UTF-8",
+
+        // The tests may themselves run in a job.
+        ["SLURM_JOB_ID"] = null,
+        ["SLURM_STEP_ID"] = null,
+        ["MOE_RDZV"] = null,
+        ["MOE_RDZV_TOKEN"] = null,
+        ["MOE_NODE_RANK"] = null,
+        ["MOE_SSH"] = null,
+    };
+
+    /// <summary>A folder for this run's other files, removed with it.</summary>
+    public string Scratch => _folder;
+
+    /// <summary>Writes a program that is found first on PATH.</summary>
+    public void AddProgram(string name, string script)
+    {
+        var folder = Directory.CreateDirectory(Path.Combine(_folder, "bin")).FullName;
+        var file = Path.Combine(folder, name);
+        File.WriteAllText(file, script);
+        using (var chmod = Process.Start("chmod", ["+x", file]))
+        {
+            chmod.WaitForExit();
+        }
+
+        Environment["PATH"] = $"{folder}:{System.Environment.GetEnvironmentVariable("PATH")}";
+    }
 
     /// <summary>run.json as it stands.</summary>
     public JsonElement Record => JsonDocument.Parse(File.ReadAllText(Folder.RunFile)).RootElement;

@@ -42,6 +42,36 @@ internal sealed class RankEnvironmentTests
         Assert.That(rank, Is.EqualTo(new RankEnvironment(2, 4, 0, 2, 1)));
     }
 
+    [Test]
+    public void Task_of_srun_takes_all_from_the_step()
+    {
+        var rank = Read(
+            "SLURM_JOB_ID=6007", "SLURM_STEP_ID=0", "SLURM_PROCID=4", "SLURM_STEP_NUM_TASKS=5", "SLURM_NTASKS=8", "SLURM_LOCALID=0", "SLURM_NODEID=2",
+            "SLURM_STEP_TASKS_PER_NODE=2(x2),1", "SLURM_TASKS_PER_NODE=4(x2)", "SLURM_STEP_NODELIST=gpu[07-09]", "SLURM_JOB_NODELIST=gpu[01-09]");
+
+        Assert.That(rank, Is.EqualTo(new RankEnvironment(4, 5, 0, 1, 2, "gpu07", 20_014, IsSlurmTask: true)));
+    }
+
+    [Test]
+    public void Rank_of_a_launcher_that_is_a_task_takes_the_launchers_numbers()
+    {
+        var rank = Read(
+            "RANK=3", "WORLD_SIZE=4", "LOCAL_RANK=1", "LOCAL_WORLD_SIZE=2", "GROUP_RANK=1", "MASTER_ADDR=a", "MASTER_PORT=7",
+            "SLURM_JOB_ID=1", "SLURM_STEP_ID=0", "SLURM_PROCID=1", "SLURM_NTASKS=2", "SLURM_LOCALID=0", "SLURM_NODEID=1");
+
+        Assert.That(rank, Is.EqualTo(new RankEnvironment(3, 4, 1, 2, 1, "a", 7, IsSlurmTask: true)));
+    }
+
+    [Test]
+    public void World_of_the_launcher_that_is_not_sruns_is_refused_with_both_numbers() => Assert.That(
+        () => Read("WORLD_SIZE=8", "LOCAL_WORLD_SIZE=2", "SLURM_PROCID=1", "SLURM_NTASKS=4"),
+        Throws.TypeOf<FormatException>().With.Message.Contains("WORLD_SIZE says 8").And.Message.Contains("4 tasks (SLURM_NTASKS)"));
+
+    [Test]
+    public void More_tasks_on_a_node_than_the_launcher_asked_for_are_refused_with_both_numbers() => Assert.That(
+        () => Read("WORLD_SIZE=4", "LOCAL_WORLD_SIZE=2", "SLURM_PROCID=3", "SLURM_NTASKS=4", "SLURM_LOCALID=3"),
+        Throws.TypeOf<FormatException>().With.Message.Contains("LOCAL_WORLD_SIZE says 2").And.Message.Contains("local task 3 (SLURM_LOCALID)"));
+
     [TestCase("OMP_NUM_THREADS=3"), TestCase("OMP_NUM_THREADS=3,2,1")]
     public void Threads_are_those_that_the_starter_gives(string variable) => Assert.That(Read(variable).Threads, Is.EqualTo(3));
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
@@ -8,6 +9,10 @@ namespace Moe.Training.Hosting;
 /// <remarks>Any thread may send; one thread (or task) receives.</remarks>
 public sealed class ControlChannel : IDisposable
 {
+    // A machine that lost its power closes no connection: after so many seconds of silence it is asked, and counts as gone when it has
+    // left three questions unanswered.
+    private const int SilenceSeconds = 10, QuestionSeconds = 5, Questions = 3;
+
     private readonly Socket _socket;
     private readonly StreamReader _reader;
     private readonly Lock _sending = new();
@@ -16,8 +21,37 @@ public sealed class ControlChannel : IDisposable
     public ControlChannel(Socket socket)
     {
         socket.NoDelay = true;
+        socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, SilenceSeconds);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, QuestionSeconds);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, Questions);
         _socket = socket;
         _reader = new StreamReader(new NetworkStream(socket, ownsSocket: true), Encoding.UTF8);
+    }
+
+    /// <summary>Connects to a launcher.</summary>
+    /// <param name="address"><c>host:port</c>, the host by name or by number.</param>
+    /// <exception cref="SocketException">It cannot be reached.</exception>
+    /// <exception cref="FormatException">The address is not of that form.</exception>
+    public static Socket Dial(string address)
+    {
+        var colon = address.LastIndexOf(':');
+        if (colon <= 0 || !int.TryParse(address.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var port) || port > ushort.MaxValue)
+        {
+            throw new FormatException($"'{address}' is not host:port");
+        }
+
+        var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
+        try
+        {
+            socket.Connect(address[..colon], port);
+            return socket;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Sends one message.</summary>

@@ -39,16 +39,12 @@ internal sealed class LauncherLink : SupervisorLink
 
     private static Socket Dial(string supervisor)
     {
-        var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
         try
         {
-            var endPoint = IPEndPoint.Parse(supervisor);
-            socket.Connect(endPoint);
-            return socket;
+            return ControlChannel.Dial(supervisor);
         }
         catch (Exception e) when (e is SocketException or FormatException)
         {
-            socket.Dispose();
             throw new IOException($"The launcher at '{supervisor}' (MOE_SUPERVISOR) cannot be reached: {e.Message}", e);
         }
     }

@@ -14,6 +14,7 @@ namespace Moe.Training.Hosting;
 /// <param name="Supervisor">MOE_SUPERVISOR, the launcher's <c>host:port</c>; null where the rank was not started by it.</param>
 /// <param name="SupervisorToken">MOE_SUPERVISOR_TOKEN; null where the rank was not started by the launcher.</param>
 /// <param name="Threads">OMP_NUM_THREADS, of a list its first number; null where it is not set.</param>
+/// <param name="IsSlurmTask">Whether srun started this process, or a parent of it.</param>
 public sealed record RankEnvironment(
     int Rank,
     int WorldSize,
@@ -25,22 +26,36 @@ public sealed record RankEnvironment(
     string? RunFolder = null,
     string? Supervisor = null,
     string? SupervisorToken = null,
-    int? Threads = null)
+    int? Threads = null,
+    bool IsSlurmTask = false)
 {
+    // Below the ports that Linux gives out by itself, and the same for all tasks of a job.
+    private const int FirstSlurmPort = 20_000, SlurmPorts = 6_000;
+
+    /// <summary>The port where the processes of a Slurm job meet, unless they are told another one; the one after it is theirs too.</summary>
+    /// <param name="job">SLURM_JOB_ID.</param>
+    public static int SlurmPort(int job) => FirstSlurmPort + 2 * (job % SlurmPorts);
+
     /// <summary>Reads the variables; a process that was given none is the only rank of its world.</summary>
     /// <param name="variable">Value of a variable by name, null where it is not set; <see cref="Environment.GetEnvironmentVariable(string)"/>.</param>
     /// <exception cref="FormatException">A variable that must be a number is not, or the rank lies outside the world.</exception>
     public static RankEnvironment Read(Func<string, string?> variable)
     {
-        // torchrun's names come first: they are what a user sets by hand. The launcher leaves RANK out where mpirun numbers the ranks.
+        // torchrun's names come first: they are what a user sets by hand. The launcher leaves RANK out where mpirun or srun numbers the ranks.
+        var isTask = variable("SLURM_STEP_ID") is not null;
         var rank = Number(variable, "RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID") ?? 0;
-        var worldSize = Number(variable, "WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS") ?? 1;
+        var worldSize = Number(variable, "WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS") ?? 1;
         if (rank < 0 || rank >= worldSize)
         {
             throw new FormatException($"The environment says rank {rank} of {worldSize}; ranks go from 0 to {worldSize - 1}.");
         }
 
-        var localWorldSize = Number(variable, "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE") ?? worldSize;
+        var nodeRank = Number(variable, "GROUP_RANK") ?? (IsRankOfSlurm(variable) ? Number(variable, "SLURM_NODEID") : null);
+        var localWorldSize = Number(variable, "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
+            ?? TasksOfNode(variable, nodeRank)
+            ?? Number(variable, "SLURM_NTASKS_PER_NODE")
+            ?? worldSize;
+        RefuseContradictions(variable, worldSize, localWorldSize);
 
         // LOCAL_WORLD_SIZE alone comes from the launcher, whose nodes may be groups of ranks on one machine: mpirun's local rank would not know them.
         var localRank = Number(variable, "LOCAL_RANK")
@@ -52,14 +67,51 @@ public sealed record RankEnvironment(
             worldSize,
             localRank,
             localWorldSize,
-            Number(variable, "GROUP_RANK", "SLURM_NODEID") ?? rank / localWorldSize,
-            variable("MASTER_ADDR"),
-            Number(variable, "MASTER_PORT") ?? 0,
+            nodeRank ?? rank / localWorldSize,
+            variable("MASTER_ADDR") ?? (isTask ? FirstNode(variable) : null),
+            Number(variable, "MASTER_PORT") ?? (isTask && Number(variable, "SLURM_JOB_ID") is { } job ? SlurmPort(job) : 0),
             variable("MOE_RUN_DIR"),
             variable("MOE_SUPERVISOR"),
             variable("MOE_SUPERVISOR_TOKEN"),
-            Number(name => variable(name)?.Split(',')[0], "OMP_NUM_THREADS"));
+            Number(name => variable(name)?.Split(',')[0], "OMP_NUM_THREADS"),
+            isTask);
     }
+
+    // A launcher that is a task itself hands its own numbers on; its ranks have RANK, and those of mpirun have mpirun's.
+    private static bool IsRankOfSlurm(Func<string, string?> variable) => variable("RANK") is null && variable("OMPI_COMM_WORLD_RANK") is null;
+
+    // Where srun numbers the ranks, it and whoever had srun started must mean the same world.
+    private static void RefuseContradictions(Func<string, string?> variable, int worldSize, int localWorldSize)
+    {
+        if (!IsRankOfSlurm(variable) || Number(variable, "SLURM_PROCID") is null || Number(variable, "WORLD_SIZE") is null)
+        {
+            return;
+        }
+
+        if (Number(variable, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS") is { } tasks && tasks != worldSize)
+        {
+            throw new FormatException($"WORLD_SIZE says {worldSize} ranks, but srun started {tasks} tasks (SLURM_NTASKS): a task is a rank here.");
+        }
+
+        if (Number(variable, "SLURM_LOCALID") is { } localId && localId >= localWorldSize)
+        {
+            throw new FormatException($"LOCAL_WORLD_SIZE says {localWorldSize} ranks a node, but this is local task {localId} (SLURM_LOCALID), counted from 0.");
+        }
+    }
+
+    private static int? TasksOfNode(Func<string, string?> variable, int? nodeRank)
+    {
+        if (nodeRank is not { } node || (variable("SLURM_STEP_TASKS_PER_NODE") ?? variable("SLURM_TASKS_PER_NODE")) is not { Length: > 0 } list)
+        {
+            return null;
+        }
+
+        var tasks = SlurmNodeList.Tasks(list);
+        return node < tasks.Count ? tasks[node] : null;
+    }
+
+    private static string? FirstNode(Func<string, string?> variable) =>
+        (variable("SLURM_STEP_NODELIST") ?? variable("SLURM_JOB_NODELIST")) is { Length: > 0 } list ? SlurmNodeList.Names(list)[0] : null;
 
     private static int? Number(Func<string, string?> variable, params ReadOnlySpan<string> names)
     {

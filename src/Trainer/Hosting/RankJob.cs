@@ -32,6 +32,7 @@ internal sealed class RankJob(
         TorchRuntime.Threads = config.Parallel.Threads ?? rank.Threads ?? Math.Max(1, Environment.ProcessorCount / rank.LocalWorldSize);
         logger.Starting(rank.Rank, rank.WorldSize, arguments.Backend, TorchRuntime.Version, TorchRuntime.Threads);
         _device = DeviceOf(config.Parallel.Device);
+        using var store = OwnStore();
         var world = Join(TimeSpan.FromSeconds(config.Parallel.TimeoutSeconds));
         var exitCode = arguments.Mode switch
         {
@@ -64,7 +65,7 @@ internal sealed class RankJob(
 
     private ProcessGroup Join(TimeSpan timeout) => arguments.Backend switch
     {
-        "mpi" => MpiProcessGroup.Initialize(timeout, trace),
+        "mpi" => Checked(MpiProcessGroup.Initialize(timeout, trace)),
         "gloo" when rank.WorldSize > 1 => GlooProcessGroup.Connect(
             new StoreAddress(
                 rank.MasterAddress ?? throw new ConfigException("", "the gloo backend needs MASTER_ADDR and MASTER_PORT in the environment"),
@@ -76,6 +77,17 @@ internal sealed class RankJob(
         "gloo" or "single" when rank.WorldSize == 1 => new SingleProcessGroup(timeout, trace),
         _ => throw new ConfigException("", $"backend '{arguments.Backend}' cannot join {rank.WorldSize} ranks; take mpi or gloo"),
     };
+
+    // torchrun and our launcher keep the store themselves; srun alone has none, and there the first rank does.
+    private StoreServer? OwnStore() => IsFirst && rank is { Supervisor: null, IsSlurmTask: true, WorldSize: > 1 } && arguments.Backend == "gloo"
+        ? new StoreServer(rank.MasterPort)
+        : null;
+
+    // Under srun without --mpi=pmix each process would be an MPI world of its own and train the whole model alone.
+    private MpiProcessGroup Checked(MpiProcessGroup world) => world.Size == rank.WorldSize && world.Rank == rank.Rank
+        ? world
+        : throw new ConfigException(
+            "", $"MPI says rank {world.Rank} of {world.Size}, the environment rank {rank.Rank} of {rank.WorldSize}; under Slurm: srun --mpi=pmix, where `srun --mpi=list` has it");
 
     private int Verify(RunConfig config, ProcessGroup world) =>
         new MeshVerification(config, world, Folder.Path, line =>

@@ -7,13 +7,14 @@ namespace Moe.Training.Hosting;
 /// the host under it; a second leaves at once.
 /// </summary>
 /// <param name="link">Told of the request.</param>
-internal sealed class RankLifetime(SupervisorLink link) : IHostLifetime, IDisposable
+/// <param name="rank">Says whether Slurm may repeat its signals.</param>
+internal sealed class RankLifetime(SupervisorLink link, RankEnvironment rank) : IHostLifetime, IDisposable
 {
     private StopSignals? _signals;
 
     public Task WaitForStartAsync(CancellationToken cancellationToken)
     {
-        _signals = new StopSignals(link.RequestStop, (_, number) => Posix.ExitNow(ExitCodes.Signalled(number)));
+        _signals = new StopSignals(link.RequestStop, (_, number) => Posix.ExitNow(ExitCodes.Signalled(number)), rank.IsSlurmTask);
         return Task.CompletedTask;
     }
 

@@ -54,6 +54,9 @@ public sealed record RunFolder(string Path)
     /// <summary>Output of the started programs before (or without) a rank log: the .NET host's own errors, mpirun's words.</summary>
     public string LauncherLogFile => System.IO.Path.Combine(LogsFolder, "launcher.log");
 
+    /// <summary>The same of another node's launcher.</summary>
+    public string NodeLogFile(int node) => System.IO.Path.Combine(LogsFolder, "launcher_" + node.ToString("D5", CultureInfo.InvariantCulture) + ".log");
+
     /// <summary>Folder of the ranks' failure reports; only there after a failure.</summary>
     public string ErrorsFolder => Inside("errors");
 

@@ -5,7 +5,10 @@ namespace Moe.Training.Hosting;
 
 /// <summary>Listens to SIGINT, SIGTERM, SIGUSR1 and SIGHUP: the first of them asks to stop, every later one to leave at once.</summary>
 /// <remarks>
-/// A terminal that closes sends SIGHUP, often twice; it never makes a process leave, and one that <c>nohup</c> started does not hear it. SIGUSR1 is what Slurm sends ahead of a time limit (<c>--signal=B:USR1@120</c>); preemption sends SIGTERM.
+/// A terminal that closes sends SIGHUP, often twice; it never makes a process leave, and one that <c>nohup</c> started does not hear it. SIGUSR1 is what
+/// Slurm sends ahead of a time limit (<c>--signal=B:USR1@120</c>); preemption sends SIGTERM. Under Slurm these two say the same thing as often as they
+/// come: srun passes on what each task also gets from Slurm itself, and a second request must not cost the checkpoint that the first one asked for.
+/// Slurm has SIGKILL for the end of its patience.
 /// </remarks>
 public sealed class StopSignals : IDisposable
 {
@@ -19,7 +22,8 @@ public sealed class StopSignals : IDisposable
 
     /// <param name="stop">Called once with the name of the first signal; it must return soon.</param>
     /// <param name="leave">Called with the name and the number of each later signal.</param>
-    public StopSignals(Action<string> stop, Action<string, int> leave)
+    /// <param name="isSlurmTask">Whether Slurm may repeat its signals; then only SIGINT makes the process leave.</param>
+    public StopSignals(Action<string> stop, Action<string, int> leave, bool isSlurmTask = false)
     {
         _registrations = [.. new[] { (PosixSignal.SIGINT, 2), (PosixSignal.SIGTERM, 15), (UserSignal1, 10), (PosixSignal.SIGHUP, HangUp) }
             .Where(signal => signal.Item2 != HangUp || !IsIgnored(HangUp)) // nohup
@@ -31,7 +35,7 @@ public sealed class StopSignals : IDisposable
                 {
                     stop(name);
                 }
-                else if (signal.Item2 != HangUp) // shell and kernel may both send one
+                else if (signal.Item2 != HangUp && (!isSlurmTask || signal.Item1 == PosixSignal.SIGINT)) // shell and kernel may both send a SIGHUP
                 {
                     leave(name, signal.Item2);
                 }
