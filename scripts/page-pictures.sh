@@ -1,13 +1,14 @@
 #!/bin/sh
 # Draws docs/images/{report,live}-{desktop,phone}-{light,dark}.png: trains docs' example on four ranks with a live page, and takes pictures of the page while the
 # run goes on and of its report afterwards. Needs chromium.
-# usage: scripts/page-pictures.sh [CONFIG [NODES]]
+# usage: [LAUNCH="COMMAND"] scripts/page-pictures.sh [CONFIG [NODES]]
 set -eu
 cd "$(dirname "$0")/.."
 config=${1:-configs/experiments/balance-global.yaml}
 nodes=${2:-4}
 folder=runs/page-pictures
 port=5099
+launch=${LAUNCH:-dotnet run --project launch --}
 
 command -v chromium > /dev/null || { echo "page-pictures: chromium is not installed: apt-get install chromium" >&2; exit 2; }
 
@@ -30,10 +31,10 @@ pictures() {
 }
 
 rm -rf "$folder"
-dotnet run --project launch -- --config "$config" --nodes "$nodes" --run-dir "$folder" --dashboard $port \
-  --set train.steps=400 --set train.log_every=2 --set train.eval_every=50 --set train.eval_sequences=64 --set train.checkpoint_every=100 --set train.sample_tokens=200 > /dev/null &
+$launch --config "$config" --nodes "$nodes" --run-dir "$folder" --dashboard $port \
+  --set train.steps=240 --set train.log_every=2 --set train.eval_every=50 --set train.eval_sequences=64 --set train.checkpoint_every=100 --set train.sample_tokens=200 > /dev/null &
 run=$!
-until [ -f "$folder/metrics.jsonl" ] && grep -q '"step":100,' "$folder/metrics.jsonl"; do
+until [ -f "$folder/metrics.jsonl" ] && grep -q '"step":120,' "$folder/metrics.jsonl"; do
   kill -0 $run 2> /dev/null || { echo "page-pictures: the run ended early, see $folder/logs" >&2; exit 3; }
   sleep 1
 done
