@@ -6,7 +6,7 @@ const CHARTS = [
   ] },
   { id: "optimization", title: "Optimization", charts: [
     { title: "Learning rate", zero: true, curves: [["learning rate", "train/lr"]] },
-    { title: "Gradient norm", log: true, unit: "before clipping", curves: [["gradient norm", "train/grad_norm"]] },
+    { title: "Gradient norm", log: true, unit: "unclipped", curves: [["gradient norm", "train/grad_norm"]] },
     { title: "Balancing loss", unit: "1 when balanced", curves: [["balancing loss", "train/balance_loss"]] },
     { title: "Router z-loss", unit: "mean of logsumexp²", curves: [["z-loss", "train/z_loss"]] },
   ] },
