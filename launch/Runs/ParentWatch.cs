@@ -25,6 +25,10 @@ internal static class ParentWatch
             }
 
             stop("end of the sweep's launcher");
-        }) { IsBackground = true, Name = "parent" }.Start();
+        })
+        {
+            IsBackground = true,
+            Name = "parent",
+        }.Start();
     }
 }

@@ -9,7 +9,7 @@ namespace Moe.Launch.Sweeps;
 internal sealed record PlotAxis(double Low, double High, bool IsLogarithmic = false)
 {
     private const double WorthLogarithm = 5;
-    private static readonly double[] s_round = [1, 2, 5, 10];
+    private static readonly double[] RoundDigits = [1, 2, 5, 10];
 
     /// <summary>An axis around all values, with some room at both ends.</summary>
     /// <param name="values">Those that are finite count.</param>
@@ -39,7 +39,7 @@ internal sealed record PlotAxis(double Low, double High, bool IsLogarithmic = fa
         {
             for (var power = Math.Floor(Math.Log10(Low)); power <= Math.Log10(High); power++)
             {
-                foreach (var tick in s_round[..3].Select(digit => digit * Math.Pow(10, power)).Where(tick => tick >= Low && tick <= High))
+                foreach (var tick in RoundDigits[..3].Select(digit => digit * Math.Pow(10, power)).Where(tick => tick >= Low && tick <= High))
                 {
                     yield return tick;
                 }
@@ -50,7 +50,7 @@ internal sealed record PlotAxis(double Low, double High, bool IsLogarithmic = fa
 
         var raw = (High - Low) / 5;
         var unit = Math.Pow(10, Math.Floor(Math.Log10(raw)));
-        var step = s_round.Select(factor => factor * unit).First(candidate => candidate >= raw);
+        var step = RoundDigits.Select(factor => factor * unit).First(candidate => candidate >= raw);
         for (var tick = Math.Ceiling(Low / step) * step; tick <= High; tick += step)
         {
             yield return Math.Abs(tick) < step / 1000 ? 0 : tick;

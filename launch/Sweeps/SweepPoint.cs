@@ -14,7 +14,7 @@ internal sealed record SweepPoint(IReadOnlyList<KeyValuePair<string, string>> Ch
     private const int LongestName = 120;
 
     // Keys whose last part says nothing by itself.
-    private static readonly HashSet<string> s_vague = ["name", "file", "path", "mode", "scope", "kind"];
+    private static readonly HashSet<string> Vague = ["name", "file", "path", "mode", "scope", "kind"];
 
     /// <summary>What <c>--set</c> would be given for this point.</summary>
     public IReadOnlyList<string> Overrides =>
@@ -39,7 +39,7 @@ internal sealed record SweepPoint(IReadOnlyList<KeyValuePair<string, string>> Ch
         return axes.ToDictionary(axis => axis.Key, axis => axis.Key.Split('.') switch
         {
             [.., var last] when axes.Any(other => other != axis && other.Key.Split('.')[^1] == last) => axis.Key,
-            [.., var parent, var last] when s_vague.Contains(last) => $"{parent}.{last}",
+            [.., var parent, var last] when Vague.Contains(last) => $"{parent}.{last}",
             var parts => parts[^1],
         });
     }

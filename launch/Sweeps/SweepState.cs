@@ -23,7 +23,10 @@ internal sealed class SweepState
         Points = [.. plan.Points.Select(point => new PointProgress(point, RecordOf(point.Point), point.Config.Train.Steps))];
         _record = new SweepRecord(
             plan.Name, "running", request.ConfigPath ?? "default", request.Overrides, request.Nodes, request.ProcessesPerNode, plan.Backend, request.Metric,
-            request.Maximize ? "max" : "min", Environment.ProcessId, Environment.MachineName, DateTime.UtcNow, []) { ParentRunId = parentRunId };
+            request.Maximize ? "max" : "min", Environment.ProcessId, Environment.MachineName, DateTime.UtcNow, [])
+        {
+            ParentRunId = parentRunId,
+        };
     }
 
     public IReadOnlyList<PointProgress> Points { get; }

@@ -13,13 +13,13 @@ internal sealed record Glyphs(string Blocks, char Done, char Open, string Cross,
     public static Glyphs Ascii { get; } = new("_.-:=+*#", '#', '-', "x", "+/-");
 
     // The first that is set decides.
-    private static readonly string[] s_locale = ["LC_ALL", "LC_CTYPE", "LANG"];
+    private static readonly string[] LocaleVariables = ["LC_ALL", "LC_CTYPE", "LANG"];
 
     /// <summary>What a terminal can show, as far as its environment says.</summary>
     /// <param name="variable">Environment variables by name. Where no locale is named at all, as in most containers, the terminal around it is taken for one of today.</param>
     public static Glyphs OfTerminal(Func<string, string?> variable)
     {
-        var locale = s_locale.Select(variable).FirstOrDefault(value => !string.IsNullOrEmpty(value));
+        var locale = LocaleVariables.Select(variable).FirstOrDefault(value => !string.IsNullOrEmpty(value));
         var isUnicode = locale is null || locale.Contains("UTF-8", StringComparison.OrdinalIgnoreCase) || locale.Contains("UTF8", StringComparison.OrdinalIgnoreCase);
         return isUnicode && variable("TERM") != "linux" ? Unicode : Ascii; // the kernel's own console has no font for blocks
     }

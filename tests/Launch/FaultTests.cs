@@ -58,11 +58,11 @@ internal sealed class FaultTests
     [Test]
     public void Finished_run_has_nothing_left_to_do_and_starts_no_rank()
     {
-        _run.Start("done", "--backend", "gloo", "--set", "train.steps=5").End();
+        _run.Start("done", "--backend", "gloo", "--set", "train.steps=5", "--set", "schedule.warmup_steps=0").End();
         File.WriteAllText(_run.Folder.LatestFile, "step_00000005\n");
         File.Delete(_run.Folder.LogFile(0));
 
-        var code = _run.Start("done", "--backend", "gloo", "--set", "train.steps=5").End();
+        var code = _run.Start("done", "--backend", "gloo", "--set", "train.steps=5", "--set", "schedule.warmup_steps=0").End();
 
         Assert.That(code, Is.Zero);
         Assert.That(_run.Error, Does.Contain("nothing is left to do").And.Contain("all of its 5 steps").And.Contain("--set train.steps=N"));
