@@ -245,7 +245,7 @@ internal sealed class SlurmScriptTests
     {
         using var output = new StringWriter();
         using var error = new StringWriter();
-        var host = new LaunchHost(new Screen(output, error, false, false, 100), Root, _ => null, RankProgram.Trainer)
+        var host = new LaunchHost(new Screen(output, error, false, false, false, Glyphs.Unicode, Glyphs.Unicode, () => (100, 24)), Root, _ => null, RankProgram.Trainer)
         {
             Assembly = Path.Combine(Root, "launch", "bin", "Release", "net10.0", "launch.dll"),
         };
