@@ -100,7 +100,7 @@ internal static class RankRun
             host.Screen.Error.WriteLine($"warning: {warning}");
         }
 
-        var outcome = await WatchAsync(plan, opening, resolved.Config, request.Ui, server, host).ConfigureAwait(false);
+        var outcome = await WatchAsync(plan, opening, resolved.Config, request.Ui, server, dashboard.AddressOf(opening.Folder), host).ConfigureAwait(false);
         Conclude(plan, outcome, host);
         await TrackingEnd.ConcludeAsync(plan, outcome, resolved.Config.Tracking, host).ConfigureAwait(false);
         return outcome.ExitCode;
@@ -129,7 +129,7 @@ internal static class RankRun
         ? [$"Slurm job {job.Name} has {job.Nodes} nodes, but all ranks run on this one: launch slurm render shows how they run on all"]
         : [];
 
-    private static async Task<RunOutcome> WatchAsync(RankPlan plan, RunFolderOpening opening, RunConfig config, string ui, ControlServer server, LaunchHost host)
+    private static async Task<RunOutcome> WatchAsync(RankPlan plan, RunFolderOpening opening, RunConfig config, string ui, ControlServer server, string? dashboard, LaunchHost host)
     {
         var view = plan.Mode == "bench" ? new BenchView(host.Screen, asJson: ui == RunViews.Json) : RunViews.Create(ui, host.Screen);
         await using (view.ConfigureAwait(false))
@@ -144,6 +144,7 @@ internal static class RankRun
                 opening.Id, host.Shorten(plan.Folder.Path), plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.Threads, config.Train.Steps)
             {
                 Machines = plan.Placement.Describe(plan.Nodes, plan.ProcessesPerNode, plan.Backend),
+                Dashboard = dashboard,
             });
 
             // Ranks meet in a store that outlives each of them.

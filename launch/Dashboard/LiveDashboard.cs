@@ -38,8 +38,23 @@ internal sealed class LiveDashboard : IAsyncDisposable
         return new LiveDashboard(await DashboardServer.StartAsync(runs, address, request.Port, token).ConfigureAwait(false), address, token, host);
     }
 
-    /// <summary>Tells where the page is, and how to reach it from the machine that the user sits at.</summary>
+    /// <summary>Where the page is, the token included; null where none is served.</summary>
     /// <param name="run">The run to show; null for the list of runs.</param>
+    public string? AddressOf(RunFolder? run)
+    {
+        if (_server is null)
+        {
+            return null;
+        }
+
+        var isAny = _address.Equals(IPAddress.Any) || _address.Equals(IPAddress.IPv6Any);
+        var name = isAny ? Dns.GetHostName() : _address.AddressFamily == System.Net.Sockets.AddressFamily.InterNetworkV6 ? $"[{_address}]" : _address.ToString();
+        var path = run is null ? "/" : "/runs/" + Uri.EscapeDataString(Path.GetFileName(run.Path));
+        return $"http://{name}:{_server.Port}{path}{(_token is null ? "" : "?token=" + Uri.EscapeDataString(_token))}";
+    }
+
+    /// <summary>Tells where the page is, and how to reach it from the machine that the user sits at.</summary>
+    /// <param name="run">As in <see cref="AddressOf"/>.</param>
     public void Announce(RunFolder? run)
     {
         if (_server is null)
@@ -47,10 +62,7 @@ internal sealed class LiveDashboard : IAsyncDisposable
             return;
         }
 
-        var isAny = _address.Equals(IPAddress.Any) || _address.Equals(IPAddress.IPv6Any);
-        var name = isAny ? Dns.GetHostName() : _address.AddressFamily == System.Net.Sockets.AddressFamily.InterNetworkV6 ? $"[{_address}]" : _address.ToString();
-        var path = run is null ? "/" : "/runs/" + Uri.EscapeDataString(Path.GetFileName(run.Path));
-        _host.Screen.Error.WriteLine($"dashboard http://{name}:{_server.Port}{path}{(_token is null ? "" : "?token=" + Uri.EscapeDataString(_token))}");
+        _host.Screen.Error.WriteLine($"dashboard {AddressOf(run)}");
         if (IPAddress.IsLoopback(_address) && SshLine(_host.Variable("SSH_CONNECTION"), _host.Variable("USER"), _server.Port) is { } line)
         {
             _host.Screen.Error.WriteLine($"  from your machine: {line}");
