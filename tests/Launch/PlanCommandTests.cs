@@ -40,7 +40,7 @@ internal sealed class PlanCommandTests
     [Test]
     public void Plan_that_does_not_fit_leaves_with_2_and_the_meshes_that_do()
     {
-        var code = _run.StartTrainer("plan", "--config", Path.Combine(Repository, "configs/bench/gpu-3b.yaml"), "--device", H100).End();
+        var code = _run.StartTrainer("plan", "--config", Path.Combine(Repository, "configs/bench/olmoe-8l.yaml"), "--device", H100, "--set", "train.micro_batch=64").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
         Assert.That(_run.Error, Does.Match("the fullest rank needs [0-9.]+ GiB, h100 has 78").And.Contain("--set train.micro_batch="));

@@ -84,12 +84,15 @@ internal sealed class CollectivePlan
     {
         var forwards = trained + counted;
         var wide = (double)_model.Config.Model.Width * _model.WideSize;
+        var weights = (double)_model.Tokens * _model.Config.Model.Moe.TopK * _model.WideSize;
         Gather("token counts", group, forwards, sizeof(long));
         Gather("token counts", group, forwards, (double)_model.Tokens * _model.Config.Model.Moe.TopK * sizeof(long));
         Gather("tokens forward", group, forwards, _model.Tokens * width);
         Gather("tokens forward", group, forwards, _model.Rows * width);
+        Gather("tokens forward", group, forwards, weights);
         ReduceScatter("tokens backward", group, trained, group.Size * _model.Tokens * wide);
         ReduceScatter("tokens backward", group, trained, group.Size * _model.Rows * wide);
+        ReduceScatter("tokens backward", group, trained, group.Size * weights);
     }
 
     private void Reductions(int rank)
