@@ -193,12 +193,14 @@ internal sealed class MachineProbes : IDisposable
         {
             var (from, to) = (Tensor.Zeros([32 << 18]), Tensor.Zeros([32 << 18]));
             return () => to.CopyFrom_(from);
-        }));
+        }
+        ));
         _all.Add((Launch, () =>
         {
             var (x, y) = (Leaf([1], _wide), Filled([1], _wide));
             return () => Differentiate(x.Add(y).Multiply(y), y, x);
-        }));
+        }
+        ));
         _all.Add((Attention, () => CausalAttentionProbe()));
         Kernel(KernelKind.Norm, tokens * width, () => Norm(tokens));
         Kernel(KernelKind.SwiGlu, tokens * moe.TopK * moe.ExpertWidth, () =>

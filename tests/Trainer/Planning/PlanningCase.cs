@@ -33,7 +33,8 @@ internal static class PlanningCase
             "dense layers" => config with { Model = config.Model with { DenseLayers = 1, TieEmbeddings = true, QueryKeyNorm = true, Norm = NormPlacement.Peri, Moe = config.Model.Moe with { SharedExperts = 1 } } },
             "bfloat16 weights" => With(config, new() { Name = OptimizerName.AdamW }) with { Train = config.Train with { Precision = Precision.BFloat16, Weights = StoredType.BFloat16 } },
             "bfloat16 state" => With(config, new() { Name = OptimizerName.AdamW, StateType = StoredType.BFloat16, MasterWeights = false })
-                with { Train = config.Train with { Precision = Precision.BFloat16, Weights = StoredType.BFloat16 } },
+                with
+            { Train = config.Train with { Precision = Precision.BFloat16, Weights = StoredType.BFloat16 } },
             "float64" => config with { Train = config.Train with { Precision = Precision.Float64 } },
             _ => throw new ArgumentException($"there is no case '{name}'", nameof(name)),
         };

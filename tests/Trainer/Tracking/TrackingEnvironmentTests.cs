@@ -34,7 +34,13 @@ internal sealed class TrackingEnvironmentTests
 
         var tracking = new TrackingConfig
         {
-            Mlflow = "https://configuration/mlflow/", Experiment = "mine", RunName = "r", ParentRunId = "q", SystemMetrics = true, SystemMetricsSeconds = 3, Tags = [new() { Key = "a", Value = "2" }],
+            Mlflow = "https://configuration/mlflow/",
+            Experiment = "mine",
+            RunName = "r",
+            ParentRunId = "q",
+            SystemMetrics = true,
+            SystemMetricsSeconds = 3,
+            Tags = [new() { Key = "a", Value = "2" }],
         };
         var both = Settings(tracking, variables)!;
         Assert.That(both.Target.Uri, Is.EqualTo("https://configuration/mlflow"));
@@ -77,8 +83,13 @@ internal sealed class TrackingEnvironmentTests
     {
         var variables = new Dictionary<string, string?>
         {
-            ["MLFLOW_TRACKING_INSECURE_TLS"] = "true", ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = "/ca.pem", ["MLFLOW_TRACKING_CLIENT_CERT_PATH"] = "/me.pem",
-            ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "7", ["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = "4", ["MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER"] = "false", ["MLFLOW_WORKSPACE"] = "w",
+            ["MLFLOW_TRACKING_INSECURE_TLS"] = "true",
+            ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = "/ca.pem",
+            ["MLFLOW_TRACKING_CLIENT_CERT_PATH"] = "/me.pem",
+            ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "7",
+            ["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = "4",
+            ["MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER"] = "false",
+            ["MLFLOW_WORKSPACE"] = "w",
         };
         var connection = TrackingEnvironment.Read(name => variables.GetValueOrDefault(name)).Connection;
         Assert.That((connection.InsecureTls, connection.ServerCertificateFile, connection.ClientCertificateFile, connection.Workspace), Is.EqualTo((true, "/ca.pem", "/me.pem", "w")));
