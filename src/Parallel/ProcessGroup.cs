@@ -219,7 +219,7 @@ public abstract class ProcessGroup : IDisposable
         }
         catch (TransferException e)
         {
-            Abandon(call.Failed(new TransferException($"{e.Message} for group '{path}' of ranks {string.Join(", ", ranks)}", e.TimedOut)));
+            Abandon(call.Failed(new TransferException($"{e.Message} for group '{path}' of ranks {string.Join(", ", ranks)}", e.TimedOut) { Cause = e.Cause }));
             throw _failure!;
         }
     }
