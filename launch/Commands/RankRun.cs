@@ -48,7 +48,13 @@ internal static class RankRun
     {
         var configPath = DefaultConfig.Resolve(request.ConfigPath, host);
         var resolved = Preflight.Configuration(configPath, request.Overrides, request.WorldSize);
-        var backend = Preflight.Backend(BackendOf(request, placement), host);
+        var device = resolved.Config.Parallel.Device;
+        var backend = Preflight.Backend(BackendOf(request, placement, device), device, request.WorldSize, host);
+        if (placement is ThisMachine or LauncherPerNode)
+        {
+            Preflight.Devices(device, backend, placement is ThisMachine ? request.WorldSize : request.ProcessesPerNode, request.WorldSize, host);
+        }
+
         var resume = ResumePoint(request, host);
         if (placement is HostList hosts)
         {
@@ -107,12 +113,12 @@ internal static class RankRun
     }
 
     // mpirun starts the ranks of all nodes itself; a launcher on each node has nothing to do for it.
-    private static string BackendOf(RunRequest request, Placement placement) => (placement, request.Backend) switch
+    private static string BackendOf(RunRequest request, Placement placement, DeviceName device) => (placement, request.Backend) switch
     {
         (LauncherPerNode, BackendNames.Mpi) => throw new LaunchException(
             ExitCodes.Usage, "--backend mpi does not go with a launcher on each node: MPI wants to start all ranks itself",
-            "under Slurm launch --srun, as in launch slurm render --tasks ranks; elsewhere --hosts; or --backend gloo"),
-        (LauncherPerNode, BackendNames.Auto) => BackendNames.Gloo,
+            "under Slurm launch --srun, as in launch slurm render --tasks ranks; elsewhere --hosts; or --backend gloo or nccl"),
+        (LauncherPerNode, BackendNames.Auto) when device == DeviceName.Cpu => BackendNames.Gloo,
         _ => request.Backend,
     };
 
@@ -148,7 +154,7 @@ internal static class RankRun
             });
 
             // Ranks meet in a store that outlives each of them.
-            using var store = plan.Backend == BackendNames.Gloo && plan.Program.NeedsNativeLibraries ? OpenStore(plan.Placement) : null;
+            using var store = BackendNames.NeedsStore(plan.Backend) && plan.Program.NeedsNativeLibraries ? OpenStore(plan.Placement) : null;
             using var log = TextWriter.Synchronized(new StreamWriter(plan.Folder.LauncherLogFile, append: true) { AutoFlush = true });
             using var supervisor = new Supervisor(plan, recorder, view, server, host.StartPatience);
             using var watch = new FolderWatch(plan.Folder, host.Shorten(plan.Folder.Path), supervisor.RequestEnd);

@@ -21,7 +21,7 @@ internal sealed class RunOptions
     public Option<int> ProcessesPerNode { get; } = Count("--procs-per-node", "Ranks of a node.");
 
     public Option<string> Backend { get; } = Choice(
-        "--backend", "How ranks talk: auto takes MPI where it is installed.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo);
+        "--backend", "How ranks talk: auto takes NCCL where parallel.device is cuda, else MPI where it is installed.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo, BackendNames.Nccl);
 
     public Option<string?> Hosts { get; } = new("--hosts") { Description = "Machines to start ranks on, node by node: by mpirun, or with --backend gloo by ssh.", HelpName = "a,b,c" };
 
@@ -147,7 +147,7 @@ internal sealed class RunOptions
 /// <param name="Overrides">Each <c>key.path=value</c>.</param>
 /// <param name="Nodes">At least 1.</param>
 /// <param name="ProcessesPerNode">At least 1.</param>
-/// <param name="Backend"><c>auto</c>, <c>mpi</c> or <c>gloo</c>.</param>
+/// <param name="Backend"><c>auto</c>, <c>mpi</c>, <c>gloo</c> or <c>nccl</c>.</param>
 /// <param name="RunFolder">Null for a new one.</param>
 /// <param name="Resume"><c>auto</c>, <c>none</c> or a path.</param>
 /// <param name="Ui">One of <see cref="RunViews"/>' names.</param>

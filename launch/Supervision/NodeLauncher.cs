@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Net.Sockets;
 using Moe.Launch.Checks;
+using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 
 namespace Moe.Launch.Supervision;
@@ -115,7 +116,9 @@ internal sealed class NodeLauncher
                     ExitCodes.Preflight, $"node {_place.Node} ({Environment.MachineName}) does not see the run folder {folder.Path}", "--run-dir on a file system that all nodes share");
             }
 
-            Preflight.Backend(start.Backend, _host);
+            var device = ConfigReader.Read(folder.ConfigFile, []).Config.Parallel.Device;
+            Preflight.Backend(start.Backend, device, _nodes * _ranksPerNode, _host);
+            Preflight.Devices(device, start.Backend, _ranksPerNode, _nodes * _ranksPerNode, _host);
             var plan = new RankPlan(
                 _host.RankProgram, start.Mode, start.Backend, _nodes, _ranksPerNode,
                 start.Threads ?? RankPlan.ThreadsOf(_ranksPerNode, _place.Job), start.Resume, folder, start.ModeArguments)

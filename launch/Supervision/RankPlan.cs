@@ -6,7 +6,7 @@ namespace Moe.Launch.Supervision;
 /// <summary>All that the ranks of a run are started with.</summary>
 /// <param name="Program">What to run.</param>
 /// <param name="Mode">The rank's first argument: <c>train</c>, <c>verify</c> or <c>bench</c>.</param>
-/// <param name="Backend"><c>mpi</c> or <c>gloo</c>.</param>
+/// <param name="Backend"><c>mpi</c>, <c>gloo</c> or <c>nccl</c>.</param>
 /// <param name="Nodes">Number of nodes: machines, or local groups of ranks.</param>
 /// <param name="ProcessesPerNode">Ranks of a node.</param>
 /// <param name="Threads">Threads of a rank's matrix products; at least 1.</param>
@@ -43,6 +43,19 @@ internal sealed record RankPlan(
         var node = NodeOf(rank);
         var machine = node < Placement.Machines.Count ? $" ({Placement.Machines[node]})" : "";
         return $"node {node}{machine}, local {rank % ProcessesPerNode}";
+    }
+
+    /// <summary>Number of a rank among all that run on its machine: nodes may be groups of ranks on one machine.</summary>
+    public int MachineRankOf(int rank)
+    {
+        var node = NodeOf(rank);
+        var earlier = Placement switch
+        {
+            ThisMachine => node,
+            HostList { Machines: var machines } => machines.Take(node).Count(machine => machine == machines[node]),
+            _ => 0,
+        };
+        return (earlier * ProcessesPerNode) + (rank % ProcessesPerNode);
     }
 
     public int NodeOf(int rank) => rank / ProcessesPerNode;

@@ -33,6 +33,7 @@ internal sealed record RankVariables(string Supervisor, string Token, int? Store
         ["RANK"] = Text(rank),
         ["LOCAL_RANK"] = Text(rank % plan.ProcessesPerNode),
         ["GROUP_RANK"] = Text(plan.NodeOf(rank)),
+        ["MOE_MACHINE_RANK"] = Text(plan.MachineRankOf(rank)), // chooses the GPU
     };
 
     /// <summary>What ranks have that mpirun or srun numbers: what this process inherited must not be taken for their numbers.</summary>
@@ -41,6 +42,7 @@ internal sealed record RankVariables(string Supervisor, string Token, int? Store
         ["RANK"] = null,
         ["LOCAL_RANK"] = null,
         ["GROUP_RANK"] = null,
+        ["MOE_MACHINE_RANK"] = null,
 
         // Ranks that outnumber the cores must yield while they wait: without, an all-to-all of 1 KB takes 8 ms instead of 8 us.
         ["OMPI_MCA_mpi_yield_when_idle"] = "1",

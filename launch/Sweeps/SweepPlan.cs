@@ -51,7 +51,7 @@ internal sealed partial record SweepPlan(string Name, string Backend, IReadOnlyL
 
         RefuseEqualPoints(planned);
         var name = request.Name ?? NameOf(planned[0].Config.Run.Name, request.Axes);
-        return new SweepPlan(name, Preflight.Backend(request.Backend, host), planned, [.. warnings.Distinct()]);
+        return new SweepPlan(name, Preflight.Backend(request.Backend, planned[0].Config.Parallel.Device, request.WorldSize, host), planned, [.. warnings.Distinct()]);
     }
 
     private static void RefuseAxes(SweepRequest request)

@@ -1,4 +1,4 @@
-// CUDA devices: how many, how much memory, and time on their streams. Without CUDA there are none, and what needs one says so.
+// CUDA devices: how many, how much memory, streams and the events on them. Without CUDA there are none, and what needs one says so.
 #include "torch/torch_abi.h"
 
 #ifdef MOE_CUDA
@@ -160,6 +160,94 @@ MOE_EXPORT int32_t moe_cuda_event_free(void* event) {
     check(cudaEventDestroy(static_cast<cudaEvent_t>(event)), "cudaEventDestroy");
 #else
     (void)event;
+#endif
+  }
+  MOE_CATCH
+}
+
+MOE_EXPORT int32_t moe_cuda_event_record_on(void* event, void* stream) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    check(cudaEventRecord(static_cast<cudaEvent_t>(event), static_cast<cudaStream_t>(stream)), "cudaEventRecord");
+#else
+    (void)event, (void)stream;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+// Whether the work before the event is done. A thread may ask while another one captures a graph.
+MOE_EXPORT int32_t moe_cuda_event_query(void* event, int32_t* done) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    check(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
+    cudaError_t status = cudaEventQuery(static_cast<cudaEvent_t>(event));
+    check(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
+    if (status == cudaErrorNotReady) {
+      (void)cudaGetLastError();  // or the next check of a kernel's launch would find it
+    } else {
+      check(status, "cudaEventQuery");
+    }
+    *done = status == cudaSuccess ? 1 : 0;
+#else
+    (void)event, (void)done;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+// Has the current stream wait for the event; the host goes on.
+MOE_EXPORT int32_t moe_cuda_event_await(void* event) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    check(cudaStreamWaitEvent(c10::cuda::getCurrentCUDAStream().stream(), static_cast<cudaEvent_t>(event), 0), "cudaStreamWaitEvent");
+#else
+    (void)event;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+// A stream of the current device beside those of libtorch, of the highest priority; it waits for no other unless told to.
+MOE_EXPORT int32_t moe_cuda_stream_create(void** stream) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    int lowest = 0, highest = 0;
+    check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
+    cudaStream_t made = nullptr;
+    check(cudaStreamCreateWithPriority(&made, cudaStreamNonBlocking, highest), "cudaStreamCreateWithPriority");
+    *stream = made;
+#else
+    (void)stream;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+// Has `stream` wait for the event.
+MOE_EXPORT int32_t moe_cuda_stream_await(void* stream, void* event) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), static_cast<cudaEvent_t>(event), 0), "cudaStreamWaitEvent");
+#else
+    (void)stream, (void)event;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+MOE_EXPORT int32_t moe_cuda_stream_free(void* stream) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    check(cudaStreamDestroy(static_cast<cudaStream_t>(stream)), "cudaStreamDestroy");
+#else
+    (void)stream;
 #endif
   }
   MOE_CATCH

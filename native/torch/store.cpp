@@ -2,6 +2,11 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
 #include "torch/torch_abi.h"
 
 using Store = c10::intrusive_ptr<c10d::Store>;
@@ -39,6 +44,27 @@ MOE_EXPORT int32_t moe_store_meet(void* store, const char* prefix, int32_t size)
       meeting.set("complete", std::vector<uint8_t>{1});
     }
     meeting.wait({"complete"}, (*static_cast<Store*>(store))->getTimeout());
+  }
+  MOE_CATCH
+}
+
+MOE_EXPORT int32_t moe_store_set(void* store, const char* key, const uint8_t* value, int64_t bytes) {
+  MOE_TRY { (*static_cast<Store*>(store))->set(key, std::vector<uint8_t>(value, value + bytes)); }
+  MOE_CATCH
+}
+
+// Does not wait for the key.
+MOE_EXPORT int32_t moe_store_has(void* store, const char* key, int32_t* found) {
+  MOE_TRY { *found = (*static_cast<Store*>(store))->check({key}) ? 1 : 0; }
+  MOE_CATCH
+}
+
+// Of a key that is there. *bytes: room in `value`; the value's length afterwards. What is longer is cut.
+MOE_EXPORT int32_t moe_store_get(void* store, const char* key, uint8_t* value, int64_t* bytes) {
+  MOE_TRY {
+    auto found = (*static_cast<Store*>(store))->get(key);
+    *bytes = std::min(*bytes, static_cast<int64_t>(found.size()));
+    std::memcpy(value, found.data(), static_cast<size_t>(*bytes));
   }
   MOE_CATCH
 }

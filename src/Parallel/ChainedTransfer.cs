@@ -25,15 +25,19 @@ internal sealed class ChainedTransfer(Transfer first, Func<Transfer> next) : Tra
         return false;
     }
 
-    public override void Wait(TimeSpan timeout)
+    public override void Wait(TimeSpan timeout) => Wait(timeout, (transfer, left) => transfer.Wait(left));
+
+    public override void WaitOnHost(TimeSpan timeout) => Wait(timeout, (transfer, left) => transfer.WaitOnHost(left));
+
+    private void Wait(TimeSpan timeout, Action<Transfer, TimeSpan> wait)
     {
         var begin = Stopwatch.GetTimestamp();
-        _current.Wait(timeout);
+        wait(_current, timeout);
         if (!_continued)
         {
             Continue();
             var left = timeout - Stopwatch.GetElapsedTime(begin);
-            _current.Wait(left > TimeSpan.Zero ? left : TimeSpan.Zero);
+            wait(_current, left > TimeSpan.Zero ? left : TimeSpan.Zero);
         }
     }
 

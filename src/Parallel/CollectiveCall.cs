@@ -34,6 +34,11 @@ internal sealed record CollectiveCall(
 
     public CommunicationException Failed(TransferException failure)
     {
+        if (failure.Cause is not null)
+        {
+            return failure.Cause;
+        }
+
         var rank = Group.Members[Group.Rank];
         var text = new StringBuilder();
         text.Append(CultureInfo.InvariantCulture, $"rank {rank}, {Group.Rank} of {Group.Size} in {Group.Backend} group '{Group.Name}'");

@@ -22,6 +22,6 @@ public sealed record GradientReductionOptions(
     bool Direct = false,
     long BucketBytes = GradientReductionOptions.DefaultBucketBytes)
 {
-    // Below a megabyte the start of a collective counts; far above, the first one begins late.
-    private const long DefaultBucketBytes = 4 << 20;
+    /// <summary>For transports through host memory: below a megabyte the start of a collective counts; far above, the first one begins late.</summary>
+    public const long DefaultBucketBytes = 4 << 20;
 }

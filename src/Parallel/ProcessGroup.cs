@@ -4,11 +4,12 @@ namespace Moe.Distributed;
 
 /// <summary>
 /// Ranks that communicate. Every member calls the same operations on a group in the same order, from one thread; the tensors must
-/// be contiguous. One on a device passes through host memory where the transport cannot reach it. Each operation ends within <see cref="Timeout"/>, or throws a <see cref="CommunicationException"/>
+/// be contiguous. One that stands where the transport cannot reach it is copied there and back, which the host waits for. Each operation ends within <see cref="Timeout"/>, or throws a <see cref="CommunicationException"/>
 /// that says where it was.
 /// </summary>
 /// <remarks>
-/// Reductions are deterministic: all ranks get the same bits, and get them again from the same inputs. A group belongs to one stream
+/// Reductions are deterministic: all ranks get the same bits, and get them again from the same inputs. They add in the order of the ranks, but for those of NCCL,
+/// which has an order of its own. A group belongs to one stream
 /// of operations: use one group for each stream that overlaps another (<see cref="DeviceMesh"/> has them).
 /// A program that ends well calls <see cref="Close"/> on its world first; one that fails just disposes its groups and exits.
 /// </remarks>
@@ -33,7 +34,7 @@ public abstract class ProcessGroup : IDisposable
         Trace = trace;
     }
 
-    /// <summary><c>mpi</c>, <c>gloo</c> or <c>single</c>.</summary>
+    /// <summary><c>mpi</c>, <c>gloo</c>, <c>nccl</c> or <c>single</c>.</summary>
     public abstract string Backend { get; }
 
     /// <summary>Name for messages, as in <c>world/expert</c>.</summary>
@@ -54,8 +55,14 @@ public abstract class ProcessGroup : IDisposable
     /// <summary>Shared by all groups of the process.</summary>
     public CollectiveTrace Trace { get; }
 
-    /// <summary>Whether the transport reads and writes the memory of devices.</summary>
-    private protected virtual bool ReachesDevices => false;
+    /// <summary>Whose memory the transport reads and writes.</summary>
+    private protected virtual Device MemoryDevice => Device.Cpu;
+
+    /// <summary>What made the group useless; null while nothing has.</summary>
+    private protected CommunicationException? Failure => _failure;
+
+    /// <summary>The operation that is being started.</summary>
+    private protected CollectiveCall Starting { get; private set; } = null!;
 
     /// <summary>Operations that were started and not yet seen to end.</summary>
     internal int UnderWay { get; set; }
@@ -203,7 +210,7 @@ public abstract class ProcessGroup : IDisposable
         }
 
         ThrowIfUnusable();
-        var call = Describe(Collective.CreateGroup, 0);
+        var call = Starting = Describe(Collective.CreateGroup, 0);
         var key = $"{path}[{string.Join('-', ranks)}]";
         var repeated = _created[key] = _created.GetValueOrDefault(key) + 1;
         try
@@ -212,7 +219,7 @@ public abstract class ProcessGroup : IDisposable
         }
         catch (TransferException e)
         {
-            Abandon(call.Failed(new TransferException($"{e.Message} for group '{path}' of ranks {string.Join(", ", ranks)}", e.TimedOut)));
+            Abandon(call.Failed(new TransferException($"{e.Message} for group '{path}' of ranks {string.Join(", ", ranks)}", e.TimedOut) { Cause = e.Cause }));
             throw _failure!;
         }
     }
@@ -221,7 +228,7 @@ public abstract class ProcessGroup : IDisposable
     /// <exception cref="CommunicationException">Not every member came within the time-out.</exception>
     public void Close()
     {
-        BarrierAsync().Wait();
+        BarrierAsync().WaitOnHost();
         _disposed = true;
         Release(Departure.Together);
     }
@@ -264,6 +271,18 @@ public abstract class ProcessGroup : IDisposable
     /// <summary>In place, and with the same bits on all ranks; never empty.</summary>
     private protected abstract Transfer StartAllReduce(Tensor values, ReduceOperation operation, long bytes);
 
+    /// <param name="output">This rank's part; may be its own place in <paramref name="input"/>, and may be empty.</param>
+    /// <param name="input">All parts, not all empty.</param>
+    /// <param name="bytes">Of each rank's part.</param>
+    /// <param name="operation">How to join them.</param>
+    private protected virtual Transfer StartReduceScatter(Tensor output, Tensor input, long[] bytes, ReduceOperation operation)
+    {
+        var gathered = Tensor.Empty([Size, output.Count], output.DType).Detached();
+        return new ChainedTransfer(
+            StartExchange(gathered.DataPointer, input.DataPointer, Equal(bytes[Rank]), bytes),
+            () => OrderedReduction.Into(output.DataPointer, gathered, operation));
+    }
+
     /// <param name="ranks">Several, this one among them.</param>
     /// <param name="members">Their world ranks.</param>
     /// <param name="name">For messages.</param>
@@ -290,14 +309,6 @@ public abstract class ProcessGroup : IDisposable
         return values;
     }
 
-    private ChainedTransfer StartReduceScatter(Tensor output, Tensor input, long[] bytes, ReduceOperation operation)
-    {
-        var gathered = Tensor.Empty([Size, output.Count], output.DType).Detached();
-        return new ChainedTransfer(
-            StartExchange(gathered.DataPointer, input.DataPointer, Equal(bytes[Rank]), bytes),
-            () => OrderedReduction.Into(output.DataPointer, gathered, operation));
-    }
-
     private static long[] InBytes(long[] rows, long rowBytes) => Array.ConvertAll(rows, count => count * rowBytes);
 
     private CollectiveCall Describe(Collective collective, long bytes, long[]? outputRows = null, long[]? inputRows = null) => new(
@@ -312,12 +323,12 @@ public abstract class ProcessGroup : IDisposable
         long[]? inputRows = null)
     {
         ThrowIfUnusable();
-        var call = Describe(collective, bytes, outputRows, inputRows);
-        var isStaged = !ReachesDevices && Array.Exists(tensors, tensor => tensor.Device.IsCuda);
-        var kept = Array.ConvertAll(tensors, tensor => (isStaged ? OnHost(tensor) : tensor.Share()).Detached());
+        var call = Starting = Describe(collective, bytes, outputRows, inputRows);
+        var isStaged = Array.Exists(tensors, tensor => tensor.Device != MemoryDevice);
+        var kept = Array.ConvertAll(tensors, tensor => (isStaged ? Staged(tensor) : tensor.Share()).Detached());
         try
         {
-            return new Work(call, isStaged ? BackOnDevice(start(kept), kept[0], tensors[0]) : start(kept), kept);
+            return new Work(call, isStaged ? BackInPlace(start(kept), kept[0], tensors[0]) : start(kept), kept);
         }
         catch (TransferException e)
         {
@@ -326,22 +337,21 @@ public abstract class ProcessGroup : IDisposable
         }
     }
 
-    private static Tensor OnHost(Tensor tensor)
+    private Tensor Staged(Tensor tensor)
     {
         using var mode = Autograd.NoGrad();
-        return tensor.Device.IsCuda ? tensor.To(Device.Cpu) : tensor.Clone();
+        return tensor.Device == MemoryDevice ? tensor.Clone() : tensor.To(MemoryDevice);
     }
 
     // The first tensor of every operation is the one that it writes.
-    private static ChainedTransfer BackOnDevice(Transfer transfer, Tensor arrived, Tensor output)
+    private static SettledTransfer BackInPlace(Transfer transfer, Tensor arrived, Tensor output)
     {
         var target = output.Detach().Detached();
-        return new ChainedTransfer(transfer, () =>
+        return new SettledTransfer(transfer, () =>
         {
             using var mode = Autograd.NoGrad();
             target.CopyFrom_(arrived);
             target.Dispose();
-            return Transfer.Done;
         });
     }
 

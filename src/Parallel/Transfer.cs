@@ -15,6 +15,10 @@ internal abstract class Transfer
     /// <exception cref="TransferException">The transport failed, or <paramref name="timeout"/> passed.</exception>
     public abstract void Wait(TimeSpan timeout);
 
+    /// <summary><see cref="Wait"/> until the host may read the results: where a transfer runs on a device, it alone may be ahead of the host.</summary>
+    /// <exception cref="TransferException">The transport failed, or <paramref name="timeout"/> passed.</exception>
+    public virtual void WaitOnHost(TimeSpan timeout) => Wait(timeout);
+
     private sealed class Finished : Transfer
     {
         public override bool Test() => true;
@@ -30,4 +34,7 @@ internal abstract class Transfer
 internal sealed class TransferException(string message, bool timedOut = false) : Exception(message)
 {
     public bool TimedOut => timedOut;
+
+    /// <summary>The failure of another operation that this one went down with; null where it failed by itself.</summary>
+    public CommunicationException? Cause { get; init; }
 }

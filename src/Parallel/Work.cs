@@ -48,9 +48,18 @@ public sealed class Work
         }
     }
 
-    /// <summary>Returns when the results are there.</summary>
+    /// <summary>
+    /// Returns when what this thread does next with the tensors finds the results. Where the transport runs on the tensors' device, that device waits and
+    /// the host goes on; a failure then shows at the next operation of a group, or where the host waits for a transfer.
+    /// </summary>
     /// <exception cref="CommunicationException">The operation failed, or did not end within the group's time-out.</exception>
-    public void Wait()
+    public void Wait() => Await((transfer, timeout) => transfer.Wait(timeout));
+
+    /// <summary>Returns when the results are there, and the host may read them.</summary>
+    /// <exception cref="CommunicationException">The operation failed, or did not end within the group's time-out.</exception>
+    public void WaitOnHost() => Await((transfer, timeout) => transfer.WaitOnHost(timeout));
+
+    private void Await(Action<Transfer, TimeSpan> wait)
     {
         ThrowIfFailed();
         if (_transfer is null)
@@ -61,7 +70,7 @@ public sealed class Work
         var begin = Stopwatch.GetTimestamp();
         try
         {
-            _transfer.Wait(_call.Group.Timeout);
+            wait(_transfer, _call.Group.Timeout);
         }
         catch (TransferException e)
         {

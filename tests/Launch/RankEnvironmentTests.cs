@@ -23,7 +23,15 @@ internal sealed class RankEnvironmentTests
     {
         var rank = Read("OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_SIZE=4", "OMPI_COMM_WORLD_LOCAL_RANK=3", "OMPI_COMM_WORLD_LOCAL_SIZE=4", "LOCAL_WORLD_SIZE=2");
 
-        Assert.That(rank, Is.EqualTo(new RankEnvironment(3, 4, 1, 2, 1)));
+        Assert.That(rank, Is.EqualTo(new RankEnvironment(3, 4, 1, 2, 1) { MachineRank = 3 }));
+    }
+
+    [Test]
+    public void Ranks_of_several_nodes_on_one_machine_are_told_their_number_there()
+    {
+        var rank = Read("RANK=1", "WORLD_SIZE=2", "LOCAL_RANK=0", "LOCAL_WORLD_SIZE=1", "GROUP_RANK=1", "MOE_MACHINE_RANK=1", "OMPI_COMM_WORLD_LOCAL_RANK=7");
+
+        Assert.That(rank, Is.EqualTo(new RankEnvironment(1, 2, 0, 1, 1) { MachineRank = 1 }));
     }
 
     [Test]

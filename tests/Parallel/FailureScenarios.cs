@@ -6,7 +6,7 @@ using NUnit.Framework;
 
 namespace Moe.Tests.Distributed;
 
-/// <summary>Ranks that do what ranks should not, for a world of 4 of which rank 1 is the one to blame.</summary>
+/// <summary>Ranks that do what ranks should not, for a world of 4, under NCCL of 2, of which rank 1 is the one to blame.</summary>
 internal static class FailureScenarios
 {
     public const int Culprit = 1;
@@ -22,12 +22,12 @@ internal static class FailureScenarios
         }
 
         using var scope = new TensorScope();
-        long[] sent = [.. Enumerable.Repeat(world.Rank + 1L, world.Size)], received = [1, 2, 3, 4];
-        var output = Tensor.Zeros([received.Sum(), 2]);
+        long[] sent = [.. Enumerable.Repeat(world.Rank + 1L, world.Size)], received = [.. Enumerable.Range(1, world.Size)];
+        var output = Tensor.Zeros([received.Sum(), 2]).Here();
         var clock = Stopwatch.StartNew();
         try
         {
-            world.AllToAll(output, Tensor.Zeros([sent.Sum(), 2]), received, sent);
+            world.AllToAll(output, Tensor.Zeros([sent.Sum(), 2]).Here(), received, sent);
         }
         finally
         {
@@ -38,16 +38,16 @@ internal static class FailureScenarios
     public static void NeverComesWithSeveralInFlight(ProcessGroup world)
     {
         using var scope = new TensorScope();
-        using var other = world.CreateGroup([0, 1, 2, 3], "other");
+        using var other = world.CreateGroup([.. Enumerable.Range(0, world.Size)], "other");
         if (world.Rank == Culprit)
         {
             Thread.Sleep(world.Timeout * 3);
             return;
         }
 
-        var values = Enumerable.Range(0, 4).Select(_ => Tensor.Zeros([50_000])).ToArray();
+        var values = Enumerable.Range(0, 4).Select(_ => Tensor.Zeros([50_000]).Here()).ToArray();
         var works = values.Select((tensor, i) => (i % 2 == 0 ? world : other).AllReduceAsync(tensor)).ToArray();
-        works[0].Wait();
+        works[0].WaitOnHost();
     }
 
     public static void DiesInAnAllToAll(ProcessGroup world)
@@ -55,7 +55,7 @@ internal static class FailureScenarios
         SetTrace(world);
         using var scope = new TensorScope();
         long[] rows = [.. Enumerable.Repeat(65_536L, world.Size)];
-        var (output, input) = (Tensor.Zeros([rows.Sum()]), Tensor.Zeros([rows.Sum()]));
+        var (output, input) = (Tensor.Zeros([rows.Sum()]).Here(), Tensor.Zeros([rows.Sum()]).Here());
         for (var i = 0; ; i++)
         {
             var work = world.AllToAllAsync(output, input, rows, rows);
@@ -64,32 +64,32 @@ internal static class FailureScenarios
                 Process.GetCurrentProcess().Kill();
             }
 
-            work.Wait();
+            work.WaitOnHost();
         }
     }
 
     public static void ThrowsInTheMiddle(ProcessGroup world)
     {
         using var scope = new TensorScope();
-        using var group = world.CreateGroup([0, 1, 2, 3], "inner");
-        var started = group.AllReduceAsync(Tensor.Zeros([100_000]));
+        using var group = world.CreateGroup([.. Enumerable.Range(0, world.Size)], "inner");
+        var started = group.AllReduceAsync(Tensor.Zeros([100_000]).Here());
         if (world.Rank == Culprit)
         {
             throw new InvalidTimeZoneException("on purpose");
         }
 
-        started.Wait();
+        started.WaitOnHost();
         world.Barrier();
     }
 
     // Nobody else calls anything: the operation that is under way can only end by its time-out, for which this rank must not wait.
     public static void ThrowsWhileOthersAreBusy(ProcessGroup world)
     {
-        using var group = world.CreateGroup([0, 1, 2, 3], "inner");
+        using var group = world.CreateGroup([.. Enumerable.Range(0, world.Size)], "inner");
         if (world.Rank == Culprit)
         {
             using var scope = new TensorScope();
-            group.AllReduceAsync(Tensor.Zeros([100_000]));
+            group.AllReduceAsync(Tensor.Zeros([100_000]).Here());
             throw new InvalidTimeZoneException("on purpose");
         }
 
@@ -121,7 +121,7 @@ internal static class FailureScenarios
             return;
         }
 
-        world.CreateGroup([0, 1, 2, 3], "late").Dispose();
+        world.CreateGroup([.. Enumerable.Range(0, world.Size)], "late").Dispose();
     }
 
     public static void IsOfNoMoreUse(ProcessGroup world)

@@ -38,10 +38,10 @@ internal static class GradientScenarios
     {
         using var mesh = new DeviceMesh(world, 2);
         using var scope = new TensorScope();
-        var parameter = new Parameter("experts", Tensor.Zeros([1, 1, 2]), ParameterKind.Expert, [mesh.ExpertRank]);
+        var parameter = new Parameter("experts", Tensor.Zeros([1, 1, 2]).Here(), ParameterKind.Expert, [mesh.ExpertRank]);
         using var reduction = new GradientReduction([parameter], mesh);
         double[] gradient = mesh.ExpertRank == 0 ? [2, 4] : [6, 8];
-        parameter.Value.Gradient = Tensor.From(gradient, 1, 1, 2).To(DType.Float32) * (1.0 / mesh.Replica.Size);
+        parameter.Value.Gradient = Tensor.From(gradient, 1, 1, 2).To(DType.Float32).Here() * (1.0 / mesh.Replica.Size);
         reduction.Reduce(1);
         var norm = reduction.MeasureNorm();
         Assert.That(norm.Norm, Is.EqualTo(10.954452).Within(1e-6)); // sqrt(120), as it was printed in float32
@@ -58,10 +58,10 @@ internal static class GradientScenarios
     {
         using var mesh = new DeviceMesh(world, world.Size);
         using var scope = new TensorScope();
-        var dense = new Parameter("dense", Tensor.Zeros([4]), ParameterKind.Matrix);
-        var experts = new Parameter("experts", Tensor.Zeros([1, 2, 2]), ParameterKind.Expert, [mesh.ExpertRank]);
+        var dense = new Parameter("dense", Tensor.Zeros([4]).Here(), ParameterKind.Matrix);
+        var experts = new Parameter("experts", Tensor.Zeros([1, 2, 2]).Here(), ParameterKind.Expert, [mesh.ExpertRank]);
         using var reduction = new GradientReduction([dense, experts], mesh);
-        experts.Value.Gradient = Tensor.Full([1, 2, 2], world.Rank == 1 ? double.NaN : 1);
+        experts.Value.Gradient = Tensor.Full([1, 2, 2], world.Rank == 1 ? double.NaN : 1).Here();
         reduction.Reduce(1);
         var norm = reduction.MeasureNorm();
         Assert.That(norm.IsFinite, Is.False);
@@ -74,7 +74,7 @@ internal static class GradientScenarios
         var own = Gradients(seed, mesh.World.Rank, type);
         Parameter[] parameters = [.. Shapes.Select((shape, i) => new Parameter(
             $"p{i}",
-            Tensor.Zeros(shape, type),
+            Tensor.Zeros(shape, type).Here(),
             IsExpert(shape) ? ParameterKind.Expert : ParameterKind.Matrix,
             IsExpert(shape) ? [2 * mesh.ExpertRank, (2 * mesh.ExpertRank) + 1] : null))];
         using var reduction = new GradientReduction(parameters, mesh, new() { BucketBytes = bucketBytes });
@@ -84,7 +84,7 @@ internal static class GradientScenarios
             // By backward where there is a gradient at all; a rank without one leaves its zeros.
             if (own[i] is { } gradient)
             {
-                Autograd.Backward(parameters[i].Value, Tensor.From(gradient, Shapes[i]).To(type));
+                Autograd.Backward(parameters[i].Value, Tensor.From(gradient, Shapes[i]).To(type).Here());
             }
         }
 

@@ -12,6 +12,9 @@ internal static class RandomTensors
 
     public static readonly DType[] ReducibleTypes = [DType.Int32, DType.Int64, DType.Float32, DType.Float64];
 
+    /// <summary>Where this process makes them: the rank's GPU under NCCL, else the host.</summary>
+    public static Device Device { get; set; }
+
     /// <summary>Any bits for types that are only moved; numbers for types that are reduced.</summary>
     public static Tensor Random(Random random, DType dtype, params long[] shape)
     {
@@ -35,7 +38,7 @@ internal static class RandomTensors
                 break;
         }
 
-        return tensor;
+        return tensor.Here();
     }
 
     /// <summary>A tensor whose content shows where nothing was written.</summary>
@@ -43,10 +46,33 @@ internal static class RandomTensors
     {
         var tensor = Tensor.Empty(shape, dtype);
         Bytes(tensor).Fill(0xA5);
-        return tensor;
+        return tensor.Here();
     }
 
-    public static unsafe Span<byte> Bytes(Tensor tensor) => new((void*)tensor.DataPointer, checked((int)(tensor.Count * tensor.DType.Size())));
+    /// <summary>The same tensor on <see cref="Device"/>; it takes the place of this one.</summary>
+    public static Tensor Here(this Tensor tensor)
+    {
+        if (tensor.Device == Device)
+        {
+            return tensor;
+        }
+
+        var placed = tensor.To(Device);
+        tensor.Dispose();
+        return placed;
+    }
+
+    /// <summary>A tensor's memory on the host; of one on a device a copy.</summary>
+    public static unsafe Span<byte> Bytes(Tensor tensor)
+    {
+        if (tensor.Device.IsCuda)
+        {
+            using var onHost = tensor.To(Moe.Torch.Device.Cpu);
+            return Bytes(onHost).ToArray();
+        }
+
+        return new((void*)tensor.DataPointer, checked((int)(tensor.Count * tensor.DType.Size())));
+    }
 
     public static void AssertSameBits(Tensor actual, ReadOnlySpan<byte> expected, string what)
     {

@@ -3,7 +3,9 @@ using System.Reflection;
 using Moe.Distributed;
 using Moe.Distributed.Gloo;
 using Moe.Distributed.Mpi;
+using Moe.Distributed.Nccl;
 using Moe.Torch;
+using Moe.Training.Hosting;
 
 namespace Moe.Tests.Distributed;
 
@@ -31,6 +33,11 @@ public static class RankScenario
         TorchRuntime.Threads = 1;
         var code = Outcome(settings, rank);
         File.WriteAllText(settings.ExitFile(rank), code.ToString(CultureInfo.InvariantCulture));
+        if (settings.Backend == "nccl" && code != 0)
+        {
+            Posix.ExitNow(code); // as a rank of a run does: CUDA's own exit may wait for what still runs on the device
+        }
+
         return code;
     }
 
@@ -68,9 +75,24 @@ public static class RankScenario
         {
             "mpi" => MpiProcessGroup.Initialize(timeout),
             "gloo" => GlooProcessGroup.Connect(new StoreAddress("127.0.0.1", settings.StorePort), rank, settings.Size, timeout),
+            "nccl" => JoinOnGpu(settings, rank, timeout),
             "single" => new SingleProcessGroup(timeout),
             _ => throw new ArgumentException($"there is no backend '{settings.Backend}'", nameof(settings)),
         };
+    }
+
+    private static NcclProcessGroup JoinOnGpu(RankSettings settings, int rank, TimeSpan timeout)
+    {
+        RandomTensors.Device = Device.Cuda(rank);
+        CudaRuntime.Use(RandomTensors.Device);
+        var trace = new CollectiveTrace();
+        trace.Unanswered += failure =>
+        {
+            Console.WriteLine($"unanswered: {failure}");
+            File.WriteAllText(settings.ExitFile(rank), CommunicationFailed.ToString(CultureInfo.InvariantCulture));
+            Posix.ExitNow(CommunicationFailed);
+        };
+        return NcclProcessGroup.Connect(new StoreAddress("127.0.0.1", settings.StorePort), rank, settings.Size, RandomTensors.Device, timeout, trace);
     }
 
     private static void Invoke(RankSettings settings, ProcessGroup world)

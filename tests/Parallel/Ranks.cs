@@ -3,6 +3,7 @@ using System.Globalization;
 using Moe.Distributed;
 using Moe.Distributed.Gloo;
 using Moe.Distributed.Mpi;
+using Moe.Launch.Supervision;
 using NUnit.Framework;
 
 namespace Moe.Tests.Distributed;
@@ -14,10 +15,11 @@ namespace Moe.Tests.Distributed;
 /// <example><c>[TestCaseSource(typeof(Ranks), nameof(Ranks.Backends))] public void It_works(string backend) => Ranks.Run(Scenario, 4, backend);</c></example>
 public static class Ranks
 {
+    private static readonly RankProgram Program = RankProgram.Assembly(typeof(Ranks).Assembly.Location, needsNativeLibraries: true);
     private static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan DefaultGroupTimeout = TimeSpan.FromSeconds(30);
 
-    /// <summary>The backends that this machine has, besides <c>single</c>.</summary>
+    /// <summary>The backends that this machine has, besides <c>single</c>, and <c>nccl</c>, which <see cref="NcclTests"/> are about.</summary>
     public static string[] Backends => [.. MpiProcessGroup.IsBuilt ? (string[])["mpi"] : [], .. GlooProcessGroup.IsBuilt ? (string[])["gloo"] : []];
 
     /// <summary>Runs the scenario, and fails the test with every rank's output unless all ranks end well and in time.</summary>
@@ -48,7 +50,7 @@ public static class Ranks
         }
 
         var folder = Directory.CreateTempSubdirectory("ranks-");
-        using var store = backend == "gloo" ? new StoreServer() : null;
+        using var store = backend is "gloo" or "nccl" ? new StoreServer() : null;
         var settings = new RankSettings(
             scenario.Method.DeclaringType!.FullName!,
             scenario.Method.Name,
@@ -108,7 +110,7 @@ public static class Ranks
     }
 
     private static string[] RankCommand(RankSettings settings) =>
-        ["dotnet", typeof(Ranks).Assembly.Location, RankScenario.Command, settings.ToArgument()];
+        [Program.FileName, .. Program.Arguments, RankScenario.Command, settings.ToArgument()];
 
     private static string Output(RankSettings settings, int rank)
     {

@@ -120,7 +120,7 @@ internal static class ShardedReductionScenarios
         foreach (var parameter in parameters)
         {
             parameter.Value.Fill_(parameter.Value.RequiresGrad ? world.Rank : Frozen);
-            parameter.Value.Gradient = Tensor.Ones(parameter.Value.Shape);
+            parameter.Value.Gradient = Tensor.Ones(parameter.Value.Shape).Here();
         }
 
         reduction.Reduce(1);
@@ -182,12 +182,12 @@ internal static class ShardedReductionScenarios
     // Three experts a rank are divisible by no number of replicas but three; the third layer has none.
     private static Parameter[] Model(DeviceMesh mesh, DType type)
     {
-        Parameter Dense(string name, ParameterKind kind, params long[] shape) => new(name, Tensor.Zeros(shape, type), kind);
+        Parameter Dense(string name, ParameterKind kind, params long[] shape) => new(name, Tensor.Zeros(shape, type).Here(), kind);
         Parameter Stack(string name, ParameterPart[]? parts, params long[] shape) =>
-            new(name, Tensor.Zeros([ExpertsOfARank, .. shape], type), ParameterKind.Expert, Ids(mesh.ExpertRank), parts);
+            new(name, Tensor.Zeros([ExpertsOfARank, .. shape], type).Here(), ParameterKind.Expert, Ids(mesh.ExpertRank), parts);
         IEnumerable<Parameter> Layer(int layer) =>
         [
-            new($"layers.{layer}.qkv", Tensor.Zeros([9, 4], type), ParameterKind.Matrix, parts: [new("query", 0, 4), new("key", 4, 2), new("value", 6, 3)]),
+            new($"layers.{layer}.qkv", Tensor.Zeros([9, 4], type).Here(), ParameterKind.Matrix, parts: [new("query", 0, 4), new("key", 4, 2), new("value", 6, 3)]),
             Dense($"layers.{layer}.norm", ParameterKind.Norm, 4),
             Stack($"layers.{layer}.experts.gate_up", [new("gate", 0, 3), new("up", 3, 3)], 6, 4),
             Stack($"layers.{layer}.experts.down", null, 4, 3),

@@ -40,7 +40,7 @@ internal sealed class AllToAllExchange
     /// <summary>Waits until the sizes are known on the host.</summary>
     public void AwaitSizes()
     {
-        _work.Wait();
+        _work.WaitOnHost();
         var sizes = _sizes.ToArray<long>();
         var ranks = _group.Size;
         _leavingRows = [.. Enumerable.Range(0, ranks).Select(rank => sizes[2 * rank])];

@@ -35,6 +35,15 @@ internal static unsafe partial class C10dAbi
     [LibraryImport(Library, EntryPoint = "moe_store_meet", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int Meet(nint store, string prefix, int size);
 
+    [LibraryImport(Library, EntryPoint = "moe_store_set", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int SetKey(nint store, string key, byte* value, long bytes);
+
+    [LibraryImport(Library, EntryPoint = "moe_store_has", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int HasKey(nint store, string key, out int found);
+
+    [LibraryImport(Library, EntryPoint = "moe_store_get", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int GetKey(nint store, string key, byte* value, ref long bytes);
+
     [LibraryImport(Library, EntryPoint = "moe_gloo_create", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int CreateGroup(
         nint store, string prefix, int rank, int size, long timeoutMilliseconds, string host, out nint group);

@@ -21,6 +21,35 @@ internal sealed class StoreConnection : IDisposable
     /// <summary>Returns when <paramref name="size"/> ranks have called it with the same name.</summary>
     public void Meet(string name, int size) => C10dAbi.Check(C10dAbi.Meet(Handle, name, size));
 
+    /// <summary>Writes a value that every rank can read.</summary>
+    public unsafe void Set(string key, ReadOnlySpan<byte> value)
+    {
+        fixed (byte* bytes = value)
+        {
+            C10dAbi.Check(C10dAbi.SetKey(Handle, key, bytes, value.Length));
+        }
+    }
+
+    /// <summary>Whether a value is there; does not wait for one.</summary>
+    public bool Has(string key)
+    {
+        C10dAbi.Check(C10dAbi.HasKey(Handle, key, out var found));
+        return found != 0;
+    }
+
+    /// <summary>A value that is there, up to a length.</summary>
+    public unsafe byte[] Get(string key, int longest)
+    {
+        var value = new byte[longest];
+        long length = longest;
+        fixed (byte* bytes = value)
+        {
+            C10dAbi.Check(C10dAbi.GetKey(Handle, key, bytes, ref length));
+        }
+
+        return value[..(int)length];
+    }
+
     public void Dispose()
     {
         if (Handle != 0)

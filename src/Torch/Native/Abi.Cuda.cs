@@ -38,6 +38,24 @@ internal static unsafe partial class Abi
     [LibraryImport(Library, EntryPoint = "moe_profile_end", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int ProfileEnd(string path);
 
+    [LibraryImport(Library, EntryPoint = "moe_cuda_event_record_on")]
+    public static partial int CudaEventRecordOn(nint handle, nint stream);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_event_query")]
+    public static partial int CudaEventQuery(nint handle, out int done);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_event_await")]
+    public static partial int CudaEventAwait(nint handle);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_stream_create")]
+    public static partial int CudaStreamCreate(out nint stream);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_stream_await")]
+    public static partial int CudaStreamAwait(nint stream, nint handle);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_stream_free")]
+    public static partial int CudaStreamFree(nint stream);
+
     [LibraryImport(Library, EntryPoint = "moe_cuda_event_free")]
     public static partial int CudaEventFree(nint handle);
 }

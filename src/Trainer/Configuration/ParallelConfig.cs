@@ -7,7 +7,7 @@ public sealed record ParallelConfig
         AtLeast = 1, Default = "null (all ranks)")]
     public int? ExpertParallel { get; init; }
 
-    [Setting("What ranks compute on: `cpu`, or `cuda`, each its own GPU of the machine, by its local rank.")]
+    [Setting("What ranks compute on: `cpu`, or `cuda`, each its own GPU, by its number on the machine.")]
     public DeviceName Device { get; init; } = DeviceName.Cpu;
 
     [Setting("How rows travel to their experts: `all_to_all`, the slow reference `all_gather`, `local` for expert_parallel 1, or `auto`.")]

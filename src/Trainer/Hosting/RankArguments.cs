@@ -6,7 +6,7 @@ namespace Moe.Training.Hosting;
 /// <param name="Mode">What to do: <c>train</c>, <c>verify</c> or <c>bench</c>.</param>
 /// <param name="ConfigFile">The resolved configuration.</param>
 /// <param name="Resume"><c>auto</c>, <c>none</c>, or a path to a checkpoint, to a run, or to its folder of checkpoints.</param>
-/// <param name="Backend"><c>mpi</c>, <c>gloo</c> or <c>single</c>.</param>
+/// <param name="Backend"><c>mpi</c>, <c>gloo</c>, <c>nccl</c> or <c>single</c>.</param>
 /// <param name="Warmup">Steps that a benchmark makes before it measures.</param>
 /// <param name="Repeats">Steps that a benchmark measures.</param>
 /// <param name="Profile">File for the trace of one further step of a benchmark; null for none.</param>
@@ -14,7 +14,7 @@ public sealed record RankArguments(string Mode, string ConfigFile, string Resume
 {
     /// <summary>How a rank is started by hand, as under srun or torchrun.</summary>
     public const string Usage =
-        "usage: Moe.Training train|verify|bench --config FILE [--resume auto|none|PATH] [--backend mpi|gloo|single] [--warmup N] [--repeats N] [--profile FILE]";
+        "usage: Moe.Training train|verify|bench --config FILE [--resume auto|none|PATH] [--backend mpi|gloo|nccl|single] [--warmup N] [--repeats N] [--profile FILE]";
 
     /// <summary>Reads the arguments.</summary>
     /// <exception cref="FormatException">They are not as <see cref="Usage"/> says.</exception>

@@ -36,6 +36,15 @@ public sealed record RankEnvironment(
     /// <param name="job">SLURM_JOB_ID.</param>
     public static int SlurmPort(int job) => FirstSlurmPort + 2 * (job % SlurmPorts);
 
+    /// <summary>
+    /// Rank among all ranks of this machine, from 0: which GPU is this rank's. MOE_MACHINE_RANK where the launcher's nodes are groups on one machine, else mpirun's
+    /// local rank; otherwise a node is a machine.
+    /// </summary>
+    public int MachineRank { get; init; } = LocalRank;
+
+    /// <summary>MOE_NCCL, the path of libnccl.so.2; null to search for it.</summary>
+    public string? NcclLibrary { get; init; }
+
     /// <summary>Reads the variables; a process that was given none is the only rank of its world.</summary>
     /// <param name="variable">Value of a variable by name, null where it is not set; <see cref="Environment.GetEnvironmentVariable(string)"/>.</param>
     /// <exception cref="FormatException">A variable that must be a number is not, or the rank lies outside the world.</exception>
@@ -74,7 +83,11 @@ public sealed record RankEnvironment(
             variable("MOE_SUPERVISOR"),
             variable("MOE_SUPERVISOR_TOKEN"),
             Number(name => variable(name)?.Split(',')[0], "OMP_NUM_THREADS"),
-            isTask);
+            isTask)
+        {
+            MachineRank = Number(variable, "MOE_MACHINE_RANK") ?? (variable("RANK") is null ? Number(variable, "OMPI_COMM_WORLD_LOCAL_RANK") : null) ?? localRank,
+            NcclLibrary = variable("MOE_NCCL") is { Length: > 0 } library ? library : null,
+        };
     }
 
     // A launcher that is a task itself hands its own numbers on; its ranks have RANK, and those of mpirun have mpirun's.

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Moe.Distributed;
 using Moe.Distributed.Gloo;
 using Moe.Distributed.Mpi;
+using Moe.Distributed.Nccl;
 using Moe.Torch;
 using Moe.Training.Benchmarks;
 using Moe.Training.Checkpoints;
@@ -51,35 +52,37 @@ internal sealed class RankJob(
             return Device.Cpu;
         }
 
-        if (rank.LocalRank >= CudaRuntime.DeviceCount)
+        if (rank.MachineRank >= CudaRuntime.DeviceCount)
         {
             throw new ConfigException(
                 "parallel.device",
-                $"parallel.device is cuda, but local rank {rank.LocalRank} of this machine sees {CudaRuntime.DeviceCount} GPU(s); start at most as many ranks as a "
+                $"parallel.device is cuda, but rank {rank.MachineRank} of this machine (counted from 0) sees {CudaRuntime.DeviceCount} GPU(s); start at most as many ranks as a "
                 + "machine has GPUs, set parallel.device to cpu, or see docs/gpu.md for the native library with CUDA");
         }
 
-        CudaRuntime.Use(Device.Cuda(rank.LocalRank));
-        return Device.Cuda(rank.LocalRank);
+        CudaRuntime.Use(Device.Cuda(rank.MachineRank));
+        return Device.Cuda(rank.MachineRank);
     }
 
     private ProcessGroup Join(TimeSpan timeout) => arguments.Backend switch
     {
         "mpi" => Checked(MpiProcessGroup.Initialize(timeout, trace)),
         "gloo" when rank.WorldSize > 1 => GlooProcessGroup.Connect(
-            new StoreAddress(
-                rank.MasterAddress ?? throw new ConfigException("", "the gloo backend needs MASTER_ADDR and MASTER_PORT in the environment"),
-                rank.MasterPort),
+            Store, rank.Rank, rank.WorldSize, timeout, trace),
+        "nccl" when rank.WorldSize > 1 => NcclProcessGroup.Connect(
+            Store,
             rank.Rank,
             rank.WorldSize,
+            _device.IsCuda ? _device : throw new ConfigException("parallel.device", "the nccl backend moves the memory of GPUs; parallel.device is cpu"),
             timeout,
-            trace),
-        "gloo" or "single" when rank.WorldSize == 1 => new SingleProcessGroup(timeout, trace),
-        _ => throw new ConfigException("", $"backend '{arguments.Backend}' cannot join {rank.WorldSize} ranks; take mpi or gloo"),
+            trace,
+            library: rank.NcclLibrary),
+        "gloo" or "nccl" or "single" when rank.WorldSize == 1 => new SingleProcessGroup(timeout, trace),
+        _ => throw new ConfigException("", $"backend '{arguments.Backend}' cannot join {rank.WorldSize} ranks; take mpi, gloo or nccl"),
     };
 
     // torchrun and our launcher keep the store themselves; srun alone has none, and there the first rank does.
-    private StoreServer? OwnStore() => IsFirst && rank is { Supervisor: null, IsSlurmTask: true, WorldSize: > 1 } && arguments.Backend == "gloo"
+    private StoreServer? OwnStore() => IsFirst && rank is { Supervisor: null, IsSlurmTask: true, WorldSize: > 1 } && arguments.Backend is "gloo" or "nccl"
         ? new StoreServer(rank.MasterPort)
         : null;
 
@@ -88,6 +91,10 @@ internal sealed class RankJob(
         ? world
         : throw new ConfigException(
             "", $"MPI says rank {world.Rank} of {world.Size}, the environment rank {rank.Rank} of {rank.WorldSize}; under Slurm: srun --mpi=pmix, where `srun --mpi=list` has it");
+
+    private StoreAddress Store => new(
+        rank.MasterAddress ?? throw new ConfigException("", $"the {arguments.Backend} backend needs MASTER_ADDR and MASTER_PORT in the environment"),
+        rank.MasterPort);
 
     private int Verify(RunConfig config, ProcessGroup world) =>
         new MeshVerification(config, world, Folder.Path, line =>

@@ -28,6 +28,7 @@ internal sealed class RankService(
     private void Work()
     {
         var trace = new CollectiveTrace();
+        trace.Unanswered += failure => Posix.ExitNow(link.ReportFailure(failure, trace.Step ?? 0).ExitCode);
         try
         {
             ExitCode = new RankJob(arguments, rank, tracking, link, trace, logger).Run();
@@ -36,8 +37,9 @@ internal sealed class RankService(
         catch (Exception e)
 #pragma warning restore CA1031
         {
+            // After a transport gave up, whatever was computed from its tensors may have gone wrong in any way.
             // Nothing is disposed here: leaving a group whose peers hang may take as long as they do.
-            Posix.ExitNow(link.ReportFailure(e, trace.Step ?? 0).ExitCode);
+            Posix.ExitNow(link.ReportFailure(trace.Failure ?? e, trace.Step ?? 0).ExitCode);
         }
 
         lifetime.StopApplication();

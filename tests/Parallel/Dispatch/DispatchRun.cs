@@ -37,7 +37,7 @@ public sealed class DispatchRun
         var share = problem.Shares[rank];
         var tokens = Leaf(share.Tokens, problem.Width, rowType);
         var weights = Leaf(share.Weights, problem.Slots, weightType);
-        var ids = Tensor.From([.. share.Ids.SelectMany(id => id)], share.Count, problem.Slots);
+        var ids = Tensor.From([.. share.Ids.SelectMany(id => id)], share.Count, problem.Slots).Here();
         Tensor[] matrices = [.. Enumerable.Range(dispatcher.FirstExpert, dispatcher.LocalExperts)
             .Select(e => Leaf(problem.Matrices[e], problem.Width, rowType))];
 
@@ -83,7 +83,7 @@ public sealed class DispatchRun
         using var scope = new TensorScope();
         for (var size = 1; size <= 1 << 14; size *= 2)
         {
-            Tensor.Full([size], double.NaN, DType.Float64);
+            Tensor.Full([size], double.NaN, DType.Float64, RandomTensors.Device);
         }
     }
 
@@ -95,7 +95,7 @@ public sealed class DispatchRun
     }
 
     private static Tensor Values(double[][] rows, int width, DType type) =>
-        Tensor.From([.. rows.SelectMany(row => row)], rows.Length, width).To(type).Clone();
+        Tensor.From([.. rows.SelectMany(row => row)], rows.Length, width).To(type).Clone().Here();
 
     private static double[] Doubles(Tensor values) => values.Detach().To(DType.Float64).ToArray<double>();
 }

@@ -98,7 +98,7 @@ internal static class DispatcherScenarios
         using var scope = new TensorScope();
         world.Trace.Layer = 3;
         var dispatcher = new AllToAllDispatcher(world, world.Size);
-        dispatcher.Dispatch(Tensor.Ones([4, 8]), Tensor.Zeros([4, 1], DType.Int64), Tensor.Ones([4, 1]));
+        dispatcher.Dispatch(Tensor.Ones([4, 8]).Here(), Tensor.Zeros([4, 1], DType.Int64).Here(), Tensor.Ones([4, 1]).Here());
     }
 
     private static IEnumerable<DispatchCase> Cases(int seed, int ranks)
