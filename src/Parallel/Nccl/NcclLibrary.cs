@@ -10,7 +10,7 @@ public static class NcclLibrary
     private const string File = "libnccl.so.2";
 
     private static readonly Lock Gate = new();
-    private static nint _handle;
+    private static nint s_handle;
 
     /// <summary>As in <c>2.28.3</c>.</summary>
     /// <exception cref="NativeLibraryException">There is no NCCL.</exception>
@@ -31,12 +31,12 @@ public static class NcclLibrary
     {
         lock (Gate)
         {
-            if (_handle == 0)
+            if (s_handle == 0)
             {
                 _ = CudaRuntime.DeviceCount; // loads libtorch, and with it the NCCL that it was built with
                 var candidates = Candidates(named, MappedLibraries());
-                _handle = candidates.Select(path => NativeLibrary.TryLoad(path, out var handle) ? handle : 0).FirstOrDefault(handle => handle != 0);
-                if (_handle == 0)
+                s_handle = candidates.Select(path => NativeLibrary.TryLoad(path, out var handle) ? handle : 0).FirstOrDefault(handle => handle != 0);
+                if (s_handle == 0)
                 {
                     throw new NativeLibraryException(
                         $"{File} was not found; looked for {string.Join(", ", candidates)}. PyTorch with CUDA brings it along (pip install nvidia-nccl-cu13, or cu12); "
@@ -44,7 +44,7 @@ public static class NcclLibrary
                 }
             }
 
-            return _handle;
+            return s_handle;
         }
     }
 
