@@ -45,10 +45,8 @@ using work_t = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
 template <typename T>
 constexpr int kVector = 16 / sizeof(T);
 
-// 16 bytes from an address that is a multiple of 16, widened.
 template <typename T>
-__device__ __forceinline__ void load_vector(const T* from, work_t<T>* to) {
-  uint4 raw = *reinterpret_cast<const uint4*>(from);
+__device__ __forceinline__ void widen_vector(const uint4& raw, work_t<T>* to) {
   const T* values = reinterpret_cast<const T*>(&raw);
 #pragma unroll
   for (int i = 0; i < kVector<T>; ++i) {
@@ -56,15 +54,37 @@ __device__ __forceinline__ void load_vector(const T* from, work_t<T>* to) {
   }
 }
 
+// 16 bytes from an address that is a multiple of 16, widened.
 template <typename T>
-__device__ __forceinline__ void store_vector(T* to, const work_t<T>* from) {
+__device__ __forceinline__ void load_vector(const T* from, work_t<T>* to) {
+  widen_vector<T>(*reinterpret_cast<const uint4*>(from), to);
+}
+
+template <typename T>
+__device__ __forceinline__ uint4 narrow_vector(const work_t<T>* from) {
   uint4 raw;
   T* values = reinterpret_cast<T*>(&raw);
 #pragma unroll
   for (int i = 0; i < kVector<T>; ++i) {
     values[i] = narrowed<T>::from(from[i]);
   }
-  *reinterpret_cast<uint4*>(to) = raw;
+  return raw;
+}
+
+template <typename T>
+__device__ __forceinline__ void store_vector(T* to, const work_t<T>* from) {
+  *reinterpret_cast<uint4*>(to) = narrow_vector<T>(from);
+}
+
+// The same for bytes that a kernel touches once and nothing reads soon: they leave the cache first.
+template <typename T>
+__device__ __forceinline__ uint4 load_once(const T* from) {
+  return __ldcs(reinterpret_cast<const uint4*>(from));
+}
+
+template <typename T>
+__device__ __forceinline__ void store_once(T* to, const work_t<T>* from) {
+  __stcs(reinterpret_cast<uint4*>(to), narrow_vector<T>(from));
 }
 
 // Every lane gets the sum of all 32, added as a butterfly: the same order on every run.

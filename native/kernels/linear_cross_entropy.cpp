@@ -15,7 +15,7 @@
 namespace {
 
 constexpr int64_t kGrain = 1 << 14;
-constexpr int64_t kWholeRows = 128;  // a chunk of more is a multiple of it: matrix products then have whole tiles
+constexpr int64_t kWholeRows = 256;  // a chunk of more is a multiple of it: matrix products then have whole tiles
 
 // The product of bfloat16 matrices with a float32 result; none in a libtorch before 2.8.
 const auto& wide_product() {
@@ -131,24 +131,21 @@ MOE_EXPORT int32_t moe_linear_cross_entropy(moe::Handle hidden_handle, moe::Hand
     auto head_gradient = optional("the head's gradient", head_gradient_handle, head.sizes(), work, hidden);
 
     auto wide = hidden.options().dtype(static_cast<c10::ScalarType>(work));
-    auto logits_type = WideProducts::exist(hidden) ? work : type;
     auto losses = at::empty({tokens}, wide);
     bool gradient = hidden_gradient.defined() || head_gradient.defined();
-    int64_t rows = chunk_rows(tokens, vocabulary * (logits_type == moe::Type::Float64 ? 8 : logits_type == moe::Type::Float32 ? 4 : 2), chunk_bytes);
-    auto memory = at::empty({rows, vocabulary}, hidden.options().dtype(static_cast<c10::ScalarType>(logits_type)));
+    int64_t rows = chunk_rows(tokens, vocabulary * hidden.element_size(), chunk_bytes);
+    auto memory = at::empty({rows, vocabulary}, hidden.options());
     if (tokens == 0 && head_gradient.defined()) {
       head_gradient.zero_();
     }
     for (int64_t begin = 0; begin < tokens; begin += rows) {
       int64_t count = std::min(rows, tokens - begin);
-      auto inputs = hidden.narrow(0, begin, count), logits = memory.narrow(0, 0, count), slopes = logits;
+      auto inputs = hidden.narrow(0, begin, count), logits = memory.narrow(0, 0, count);
       multiply(logits, inputs, head.t(), false);
-      cross_entropy({logits_type, type, logits.data_ptr(), targets.data_ptr<int64_t>() + begin,
+      cross_entropy({type, logits.data_ptr(), targets.data_ptr<int64_t>() + begin,
                      static_cast<char*>(losses.data_ptr()) + begin * losses.element_size(), gradient, count, vocabulary},
                     hidden);
-      if (logits_type != type && gradient) {
-        slopes = logits.view(hidden.scalar_type()).narrow(1, 0, vocabulary);
-      }
+      const auto& slopes = logits;  // written over them
       if (hidden_gradient.defined()) {
         auto part = hidden_gradient.narrow(0, begin, count);
         multiply(part, slopes, head, false);

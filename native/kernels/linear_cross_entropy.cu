@@ -1,6 +1,7 @@
-// Cross-entropy of logits on a GPU: a block a row. The first pass keeps a running maximum and sum a thread; the second reads the row again,
-// from the second-level cache (a row of 50,304 float32 logits is 200 kB, those of all blocks at once 26 MB), and writes the gradient over it.
-// Bytes a row of V classes from device memory: 4 V read and 2 V written in bfloat16 beside float32 logits: at V = 50,304 and 3 TB/s 101 ns.
+// Cross-entropy of logits on a GPU: a block a row. A row that fits is held in shared memory (50,304 bfloat16 logits are 98 KiB, two blocks of
+// a multiprocessor of 228 KiB), else it is read again, from the second-level cache where that holds the rows of all blocks. The first pass keeps a
+// running maximum and sum a thread, the second writes the gradient over the row.
+// Bytes a row of V classes of bfloat16 from device memory: 2 V read and 2 V written: at V = 50,304 and 3 TB/s 67 ns.
 #include "kernels/elements.cuh"
 #include "kernels/linear_cross_entropy.h"
 
@@ -8,6 +9,7 @@ namespace moe::cuda {
 namespace {
 
 constexpr int kMostThreads = 1024;
+constexpr int kHeldThreads = 512;  // two blocks of a multiprocessor, at 64 registers a thread
 constexpr int kThreads = 256;  // of an element-wise kernel
 
 // exp(x - maximum) summed so far; a thread that saw no element has the sum 0.
@@ -32,29 +34,18 @@ struct Running {
   }
 };
 
-// The gradient's type N may be narrower than the logits' T: element i of the gradient then lies before element i of the logits, hence a
-// stretch is read by all threads before any of it is written.
-template <typename T, typename N, int kWidth>
-__device__ __forceinline__ void write_gradient(T* row, int64_t vocabulary, int64_t target, work_t<T> maximum, work_t<T> factor) {
+// `from` is the row itself, or what is held of it; a thread reads there what it alone has written.
+template <typename T, int kWidth>
+__device__ __forceinline__ void write_gradient(T* row, const T* from, int64_t vocabulary, int64_t target, work_t<T> maximum, work_t<T> factor) {
   using S = work_t<T>;
-  N* to = reinterpret_cast<N*>(row);
-  int64_t step = static_cast<int64_t>(blockDim.x) * kWidth;
-  for (int64_t start = 0; start < vocabulary; start += step) {
-    int64_t column = start + static_cast<int64_t>(threadIdx.x) * kWidth;
+  for (int64_t column = static_cast<int64_t>(threadIdx.x) * kWidth; column < vocabulary; column += static_cast<int64_t>(blockDim.x) * kWidth) {
     S values[kWidth];
-    if (column < vocabulary) {
-      load_elements<T, kWidth>(row + column, values);
-    }
-    if constexpr (sizeof(N) < sizeof(T)) {
-      __syncthreads();
-    }
-    if (column < vocabulary) {
+    load_elements<T, kWidth>(from + column, values);
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) {
-        values[i] = exponential(values[i] - maximum) * factor - (column + i == target ? S(1) : S(0));
-      }
-      store_elements<N, kWidth>(to + column, values);
+    for (int i = 0; i < kWidth; ++i) {
+      values[i] = exponential(values[i] - maximum) * factor - (column + i == target ? S(1) : S(0));
     }
+    store_elements<T, kWidth>(row + column, values);
   }
 }
 
@@ -70,9 +61,11 @@ __device__ __forceinline__ void write_zeros(N* row, int64_t vocabulary) {
   }
 }
 
-template <typename T, typename N, int kWidth>
-__global__ void __launch_bounds__(kMostThreads) rows(CrossEntropy x) {
+// kHeld: dynamic shared memory has a row's size.
+template <typename T, int kWidth, bool kHeld>
+__global__ void __launch_bounds__(kHeld ? kHeldThreads : kMostThreads) rows(CrossEntropy x) {
   using S = work_t<T>;
+  extern __shared__ uint4 held[];
   __shared__ S shared[32];
   int64_t r = blockIdx.x;
   T* row = static_cast<T*>(x.logits) + r * x.vocabulary;
@@ -83,7 +76,7 @@ __global__ void __launch_bounds__(kMostThreads) rows(CrossEntropy x) {
       *loss = 0;
     }
     if (x.gradient) {
-      write_zeros<N, kWidth>(reinterpret_cast<N*>(row), x.vocabulary);
+      write_zeros<T, kWidth>(row, x.vocabulary);
     }
     return;
   }
@@ -92,7 +85,13 @@ __global__ void __launch_bounds__(kMostThreads) rows(CrossEntropy x) {
   int64_t step = static_cast<int64_t>(blockDim.x) * kWidth;
   for (int64_t column = static_cast<int64_t>(threadIdx.x) * kWidth; column < x.vocabulary; column += step) {
     S values[kWidth];
-    load_elements<T, kWidth>(row + column, values);
+    if constexpr (kHeld) {
+      uint4 raw = load_once(row + column);
+      held[column / kWidth] = raw;
+      widen_vector<T>(raw, values);
+    } else {
+      load_elements<T, kWidth>(row + column, values);
+    }
     running.template add<kWidth>(values);
   }
   bool known = target >= 0 && target < x.vocabulary;
@@ -103,7 +102,7 @@ __global__ void __launch_bounds__(kMostThreads) rows(CrossEntropy x) {
     *loss = known ? logarithm(sum) + maximum - at_target : static_cast<S>(NAN);
   }
   if (x.gradient) {
-    write_gradient<T, N, kWidth>(row, x.vocabulary, target, maximum, S(1) / sum);
+    write_gradient<T, kWidth>(row, kHeld ? reinterpret_cast<const T*>(held) : row, x.vocabulary, target, maximum, S(1) / sum);
   }
 }
 
@@ -149,24 +148,40 @@ void with_both(Type type, Type narrow, Act act) {
   });
 }
 
+// Whether a block of `kernel` may have this much dynamic shared memory; from then on it may.
+template <typename Kernel>
+bool can_hold(Kernel kernel, int64_t bytes) {
+  constexpr int64_t kMost = 256 << 10;
+  if (bytes > kMost) {
+    return false;
+  }
+  bool set = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)) == cudaSuccess;
+  if (!set) {
+    cudaGetLastError();  // taken: the other form runs instead
+  }
+  return set;
+}
+
 }  // namespace
 
 void cross_entropy(const CrossEntropy& x, void* on) {
   if (x.rows == 0) {
     return;
   }
-  with_both(x.type, x.narrow, [&](auto wide, auto narrow) {
-    using T = decltype(wide);
-    using N = decltype(narrow);
-    constexpr int kWidth = kVector<N>;
+  with_type(x.type, [&](auto element) {
+    using T = decltype(element);
+    constexpr int kWidth = kVector<T>;
     auto blocks = static_cast<unsigned>(x.rows);
     bool whole = x.vocabulary % kWidth == 0 && aligned(x.logits);
     int64_t wanted = (x.vocabulary / (whole ? kWidth : 1) + 31) / 32 * 32;
-    int threads = static_cast<int>(wanted < 32 ? 32 : wanted < kMostThreads ? wanted : kMostThreads);
-    if (whole) {
-      rows<T, N, kWidth><<<blocks, threads, 0, stream(on)>>>(x);
+    auto threads = [&](int64_t most) { return static_cast<unsigned>(wanted < 32 ? 32 : wanted < most ? wanted : most); };
+    int64_t bytes = x.vocabulary * static_cast<int64_t>(sizeof(T));
+    if (whole && x.gradient && can_hold(rows<T, kWidth, true>, bytes)) {
+      rows<T, kWidth, true><<<blocks, threads(kHeldThreads), static_cast<size_t>(bytes), stream(on)>>>(x);
+    } else if (whole) {
+      rows<T, kWidth, false><<<blocks, threads(kMostThreads), 0, stream(on)>>>(x);
     } else {
-      rows<T, N, 1><<<blocks, threads, 0, stream(on)>>>(x);
+      rows<T, 1, false><<<blocks, threads(kMostThreads), 0, stream(on)>>>(x);
     }
   });
   check_launch("cross_entropy");

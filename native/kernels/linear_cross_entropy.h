@@ -12,7 +12,6 @@ constexpr int64_t kNotCounted = -100;
 
 struct CrossEntropy {
   Type type;       // of the logits
-  Type narrow;     // of the gradient: the logits' type, or bfloat16 in the first half of each float32 row
   void* logits;    // where a gradient is asked for, it is written over them
   const int64_t* targets;
   void* losses;    // [R], of the work type

@@ -33,19 +33,17 @@ inline typename E::Work maximum(const typename E::Stored* __restrict row, int64_
   return most;
 }
 
-// The gradient is written in the narrow type N while what is left of the row still stands behind it: element i of it lies before element i
-// of the row, and a piece has been read before it is written.
-template <class E, class N>
+// A piece has been read before the gradient is written over it.
+template <class E>
 inline void write_gradient(typename E::Stored* row, int64_t count, typename E::Work most, typename E::Work factor) {
   using T = typename E::Work;
-  auto to = reinterpret_cast<typename N::Stored*>(row);
   for (int64_t start = 0; start < count; start += kPiece) {
     int64_t length = count - start < kPiece ? count - start : kPiece;
     T piece[kPiece];
 #pragma GCC ivdep
     for (int64_t i = 0; i < length; ++i) piece[i] = exponential(E::load(row + start + i) - most) * factor;
 #pragma GCC ivdep
-    for (int64_t i = 0; i < length; ++i) N::store(to + start + i, piece[i]);
+    for (int64_t i = 0; i < length; ++i) E::store(row + start + i, piece[i]);
   }
 }
 
@@ -55,18 +53,18 @@ inline void scale_row(T* __restrict row, int64_t count, T factor) {
   for (int64_t i = 0; i < count; ++i) row[i] *= factor;
 }
 
-template <class E, class N>
+template <class E>
 void rows(const CrossEntropy& x, int64_t begin, int64_t end) {
   using S = typename E::Stored;
   using T = typename E::Work;
-  constexpr bool kKept = sizeof(S) == sizeof(T) && sizeof(S) == sizeof(typename N::Stored);
+  constexpr bool kKept = sizeof(S) == sizeof(T);
   for (int64_t r = begin; r < end; ++r) {
     S* row = static_cast<S*>(x.logits) + r * x.vocabulary;
     int64_t target = x.targets[r];
     if (target == kNotCounted) {
       static_cast<T*>(x.losses)[r] = 0;
       if (x.gradient) {
-        __builtin_memset(row, 0, x.vocabulary * sizeof(typename N::Stored));
+        __builtin_memset(row, 0, x.vocabulary * sizeof(S));
       }
       continue;
     }
@@ -88,9 +86,9 @@ void rows(const CrossEntropy& x, int64_t begin, int64_t end) {
       if constexpr (kKept) {
         scale_row(row, x.vocabulary, 1 / sum);
       } else {
-        write_gradient<E, N>(row, x.vocabulary, most, 1 / sum);
+        write_gradient<E>(row, x.vocabulary, most, 1 / sum);
       }
-      N::store(reinterpret_cast<typename N::Stored*>(row) + target, exponential(at_target) / sum - 1);
+      E::store(row + target, exponential(at_target) / sum - 1);
     }
   }
 }
@@ -120,7 +118,7 @@ inline void with_both(Type type, Type narrow, Act act) {
 }  // namespace
 
 void cross_entropy(const CrossEntropy& x, int64_t begin, int64_t end) {
-  with_both(x.type, x.narrow, [&](auto e, auto n) { rows<decltype(e), decltype(n)>(x, begin, end); });
+  with_elements(x.type, [&](auto e) { rows<decltype(e)>(x, begin, end); });
 }
 
 void scale(const Scale& x, int64_t begin, int64_t end) {

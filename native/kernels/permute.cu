@@ -13,6 +13,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kChunk = 512;  // pairs of a warp
 constexpr int kScanThreads = 1024;
+constexpr int64_t kGatherBlocks = 1056;  // twice what 132 multiprocessors hold at 64 registers a thread
 constexpr int64_t kSharedWords = 12 * 1024;
 
 bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
@@ -138,32 +139,36 @@ __global__ void place_pairs(SortPairs x, int64_t chunks, const int32_t* table) {
   }
 }
 
-// A warp a row; `Word` is 16 bytes where everything is a multiple of it.
+// A warp a row, of which it has eight words a lane in flight; `Word` is 16 bytes where everything is a multiple of it. The next row's place is
+// read beside this row. What is written leaves the cache first, so that the rows that are read k times stay.
 template <typename Word>
 __global__ void __launch_bounds__(kThreads) gather(GatherRows x, int64_t words) {
+  constexpr int kFlight = 8;
   int lane = threadIdx.x & 31;
   int64_t step = static_cast<int64_t>(gridDim.x) * (kThreads / 32);
-  for (int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + (threadIdx.x >> 5); row < x.count; row += step) {
-    int32_t place = x.places[row];
+  int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + (threadIdx.x >> 5);
+  int32_t place = row < x.count ? x.places[row] : -1;
+  for (; row < x.count; row += step) {
+    int32_t next = row + step < x.count ? x.places[row + step] : -1;
     Word* to = reinterpret_cast<Word*>(static_cast<char*>(x.to) + row * x.to_stride);
-    if (place < 0) {
-      for (int64_t i = lane; i < words; i += 32) {
-        to[i] = Word{};
+    const Word* from = reinterpret_cast<const Word*>(static_cast<const char*>(x.from) + (place < 0 ? 0 : place / x.divisor * x.from_stride));
+    for (int64_t i = lane; i < words; i += 32 * kFlight) {
+      Word held[kFlight];
+#pragma unroll
+      for (int f = 0; f < kFlight; ++f) {
+        held[f] = Word{};
+        if (place >= 0 && i + 32 * f < words) {
+          held[f] = from[i + 32 * f];
+        }
       }
-      continue;
+#pragma unroll
+      for (int f = 0; f < kFlight; ++f) {
+        if (i + 32 * f < words) {
+          __stcs(to + i + 32 * f, held[f]);
+        }
+      }
     }
-    const Word* from = reinterpret_cast<const Word*>(static_cast<const char*>(x.from) + place / x.divisor * x.from_stride);
-    int64_t i = lane;
-    for (; i + 96 < words; i += 128) {
-      Word a = from[i], b = from[i + 32], c = from[i + 64], d = from[i + 96];
-      to[i] = a;
-      to[i + 32] = b;
-      to[i + 64] = c;
-      to[i + 96] = d;
-    }
-    for (; i < words; i += 32) {
-      to[i] = from[i];
-    }
+    place = next;
   }
 }
 
@@ -265,7 +270,8 @@ void gather_rows(const GatherRows& x, void* on) {
   if (x.count == 0 || x.row_bytes == 0) {
     return;
   }
-  unsigned blocks = grid((x.count + kThreads / 32 - 1) / (kThreads / 32));
+  int64_t wanted = (x.count + kThreads / 32 - 1) / (kThreads / 32);
+  unsigned blocks = static_cast<unsigned>(wanted < kGatherBlocks ? wanted : kGatherBlocks);
   if (x.row_bytes % 16 == 0 && x.from_stride % 16 == 0 && x.to_stride % 16 == 0 && aligned(x.from) && aligned(x.to)) {
     gather<uint4><<<blocks, kThreads, 0, stream(on)>>>(x, x.row_bytes / 16);
   } else {

@@ -36,7 +36,7 @@ internal sealed class MoeFeedForward : IDisposable
 
     /// <summary>Where the rows of x [T, D], of a batch, go.</summary>
     internal Routing Route(Tensor x, Batch batch) =>
-        Router.Route(x.To(_router.Value.DType).Linear(_router.Value), Bias.Value, batch.Segments, _options, batch.CapacitySegments);
+        Router.Route(RouterProduct.Of(x, _router.Value), Bias.Value, batch.Segments, _options, batch.CapacitySegments);
 
     /// <summary>[T, D] -> [T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
     internal Tensor Forward(Tensor x, Routing routing)
