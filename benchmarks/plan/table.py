@@ -8,12 +8,12 @@ def bench_peak(memory):
     """The plan's peak, but for 2 x 64 MiB that the bench copies before its first step, in memory that activations take afterwards."""
     held = sum(memory[key] for key in memory if key in ("process", "weights", "gradients") or key.startswith("optimizer"))
     passing = sum(memory[key] for key in memory if key == "workspace" or key.startswith("activations"))
-    return held + max(passing, memory["communication"], 128 << 20)
+    return held + max(passing, memory["communication"], memory["update"], 128 << 20)
 
 
 names = list(dict.fromkeys(os.path.basename(path).rsplit("-", 1)[0] for path in sorted(glob.glob(f"{folder}/*.plan.json"), key=os.path.getmtime)))
-print("| run | predicted step, ms | measured, ms (median) | ratio | predicted peak, MiB | measured, MiB | ratio | most of it |")
-print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+print("| run | predicted step, ms | measured, ms (median) | ratio | predicted peak, MiB | measured, MiB | ratio | most of it | float32 products, TFLOP/s |")
+print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 for name in names:
     plans = [json.load(open(path)) for path in glob.glob(f"{folder}/{name}-*.plan.json")]
     benches = [json.load(open(path)) for path in glob.glob(f"{folder}/{name}-*.bench.json") if os.path.getsize(path)]
@@ -24,4 +24,4 @@ for name in names:
     middle = statistics.median(bench["step_ms"] for bench in benches)
     peak = statistics.median(bench_peak(plan["memory_bytes"]) / 2**20 for plan in plans)
     seen = statistics.median(bench["peak_gib"] * 1024 for bench in benches)
-    print(f"| {name} | {predicted:.0f} | {measured:.0f} ({middle:.0f}) | {predicted / measured:.2f} | {peak:.0f} | {seen:.0f} | {peak / seen:.2f} | {plans[0]['bottleneck']} |")
+    print(f"| {name} | {predicted:.0f} | {measured:.0f} ({middle:.0f}) | {predicted / measured:.2f} | {peak:.0f} | {seen:.0f} | {peak / seen:.2f} | {plans[0]['bottleneck']} | {max(bench['machine_tflops'] for bench in benches):.2f} |")

@@ -26,6 +26,7 @@ internal static class PlanJson
 
         json.WriteNumber("workspace", plan.Memory.Workspace);
         json.WriteNumber("communication", plan.Memory.Communication);
+        json.WriteNumber("update", plan.Memory.Update);
         json.WriteNumber("available", plan.Device.Memory);
         json.WriteEndObject();
         json.WriteStartArray("work");

@@ -19,7 +19,7 @@ internal static class PlanText
         Line($"memory of the fullest rank      MiB");
         foreach (var item in plan.Memory.Persistent.Prepend(new MemoryItem("process", plan.Memory.Process))
             .Concat(plan.Memory.Activations.Select(item => item with { Kind = $"kept for backward: {item.Kind}" }))
-            .Append(new MemoryItem("workspace", plan.Memory.Workspace)).Append(new MemoryItem("communication buffers", plan.Memory.Communication))
+            .Append(new MemoryItem("workspace", plan.Memory.Workspace)).Append(new MemoryItem("communication buffers", plan.Memory.Communication)).Append(new MemoryItem("update", plan.Memory.Update))
             .Where(item => item.Bytes > 0))
         {
             Line($"  {item.Kind,-37} {item.Bytes / MiB,12:0.0}");

@@ -1,3 +1,4 @@
+using Moe.Optimizers;
 using Moe.Torch;
 using Moe.Training.Configuration;
 
@@ -13,12 +14,13 @@ public readonly record struct MemoryItem(string Kind, long Bytes);
 /// <param name="Activations">Kept from forward to backward of one micro-batch.</param>
 /// <param name="Workspace">The largest that one operation takes beside them.</param>
 /// <param name="Communication">Buffers of the reduction of gradients, when the activations are gone.</param>
+/// <param name="Update">Taken by the optimizer's step, when the activations are gone: directions that are made orthogonal.</param>
 /// <param name="Process">Taken before the first tensor is made.</param>
 public sealed record MemoryPlan(
-    IReadOnlyList<MemoryItem> Persistent, IReadOnlyList<MemoryItem> Activations, long Workspace, long Communication, long Process)
+    IReadOnlyList<MemoryItem> Persistent, IReadOnlyList<MemoryItem> Activations, long Workspace, long Communication, long Update, long Process)
 {
-    /// <summary>At the fullest moment: the end of a forward, or the reduction of the gradients.</summary>
-    public long Peak => Process + Sum(Persistent) + Math.Max(Sum(Activations) + Workspace, Communication);
+    /// <summary>At the fullest moment: the end of a forward, the reduction of the gradients, or the update.</summary>
+    public long Peak => Process + Sum(Persistent) + Math.Max(Sum(Activations) + Workspace, Math.Max(Communication, Update));
 
     /// <summary>Bytes of one kind; 0 where there are none.</summary>
     public long Of(string kind) => Persistent.Concat(Activations).Where(item => item.Kind == kind).Sum(item => item.Bytes);
@@ -37,6 +39,7 @@ public sealed record MemoryPlan(
         ActivationBytes(model),
         WorkspaceBytes(model, collectives == CollectiveForm.Direct),
         collectives == CollectiveForm.Direct ? ReductionBytes(model, rank ?? model.FullestRank()) : 0,
+        UpdateBytes(model, rank ?? model.FullestRank()),
         process);
 
     private static long Sum(IEnumerable<MemoryItem> items) => items.Sum(item => item.Bytes);
@@ -72,6 +75,23 @@ public sealed record MemoryPlan(
             .GroupBy(matrix => stored[matrix.Key]);
         return units.Sum(unit => sizeof(long)
             + (model.WideSize * ((unit.First().Columns * unit.First().Columns) + unit.Sum(matrix => matrix.Rows * matrix.Rows))));
+    }
+
+    // The direction of every matrix, and of the shape with most of them two iterates and two squares: NewtonSchulz.
+    private static long UpdateBytes(PlannedModel model, int rank)
+    {
+        var size = ((NewtonSchulz)MuonAssembly.Options(model.Config.Optimizer).Direction).Precision switch
+        {
+            DType.Float64 => 8,
+            DType.Float32 => 4,
+            null when model.WideSize == 8 => 8,
+            _ => 2,
+        };
+        var matrices = model.Stepped(rank).Where(matrix => OptimizerAssignment.NeedsMatrix(matrix.Choice.Optimizer)).ToList();
+        var largest = matrices.GroupBy(matrix => (Short: Math.Min(matrix.Rows, matrix.Columns), Long: Math.Max(matrix.Rows, matrix.Columns)))
+            .Select(alike => alike.Count() * 2 * size * ((alike.Key.Short * alike.Key.Long) + (alike.Key.Short * alike.Key.Short)))
+            .DefaultIfEmpty().Max();
+        return matrices.Sum(matrix => matrix.Count * model.WideSize) + largest;
     }
 
     // What each part of a layer hands to its backward: `Save` in the functions of Moe.Models and Moe.Distributed, and what libtorch's operators save.
