@@ -58,6 +58,7 @@ internal sealed class ConfigurationReaderTests
                 { Items: null } => AnotherValue(key),
                 { Path: "data.domains" } => "[{name: z, path: /z.txt}]",
                 { Path: "optimizer.muon.rows" } => "[{a: 1.5, b: -0.5, c: 0}]",
+                { Path: "tracking.tags" } => "[{key: a, value: b}]",
                 _ => "[{match: embedding}]",
             };
             var read = ConfigReader.Read(_folder.Write("base.yaml", Base(key.Path)), [$"{key.Path}={value}"]);
@@ -159,6 +160,7 @@ internal sealed class ConfigurationReaderTests
         "model.width" or "model.head_width" => "64",
         "model.vocabulary" => "512",
         "schedule.file" => "/schedule.json",
+        "tracking.mlflow" => "http://other:5000",
         "train.stop_at_step" => "7",
         "train.steps" => "400",
         _ when key.Type.IsEnum => ConfigChoices.Of(key.Type).Last(c => ConfigChoices.Of(key.Type).Count() == 1 || c != ConfigScalar.Write(key.Default)),
