@@ -8,6 +8,9 @@ internal sealed class SlurmCheck : Check
     // As sinfo spells them, with a mark behind where a node does not answer.
     private static readonly string[] Useless = ["down", "drain", "drng", "fail", "maint", "unk", "boot"];
 
+    // Without a slurm.conf the programs look for a controller in DNS, and say so where there is none.
+    private const string NoConfiguration = "resolve_ctls_from_dns_srv";
+
     public override string Name => "Slurm";
 
     public override TimeSpan Limit => TimeSpan.FromSeconds(15);
@@ -26,7 +29,9 @@ internal sealed class SlurmCheck : Check
         var list = ProgramRun.Of(sinfo, ["--noheader", "--format=%P %a %D %t"], Patience);
         if (!list.Succeeded)
         {
-            yield return new Finding(Verdict.Fails, $"Slurm: sinfo: {list.Trouble}", "is slurmctld up? scontrol ping");
+            yield return patient.Variable("SLURM_JOB_ID") is null && list.Trouble.Contains(NoConfiguration, StringComparison.Ordinal)
+                ? Finding.Skipped("Slurm: its programs are here, but no slurm.conf that names a cluster")
+                : new Finding(Verdict.Fails, $"Slurm: sinfo: {list.Trouble}", "is slurmctld up? scontrol ping");
             yield break;
         }
 

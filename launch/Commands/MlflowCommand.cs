@@ -39,9 +39,18 @@ internal static class MlflowCommand
             var worst = ExitCodes.Done;
             foreach (var folder in Folders(result, run, all, host))
             {
-                var report = await RunSync.SendAsync(
-                    folder, environment.Connection, TimeSpan.FromSeconds(result.GetValue(wait)), line => host.Screen.Error.WriteLine($"warning: {line}"), result.GetValue(uri)).ConfigureAwait(false);
-                worst = Math.Max(worst, Say(folder, report, isAlone: result.GetResult(all) is null, host));
+                try
+                {
+                    var report = await RunSync.SendAsync(
+                        folder, environment.Connection, TimeSpan.FromSeconds(result.GetValue(wait)), line => host.Screen.Error.WriteLine($"warning: {line}"), result.GetValue(uri)).ConfigureAwait(false);
+                    worst = Math.Max(worst, Say(folder, report, isAlone: result.GetResult(all) is null, host));
+                }
+                catch (Exception e) when (e is IOException or UnauthorizedAccessException && result.GetResult(all) is not null)
+                {
+                    // One damaged folder keeps nothing back of the others.
+                    host.Screen.WriteHeadline($"{host.Shorten(folder.Path)} is not sent: {e.Message}");
+                    worst = Math.Max(worst, ExitCodes.Preflight);
+                }
             }
 
             return worst;
@@ -52,7 +61,7 @@ internal static class MlflowCommand
             "launch mlflow sync --run runs/mine --uri http://other:5000",
             "",
             "User name, password and token come from MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN.",
-            "Exit codes: 0 MLflow has everything, 1 usage, 4 it lacks something still.");
+            "Exit codes: 0 MLflow has everything, 1 usage, 2 a folder cannot be read, 4 MLflow lacks something still.");
     }
 
     private static Command Status(LaunchHost host)

@@ -163,7 +163,7 @@ internal static class RankRun
             recorder.Ended(outcome);
             if (plan.Mode == "train" && outcome.ExitCode == ExitCodes.Done && config.Train.SampleTokens > 0)
             {
-                ShowSample(plan.Folder, config, view);
+                TryShowSample(plan.Folder, config, view, recorder);
             }
 
             if (plan.Mode == "train")
@@ -193,6 +193,22 @@ internal static class RankRun
         catch (CommunicationException e)
         {
             throw new LaunchException(ExitCodes.Preflight, e.Message, $"two other free ports: --rdzv {placement.Address}:PORT");
+        }
+    }
+
+    // The training has ended well, whatever becomes of its sample.
+    private static void TryShowSample(RunFolder folder, RunConfig config, IRunView view, RunRecorder recorder)
+    {
+        try
+        {
+            ShowSample(folder, config, view);
+        }
+#pragma warning disable CA1031 // A full disk, a checkpoint that was moved away, a library that does not load: none of it undoes the run.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            recorder.Event("warning", null, $"there is no sample: {e.Message}");
+            view.Notice($"there is no sample: {e.Message}");
         }
     }
 

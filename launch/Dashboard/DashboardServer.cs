@@ -66,7 +66,7 @@ internal sealed class DashboardServer : IAsyncDisposable
         {
             await server.DisposeAsync().ConfigureAwait(false);
             throw new LaunchException(
-                ExitCodes.Usage,
+                ExitCodes.Preflight,
                 $"the live page cannot be served on {new IPEndPoint(address, port)}: {(e.InnerException is AddressInUseException ? "the port is in use" : e.Message)}",
                 "another port, or port 0 for any that is free");
         }

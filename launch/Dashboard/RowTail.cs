@@ -20,10 +20,10 @@ internal static class RowTail
             stream.Seek(-Math.Min(Chunk, stream.Length), SeekOrigin.End);
             var bytes = new byte[Chunk];
             var length = stream.ReadAtLeast(bytes, Chunk, throwOnEndOfStream: false);
-            var end = Array.LastIndexOf(bytes, (byte)'\n', length - 1, length);
+            var end = bytes.AsSpan(0, length).LastIndexOf((byte)'\n');
             while (end > 0)
             {
-                var start = Array.LastIndexOf(bytes, (byte)'\n', end - 1, end) + 1;
+                var start = bytes.AsSpan(0, end).LastIndexOf((byte)'\n') + 1;
                 if (Parse(bytes.AsMemory(start, end - start)) is { } row)
                 {
                     yield return row;

@@ -22,7 +22,7 @@ internal static class AbandonedRuns
     /// <returns>What was found, for the user; null where nothing was wrong, or the run is alive.</returns>
     public static string? Settle(RunFolder folder)
     {
-        if (RunRecord.Read(folder.RunFile) is not { } record || !IsOpen(record))
+        if (Readable(folder) is not { } record || !IsOpen(record))
         {
             return null;
         }
@@ -51,7 +51,7 @@ internal static class AbandonedRuns
         // A lock is tried only where the launcher's process is gone: a launcher that just opens its folder must not find it taken.
         return [.. Directory.EnumerateDirectories(runsFolder)
             .Select(path => new RunFolder(path))
-            .Where(folder => RunRecord.Read(folder.RunFile) is { } record
+            .Where(folder => Readable(folder) is { } record
                 && IsOpen(record) && record.Host == Environment.MachineName && !Directory.Exists($"/proc/{record.LauncherPid}"))
             .Select(Settle)
             .OfType<string>()];
@@ -77,6 +77,19 @@ internal static class AbandonedRuns
         try
         {
             return File.Exists(folder.LatestFile) ? File.ReadAllText(folder.LatestFile).Trim() : null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    // Runs of other users may stand in the same folder: what cannot be read must not keep a new run from starting.
+    private static RunRecord? Readable(RunFolder folder)
+    {
+        try
+        {
+            return RunRecord.Read(folder.RunFile);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

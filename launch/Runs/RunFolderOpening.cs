@@ -108,7 +108,7 @@ internal sealed class RunFolderOpening : IDisposable
             ? FormattableString.Invariant($"a launcher works in it (pid {record.LauncherPid} on {record.Host}, since {record.Start:yyyy-MM-dd HH:mm:ss} UTC)")
             : "another launcher works in it";
         var stop = RunRecord.Read(folder.RunFile) is { } running && AbandonedRuns.IsOpen(running) && running.Host == Environment.MachineName
-            ? FormattableString.Invariant($"kill -INT {running.LauncherPid} to stop it with a checkpoint, ")
+            ? FormattableString.Invariant($"kill {running.LauncherPid} to stop it with a checkpoint, ")
             : "";
         return new LaunchException(ExitCodes.Preflight, $"the run folder '{folder.Path}' is in use: {by}", $"{stop}wait for its end, or take another --run-dir");
     }

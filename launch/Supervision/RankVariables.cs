@@ -9,7 +9,7 @@ namespace Moe.Launch.Supervision;
 internal sealed record RankVariables(string Supervisor, string Token, int? StorePort)
 {
     private static readonly string[] HandedOnPrefixes =
-        ["MOE_", "OMP_", "OPENBLAS_", "MKL_", "NCCL_", "GLOO_", "TORCH_", "LIBTORCH", "CUDA_", "DOTNET_", "LD_LIBRARY_PATH"];
+        ["MOE_", "MLFLOW_", "OMP_", "OPENBLAS_", "MKL_", "NCCL_", "GLOO_", "TORCH_", "LIBTORCH", "CUDA_", "DOTNET_", "LD_LIBRARY_PATH"];
 
     /// <summary>What all ranks have. A variable without a value is to be removed.</summary>
     public Dictionary<string, string?> Shared(RankPlan plan) => new()

@@ -30,7 +30,7 @@ internal sealed class SweepRunner(SweepRequest request, SweepPlan plan, SweepFol
 
         due.Writer.Complete();
         state.Save();
-        using (new StopSignals(Stop, Leave))
+        using (new StopSignals(Stop, Leave, isSlurmTask: host.Variable("SLURM_JOB_ID") is { Length: > 0 }))
         {
             await Task.WhenAll(Enumerable.Range(0, request.Parallel).Select(_ => WorkAsync(due.Reader, environment))).ConfigureAwait(false);
         }

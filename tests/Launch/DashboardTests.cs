@@ -6,6 +6,7 @@ using System.Text;
 using System.Text.Json;
 using Moe.Launch.Dashboard;
 using Moe.Tests.Reports;
+using Moe.Training.Hosting;
 using NUnit.Framework;
 
 namespace Moe.Tests.Launch;
@@ -268,6 +269,17 @@ internal sealed class DashboardTests
     }
 
     [Test]
+    public async Task Run_without_a_row_yet_is_listed_and_measured()
+    {
+        var starting = new DrawnRun(Path.Combine(_folder, "runs", "starting"), status: "starting");
+        File.WriteAllText(starting.Folder.MetricsFile, "");
+        File.WriteAllText(starting.Folder.RanksFile, "");
+
+        Assert.That(await _client.GetStringAsync("/api/runs"), Does.Contain("\"name\":\"starting\""));
+        Assert.That(await _client.GetStringAsync("/metrics"), Does.Contain("moe_run_info{run=\"starting\"").And.Not.Contain("moe_train_step{run=\"starting\""));
+    }
+
+    [Test]
     public void Prometheus_text_escapes_and_groups()
     {
         var text = new PrometheusText();
@@ -308,7 +320,7 @@ internal sealed class DashboardTests
         using var run = new LaunchedRun();
         var code = run.Start("done", "--backend", "gloo", "--dashboard", $"{_server.Port}").End();
 
-        Assert.That(code, Is.EqualTo(1));
+        Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
         Assert.That(run.Error, Does.Contain($"✗ the live page cannot be served on 127.0.0.1:{_server.Port}: the port is in use"));
         Assert.That(Directory.Exists(run.Folder.Path), Is.False, "no run folder is made");
     }

@@ -41,6 +41,17 @@ internal sealed class DoctorTests
     }
 
     [Test]
+    public void Programs_of_Slurm_without_a_cluster_are_no_fault_outside_of_a_job()
+    {
+        Program("sinfo", "echo 'sinfo: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host' >&2; exit 1");
+
+        Assert.That(Examine(new SlurmCheck()).Single().Verdict, Is.EqualTo(Verdict.Skipped));
+
+        _variables["SLURM_JOB_ID"] = "17";
+        Assert.That(Examine(new SlurmCheck()).Single().Verdict, Is.EqualTo(Verdict.Fails));
+    }
+
+    [Test]
     public void Slurm_without_a_controller_fails_with_its_own_words()
     {
         Program("sinfo", "echo 'slurm_load_partitions: Unable to contact slurm controller' >&2; exit 1");

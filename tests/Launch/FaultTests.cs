@@ -2,6 +2,7 @@ using System.Text.Json;
 using Moe.Launch.Checks;
 using Moe.Launch.Runs;
 using Moe.Training.Hosting;
+using Moe.Training.Tracking;
 using NUnit.Framework;
 
 namespace Moe.Tests.Launch;
@@ -90,7 +91,7 @@ internal sealed class FaultTests
         var code = second.StartBare("done", "--config", _run.ConfigFile, "--run-dir", _run.Folder.Path, "--backend", "gloo").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
-        Assert.That(second.Error, Does.Contain($"is in use: a launcher works in it (pid {process} on ").And.Contain($"kill -INT {process}"));
+        Assert.That(second.Error, Does.Contain($"is in use: a launcher works in it (pid {process} on ").And.Contain($"kill {process} to stop it"));
         Assert.That(_run.Record.GetProperty("status").GetString(), Is.EqualTo("running"), "the first one is not disturbed");
     }
 
@@ -181,6 +182,43 @@ internal sealed class FaultTests
         Assert.That(AbandonedRuns.Settle(_run.Folder), Is.Null);
         Assert.That(AbandonedRuns.SettleAll(Path.GetDirectoryName(_run.Folder.Path)!), Is.Empty);
         Assert.That(_run.Record.GetProperty("status").GetString(), Is.EqualTo("running"));
+    }
+
+    [Test]
+    public void Run_of_another_user_that_cannot_be_read_keeps_no_new_one_from_starting()
+    {
+        var runs = Directory.CreateDirectory(Path.Combine(_run.Scratch, "runs", "foreign")).Parent!.FullName;
+        using var unreadable = new FileStream(Path.Combine(runs, "foreign", "run.json"), FileMode.Create, FileAccess.ReadWrite, FileShare.None);
+
+        Assert.That(() => AbandonedRuns.SettleAll(runs), Is.Empty);
+    }
+
+    [Test]
+    public void Sample_that_cannot_be_drawn_does_not_undo_a_run_that_ended_well()
+    {
+        var code = _run.Start("done", "--backend", "gloo", "--set", "train.sample_tokens=4").End(); // fake ranks leave no checkpoint
+
+        Assert.That(code, Is.Zero, _run.Error);
+        Assert.That(_run.Output, Does.Contain("there is no sample"));
+        Assert.That(_run.Record.GetProperty("status").GetString(), Is.EqualTo("done"));
+        Assert.That(_run.Folder.ReportFile, Does.Exist);
+    }
+
+    [Test]
+    public void Damaged_run_folder_keeps_nothing_of_the_others_from_MLflow()
+    {
+        var runs = Path.Combine(_run.Scratch, "runs");
+        var (damaged, whole) = (new RunFolder(Path.Combine(runs, "a")), new RunFolder(Path.Combine(runs, "b")));
+        Directory.CreateDirectory(damaged.Path);
+        Directory.CreateDirectory(whole.Path);
+        File.WriteAllText(damaged.TrackingStateFile, "{");
+        new TrackingState($"file://{_run.Scratch}/mlruns", "verse", "b", "mark", 1790000000000).Write(whole.TrackingStateFile);
+
+        var code = _run.StartBare("done", "mlflow", "sync", "--all", runs).End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
+        Assert.That(_run.Error, Does.Contain("is not sent").And.Contain("mlflow.json' is damaged"));
+        Assert.That(TrackingState.Read(whole.TrackingStateFile)!.RunId, Is.Not.Null, _run.Output);
     }
 
     [Test]

@@ -24,7 +24,7 @@ internal sealed class HostListTests
             [ "$host" != gone ] || { echo "ssh: connect to host gone port 22: No route to host" >&2; exit 255; }
             echo "$host $*" >> '{{CommandLog}}'
             mkdir -p '{{_run.Scratch}}/tmp'-$host
-            TMPDIR='{{_run.Scratch}}/tmp'-$host exec sh -c "$*"
+            TMPDIR='{{_run.Scratch}}/tmp'-$host exec env -u MLFLOW_PARENT_RUN_ID sh -c "$*"
             """);
     }
 
@@ -56,6 +56,17 @@ internal sealed class HostListTests
         Start("done", backend).End();
 
         Assert.That(File.ReadAllText(CommandLog), Does.Not.Contain("MOE_SUPERVISOR_TOKEN="));
+    }
+
+    [TestCaseSource(nameof(Backends))]
+    public void Tracking_of_the_environment_reaches_ranks_on_other_hosts_and_stands_in_no_command(string backend)
+    {
+        _run.Environment["MLFLOW_PARENT_RUN_ID"] = "parent-of-all";
+
+        Start("done", backend).End();
+
+        Assert.That(File.ReadAllText(_run.Folder.LogFile(0)), Does.Contain("parent run parent-of-all"));
+        Assert.That(File.ReadAllText(CommandLog), Does.Not.Contain("parent-of-all"));
     }
 
     [Test]

@@ -53,7 +53,7 @@ public static class ParentRun
             await sender.SendAsync(timeout.Token).ConfigureAwait(false);
             return sender.State.RunId;
         }
-        catch (Exception e) when (e is MlflowException or OperationCanceledException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is MlflowException or OperationCanceledException or IOException or UnauthorizedAccessException or System.Text.Json.JsonException)
         {
             // The run may have been made before the connection broke.
             var id = Written(folder, settings.Target.Uri);

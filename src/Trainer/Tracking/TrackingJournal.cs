@@ -14,6 +14,7 @@ namespace Moe.Training.Tracking;
 internal sealed class TrackingJournal : IDisposable
 {
     private readonly FileStream _stream;
+    private readonly Microsoft.Win32.SafeHandles.SafeFileHandle _handle;
     private readonly Lock _lock = new();
 
     private TrackingJournal(string path, JournalHistory history)
@@ -22,6 +23,7 @@ internal sealed class TrackingJournal : IDisposable
         _stream = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
         _stream.SetLength(history.Length); // without the half line of a killed process
         _stream.Seek(0, SeekOrigin.End);
+        _handle = _stream.SafeFileHandle;
     }
 
     /// <summary>What stood in it when it was opened.</summary>
@@ -73,15 +75,9 @@ internal sealed class TrackingJournal : IDisposable
         }
     }
 
-    /// <summary>Waits until all lines are on the disk.</summary>
+    /// <summary>Waits until all lines are on the disk. Nobody who appends waits with it: a disk may take seconds.</summary>
     /// <exception cref="IOException">The disk does not take them.</exception>
-    public void Sync()
-    {
-        lock (_lock)
-        {
-            _stream.Flush(flushToDisk: true);
-        }
-    }
+    public void Sync() => RandomAccess.FlushToDisk(_handle);
 
     /// <inheritdoc/>
     public void Dispose()
