@@ -29,9 +29,11 @@ internal sealed class SlurmCheck : Check
         var list = ProgramRun.Of(sinfo, ["--noheader", "--format=%P %a %D %t"], Patience);
         if (!list.Succeeded)
         {
-            yield return patient.Variable("SLURM_JOB_ID") is null && list.Trouble.Contains(NoConfiguration, StringComparison.Ordinal)
+            // Its programs may be installed where nobody runs it.
+            var isInJob = patient.Variable("SLURM_JOB_ID") is not null;
+            yield return !isInJob && list.Trouble.Contains(NoConfiguration, StringComparison.Ordinal)
                 ? Finding.Skipped("Slurm: its programs are here, but no slurm.conf that names a cluster")
-                : new Finding(Verdict.Fails, $"Slurm: sinfo: {list.Trouble}", "is slurmctld up? scontrol ping");
+                : new Finding(isInJob ? Verdict.Fails : Verdict.Warns, $"Slurm: sinfo: {list.Trouble}", "is slurmctld up? scontrol ping");
             yield break;
         }
 

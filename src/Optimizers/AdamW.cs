@@ -61,7 +61,18 @@ public sealed class AdamW : MultiTensorOptimizer
     /// <inheritdoc/>
     protected override void Update(StepList list, OptimizerStep step)
     {
-        var table = list.Coefficients(i => Coefficients(list.Parameters[i], list.Steps(i), step.LearningRate));
+        var (alike, row) = ((Steps: -1L, Decay: 0.0, Scale: 0.0), Array.Empty<double>());
+        var table = list.Coefficients(i =>
+        {
+            // Neighbours mostly have the same; a model of many experts has thousands.
+            var key = (list.Steps(i), DecayOf(list.Parameters[i], _options.WeightDecay), list.Parameters[i].GradientScale);
+            if (key != alike)
+            {
+                (alike, row) = (key, Coefficients(list.Parameters[i], key.Item1, step.LearningRate));
+            }
+
+            return row;
+        });
         var values = _master is null ? list.Stored : list.Of(_master);
         var copies = _master is null ? null : Array.ConvertAll(list.Stored, stored => stored.DType == DType.BFloat16 ? stored : null);
         if (_largest is null)

@@ -79,7 +79,7 @@ public abstract class ProcessGroup : IDisposable
             Collective.AllReduce,
             bytes,
             tensors => bytes == 0 || Size == 1 ? Transfer.Done : StartAllReduce(tensors[0], operation, bytes),
-            [values]);
+            Size == 1 ? [] : [values]); // alone, nothing moves: no copy between memories, which would wait for the device
     }
 
     /// <summary>Sends rows of axis 0 to each rank, and receives rows from each.</summary>

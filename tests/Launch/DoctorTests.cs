@@ -52,11 +52,16 @@ internal sealed class DoctorTests
     }
 
     [Test]
-    public void Slurm_without_a_controller_fails_with_its_own_words()
+    public void Slurm_without_a_controller_is_told_in_its_own_words_and_fails_in_a_job([Values] bool inJob)
     {
+        if (inJob)
+        {
+            _variables["SLURM_JOB_ID"] = "7";
+        }
+
         Program("sinfo", "echo 'slurm_load_partitions: Unable to contact slurm controller' >&2; exit 1");
         Assert.That(Examine(new SlurmCheck()).Single(), Is.EqualTo(new Finding(
-            Verdict.Fails, "Slurm: sinfo: exit code 1: slurm_load_partitions: Unable to contact slurm controller", "is slurmctld up? scontrol ping")));
+            inJob ? Verdict.Fails : Verdict.Warns, "Slurm: sinfo: exit code 1: slurm_load_partitions: Unable to contact slurm controller", "is slurmctld up? scontrol ping")));
     }
 
     [Test]
