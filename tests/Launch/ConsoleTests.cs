@@ -189,7 +189,7 @@ internal sealed class ConsoleTests
         Assert.That(_run.Error.Split('\n'), Has.Length.LessThan(12));
     }
 
-    [TestCase("--nodes", "0"), TestCase("--backend", "nccl"), TestCase("--ui", "gui"), TestCase("--nodes", "four")]
+    [TestCase("--nodes", "0"), TestCase("--backend", "ucx"), TestCase("--ui", "gui"), TestCase("--nodes", "four")]
     public void Impossible_value_is_refused_before_anything_starts(string option, string value)
     {
         var code = _run.Start("done", option, value).End();
