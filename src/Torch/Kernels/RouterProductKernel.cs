@@ -6,7 +6,7 @@ namespace Moe.Torch.Kernels;
 /// <remarks>Shapes: x [T, D] bfloat16, weight [E, D] and logits [T, E] float32. All without gaps.</remarks>
 public static class RouterProductKernel
 {
-    private static readonly Lazy<bool> s_exists = new(() =>
+    private static readonly Lazy<bool> Exists = new(() =>
     {
         Abi.Check(Abi.HasWideProduct(out var has));
         return has != 0;
@@ -16,7 +16,7 @@ public static class RouterProductKernel
     /// <param name="x">The rows.</param>
     /// <param name="weight">The weight.</param>
     public static bool Fits(Tensor x, Tensor weight) =>
-        x.Device.IsCuda && x.DType == DType.BFloat16 && weight.DType == DType.Float32 && s_exists.Value;
+        x.Device.IsCuda && x.DType == DType.BFloat16 && weight.DType == DType.Float32 && Exists.Value;
 
     /// <summary>x weight^T, [T, E] in float32.</summary>
     /// <param name="x">[T, D].</param>

@@ -16,7 +16,7 @@ namespace Moe.Training.Benchmarks;
 internal sealed class StepBenchmark(TrainingSession session, int warmup, int repeats, string? profile = null)
 {
     // On a GPU they would be those of the host, which only queues the update.
-    private static readonly string[] s_hostTimes = ["optimizer_ms", "optimizer_ms_p10", "optimizer_ms_p90", "optimizer_ns_per_parameter"];
+    private static readonly string[] HostTimes = ["optimizer_ms", "optimizer_ms_p10", "optimizer_ms_p90", "optimizer_ns_per_parameter"];
 
     private readonly List<double> _stepMs = [];
     private readonly List<double> _optimizerMs = [];
@@ -83,7 +83,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             ["machine_tflops"] = rates.ProductsPerSecond / 1e12,
             ["machine_copy_gb_per_s"] = rates.BytesPerSecond / 1e9,
         };
-        foreach (var key in isCuda ? s_hostTimes : [])
+        foreach (var key in isCuda ? HostTimes : [])
         {
             row.Remove(key);
         }
