@@ -52,59 +52,64 @@ internal static class LaunchProgram
         {
             return await result.InvokeAsync(configuration).ConfigureAwait(false);
         }
-        catch (ConfigException e)
-        {
-            host.Screen.WriteHeadline(e.Faults.Count == 1 ? "the configuration cannot be run" : $"the configuration cannot be run: {e.Faults.Count} faults");
-            foreach (var fault in e.Faults)
-            {
-                host.Screen.Error.WriteLine($"  {fault}");
-            }
-
-            return ExitCodes.Usage;
-        }
-        catch (CheckpointException e)
-        {
-            host.Screen.WriteHeadline(e.Message);
-            return ExitCodes.Checkpoint;
-        }
-        catch (NativeLibraryException e)
-        {
-            host.Screen.WriteHeadline(e.Message);
-            return ExitCodes.Preflight;
-        }
-        catch (DataException e)
-        {
-            host.Screen.WriteHeadline(e.Message);
-            return ExitCodes.Usage;
-        }
-        catch (Exception e) when (e is SocketException or CommunicationException || PortFault.IsOne(e))
-        {
-            host.Screen.WriteHeadline(PortFault.IsOne(e) ? $"a port is in use: {e.Message}" : e.Message);
-            host.Screen.WriteParagraph("try", PortFault.IsOne(e) ? "another port; ss -ltnp names the program that has this one" : "launch doctor");
-            WriteStack(host.Screen, e);
-            return ExitCodes.Preflight;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            host.Screen.WriteHeadline(e.Message);
-            host.Screen.WriteParagraph("try", DiskFault.Remedy(e) ?? "launch doctor   (disk space, write permission)");
-            WriteStack(host.Screen, e);
-            return ExitCodes.Preflight;
-        }
-        catch (LaunchException e)
-        {
-            host.Screen.WriteHeadline(e.Message);
-            host.Screen.WriteParagraph("try", e.Remedy);
-            return e.ExitCode;
-        }
 #pragma warning disable CA1031 // The one place where the launcher's own mistakes end: a message and a code, not the runtime's crash.
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            host.Screen.WriteHeadline($"the launcher failed: {e.GetType().Name}: {e.Message}");
-            host.Screen.WriteParagraph("try", "the same command with --verbosity d, whose stack trace belongs into a report of this fault");
-            WriteStack(host.Screen, e);
-            return ExitCodes.Failed;
+            return Report(host.Screen, e);
+        }
+    }
+
+    private static int Report(Screen screen, Exception failure)
+    {
+        switch (failure)
+        {
+            case ConfigException e:
+                screen.WriteHeadline(e.Faults.Count == 1 ? "the configuration cannot be run" : $"the configuration cannot be run: {e.Faults.Count} faults");
+                foreach (var fault in e.Faults)
+                {
+                    screen.Error.WriteLine($"  {fault}");
+                }
+
+                return ExitCodes.Usage;
+            case LaunchException e:
+                return Say(e.Message, e.Remedy, e.ExitCode);
+            case CheckpointException:
+                return Say(failure.Message, null, ExitCodes.Checkpoint);
+            case NativeLibraryException:
+                return Say(failure.Message, null, ExitCodes.Preflight);
+            case DataException:
+                return Say(failure.Message, null, ExitCodes.Usage);
+            case var _ when PortFault.IsOne(failure):
+                Say($"a port is in use: {failure.Message}", "another port; ss -ltnp names the program that has this one", ExitCodes.Preflight);
+                break;
+            case SocketException or CommunicationException:
+                Say(failure.Message, "launch doctor", ExitCodes.Preflight);
+                break;
+            case IOException or UnauthorizedAccessException:
+                Say(failure.Message, DiskFault.Remedy(failure) ?? "launch doctor   (disk space, write permission)", ExitCodes.Preflight);
+                break;
+            default:
+                Say(
+                    $"the launcher failed: {failure.GetType().Name}: {failure.Message}",
+                    "the same command with --verbosity d, whose stack trace belongs into a report of this fault",
+                    ExitCodes.Failed);
+                WriteStack(screen, failure);
+                return ExitCodes.Failed;
+        }
+
+        WriteStack(screen, failure);
+        return ExitCodes.Preflight;
+
+        int Say(string what, string? remedy, int exitCode)
+        {
+            screen.WriteHeadline(what);
+            if (remedy is not null)
+            {
+                screen.WriteParagraph("try", remedy);
+            }
+
+            return exitCode;
         }
     }
 

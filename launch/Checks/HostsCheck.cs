@@ -26,7 +26,7 @@ internal sealed class HostsCheck : Check
             return [Finding.Skipped("hosts: none was named (--hosts a,b), and this is no Slurm job")];
         }
 
-        if (RemoteShell.Find(patient) is not { } shell)
+        if (HostCommand.Find(patient) is not { } shell)
         {
             return [.. hosts.Select(Resolve), new Finding(Verdict.Fails, "hosts: neither ssh nor, in a Slurm job, srun is on PATH", "apt-get install openssh-client")];
         }
@@ -53,7 +53,7 @@ internal sealed class HostsCheck : Check
                 ? answer.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
                 : [];
 
-    private static List<Finding> Look(string host, RemoteShell shell, Patient patient, string marker)
+    private static List<Finding> Look(string host, HostCommand shell, Patient patient, string marker)
     {
         var name = Resolve(host);
         var found = new List<Finding> { name };
@@ -87,7 +87,7 @@ internal sealed class HostsCheck : Check
     }
 
     // The other clock is read somewhere between the question and the answer.
-    private static Finding Clock(string host, RemoteShell shell)
+    private static Finding Clock(string host, HostCommand shell)
     {
         var asked = DateTime.UtcNow;
         var answer = shell.Run(host, "date +%s.%N", Patience);
@@ -104,7 +104,7 @@ internal sealed class HostsCheck : Check
     }
 
     // What is written here is read there, and the other way round.
-    private static Finding Folder(string host, RemoteShell shell, string marker)
+    private static Finding Folder(string host, HostCommand shell, string marker)
     {
         var (here, there) = (Path.Combine(marker, $"{host}-here"), Path.Combine(marker, $"{host}-there"));
         var secret = Guid.NewGuid().ToString("N");
@@ -128,7 +128,7 @@ internal sealed class HostsCheck : Check
     }
 
     // This program listens there, if it is there: the folder that it lies in is usually shared.
-    private static Finding Network(string host, RemoteShell shell, Patient patient)
+    private static Finding Network(string host, HostCommand shell, Patient patient)
     {
         using var process = shell.Start(host, $"{AnswerCommand.Line} {(int)Patience.TotalSeconds}");
         try

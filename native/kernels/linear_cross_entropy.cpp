@@ -11,25 +11,17 @@
 
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/wide_product.h"
 
 namespace {
 
 constexpr int64_t kGrain = 1 << 14;
 constexpr int64_t kWholeRows = 256;  // a chunk of more is a multiple of it: matrix products then have whole tiles
 
-// The product of bfloat16 matrices with a float32 result; none in a libtorch before 2.8.
-const auto& wide_product() {
-  static auto found = c10::Dispatcher::singleton().findSchema({"aten::mm", "dtype_out"});
-  return found;
-}
-
 struct WideProducts {
-  static bool exist(const at::Tensor& x) { return x.is_cuda() && x.scalar_type() == at::kBFloat16 && wide_product().has_value(); }
+  static bool exist(const at::Tensor& x) { return moe::has_wide_product(x); }
 
-  static void multiply(at::Tensor& result, const at::Tensor& x, const at::Tensor& y) {
-    using Multiply = at::Tensor&(const at::Tensor&, const at::Tensor&, at::ScalarType, at::Tensor&);
-    wide_product()->typed<Multiply>().call(x, y, at::kFloat, result);
-  }
+  static void multiply(at::Tensor& result, const at::Tensor& x, const at::Tensor& y) { moe::multiply_wide(result, x, y); }
 
   // result += x y, in the product's own pass over the result where the library can.
   static void add(at::Tensor& result, const at::Tensor& x, const at::Tensor& y) {

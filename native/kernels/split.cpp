@@ -6,20 +6,14 @@
 #include <c10/core/GradMode.h>
 
 #include "kernels/checks.h"
+#include "kernels/wide_product.h"
 
 namespace {
 
-// None in a libtorch before 2.8.
-const auto& wide_product() {
-  static auto found = c10::Dispatcher::singleton().findSchema({"aten::mm", "dtype_out"});
-  return found;
-}
-
 // result [M, N] float32 = x [M, K] y [K, N], bfloat16 each.
 void multiply(at::Tensor& result, const at::Tensor& x, const at::Tensor& y) {
-  if (x.is_cuda() && wide_product().has_value()) {
-    using Multiply = at::Tensor&(const at::Tensor&, const at::Tensor&, at::ScalarType, at::Tensor&);
-    wide_product()->typed<Multiply>().call(x, y, at::kFloat, result);
+  if (moe::has_wide_product(x)) {
+    moe::multiply_wide(result, x, y);
   } else {
     at::mm_out(result, x.to(at::kFloat), y.to(at::kFloat));
   }
@@ -79,7 +73,7 @@ void check_product(const at::Tensor& x, const at::Tensor& weight, const char* na
 
 // Whether bfloat16 factors have a product with a float32 result on a GPU.
 MOE_EXPORT int32_t moe_has_wide_product(int32_t* has) {
-  MOE_TRY { *has = wide_product().has_value() ? 1 : 0; }
+  MOE_TRY { *has = moe::wide_product().has_value() ? 1 : 0; }
   MOE_CATCH
 }
 

@@ -3,25 +3,25 @@ using System.Diagnostics;
 namespace Moe.Launch.Checks;
 
 /// <summary>Runs a command on another machine: through srun within a Slurm job, else through ssh without a question.</summary>
-internal sealed class RemoteShell
+internal sealed class HostCommand
 {
     private readonly string _program;
     private readonly bool _isSlurm;
 
-    private RemoteShell(string program, bool isSlurm) => (_program, _isSlurm) = (program, isSlurm);
+    private HostCommand(string program, bool isSlurm) => (_program, _isSlurm) = (program, isSlurm);
 
     /// <summary>As in <c>ssh</c>.</summary>
     public string Name => Path.GetFileName(_program);
 
     /// <summary>What this machine has; null where it has neither.</summary>
-    public static RemoteShell? Find(Patient patient)
+    public static HostCommand? Find(Patient patient)
     {
         if (patient.Variable("SLURM_JOB_ID") is not null && patient.Program("srun") is { } srun)
         {
-            return new RemoteShell(srun, isSlurm: true);
+            return new HostCommand(srun, isSlurm: true);
         }
 
-        return patient.Program("ssh") is { } ssh ? new RemoteShell(ssh, isSlurm: false) : null;
+        return patient.Program("ssh") is { } ssh ? new HostCommand(ssh, isSlurm: false) : null;
     }
 
     /// <summary>Runs a line of shell there, to its end or the limit.</summary>
