@@ -152,7 +152,8 @@ internal sealed partial class LaunchedRun : IDisposable
     {
         _output.Clear();
         _error.Clear();
-        var start = new ProcessStartInfo(program, arguments)
+        // What runs the tests may ignore signals, as a shell has its background jobs ignore SIGINT; children inherit that.
+        var start = new ProcessStartInfo("/usr/bin/env", ["--default-signal", Located(program), .. arguments])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
@@ -171,6 +172,11 @@ internal sealed partial class LaunchedRun : IDisposable
         _process.BeginErrorReadLine();
         return this;
     }
+
+    // By this process's PATH: the child's may be a test's own.
+    private static string Located(string program) => Path.IsPathRooted(program)
+        ? program
+        : (System.Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Select(folder => Path.Combine(folder, program)).First(File.Exists);
 
     /// <summary>Waits for the launcher's end.</summary>
     /// <returns>Its exit code.</returns>
