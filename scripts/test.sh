@@ -25,5 +25,16 @@ failed=$((executed - passed)) # whatever ran and did not pass: failed, aborted, 
 skipped=$((total - executed))
 [ "$total" -gt 0 ] || { echo "no test ran"; code=1; }
 [ "$failed" -eq 0 ] || [ "$code" -ne 0 ] || code=1
+
+# Thousands of lines may stand between a failure and the end: each once more, with the first lines of its message.
+if [ "$failed" -gt 0 ]; then
+  awk '
+    /<UnitTestResult / { failed = /outcome="(Failed|Error|Timeout|Aborted)"/; name = $0; sub(/.* testName="/, "", name); sub(/" .*/, "", name); if (failed) print "failed: " name; lines = 0 }
+    failed && /<Message>/ { told = 1 }
+    failed && told && lines++ < 6 { text = $0; gsub(/<\/?Message>/, "", text); print "    " text }
+    /<\/Message>/ { told = 0 }
+    /<StackTrace>/ { failed = 0 }
+  ' "$results/tests.trx" | sed 's/&quot;/"/g; s/&lt;/</g; s/&gt;/>/g; s/&#xD;//g; s/&amp;/\&/g'
+fi
 echo "$passed passed, $failed failed, $skipped skipped"
 exit "$code"

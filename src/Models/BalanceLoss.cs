@@ -37,14 +37,14 @@ public static class BalanceLoss
     /// <returns>A scalar: sum over layers of E * sum_i f_i * (score sum)_i.</returns>
     public static Tensor Global(IReadOnlyList<RouterStatistics> layers, Tensor fractions)
     {
-        var total = Zero(layers);
-        for (var i = 0; i < layers.Count; i++)
+        if (layers.Count == 0)
         {
-            var sums = layers[i].ScoreSums;
-            total += (sums * fractions.Select(0, i).To(sums.DType)).Sum() * sums.Size(1);
+            return Zero(layers);
         }
 
-        return total;
+        // All layers at once: on a GPU each operator costs its launch.
+        var sums = Shaping.Stack([.. layers.Select(layer => layer.ScoreSums)]); // [M, G, E]
+        return (sums * fractions.To(sums.DType).Unsqueeze(1)).Sum() * sums.Size(-1);
     }
 
     /// <summary>The fraction of each layer's choices that fell on each expert, n_i / sum(n).</summary>
@@ -60,13 +60,7 @@ public static class BalanceLoss
     /// <returns>A scalar: sum over layers and tokens of logsumexp(logits)^2.</returns>
     public static Tensor RouterZ(IReadOnlyList<RouterStatistics> layers)
     {
-        var total = Zero(layers);
-        foreach (var layer in layers)
-        {
-            total += layer.SquaredLogSumExp;
-        }
-
-        return total;
+        return layers.Count == 0 ? Zero(layers) : Shaping.Stack([.. layers.Select(layer => layer.SquaredLogSumExp)]).Sum();
     }
 
     private static Tensor Zero(IReadOnlyList<RouterStatistics> layers) =>

@@ -58,4 +58,16 @@ internal static unsafe partial class Abi
 
     [LibraryImport(Library, EntryPoint = "moe_cuda_event_free")]
     public static partial int CudaEventFree(nint handle);
+
+    [LibraryImport(Library, EntryPoint = "moe_graph_begin")]
+    public static partial int GraphBegin(out nint graph);
+
+    [LibraryImport(Library, EntryPoint = "moe_graph_end")]
+    public static partial int GraphEnd(nint graph);
+
+    [LibraryImport(Library, EntryPoint = "moe_graph_replay")]
+    public static partial int GraphReplay(nint graph);
+
+    [LibraryImport(Library, EntryPoint = "moe_graph_free")]
+    public static partial int GraphFree(nint graph);
 }

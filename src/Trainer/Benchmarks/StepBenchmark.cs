@@ -151,7 +151,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
     private double PeakGiB()
     {
         using var process = Process.GetCurrentProcess();
-        var bytes = session.Device.IsCuda ? CudaRuntime.Memory(session.Device).Peak : process.PeakWorkingSet64;
+        var bytes = session.Device.IsCuda ? session.PeakDeviceBytes : process.PeakWorkingSet64;
         return session.Mesh.World.AllReduce(bytes / Math.Pow(2, 30), ReduceOperation.Max);
     }
 }

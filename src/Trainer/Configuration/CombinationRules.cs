@@ -79,6 +79,14 @@ internal static class CombinationRules
             c => c.Parallel.Device == DeviceName.Cuda && c.Optimizer.Precondition != Precondition.None
                 ? $"optimizer.precondition {ConfigScalar.Write(c.Optimizer.Precondition)} runs on the CPU only, but parallel.device is cuda" : null,
             c => "set optimizer.precondition to none, or parallel.device to cpu"),
+        new(["train.graph_capture", "parallel.device"],
+            c => c.Train.GraphCapture && c.Parallel.Device != DeviceName.Cuda
+                ? $"train.graph_capture needs a GPU, but parallel.device is {ConfigScalar.Write(c.Parallel.Device)}" : null,
+            c => "set parallel.device to cuda, or train.graph_capture to false"),
+        new(["train.graph_capture", "train.accumulation"],
+            c => c.Train is { GraphCapture: true, Accumulation: > 1 }
+                ? $"train.graph_capture captures steps of one micro-batch, but train.accumulation is {c.Train.Accumulation}" : null,
+            c => "set train.accumulation to 1 and train.micro_batch higher, or train.graph_capture to false"),
         new(["data.eval_fraction", "train.eval_every"],
             c => c.Train.EvalEvery > 0 && c.Data.EvalFraction == 0
                 ? $"data.eval_fraction is 0, so there is nothing to evaluate on every train.eval_every {c.Train.EvalEvery} steps" : null,

@@ -121,6 +121,12 @@ public static partial class ConfigRules
                 "set parallel.expert_parallel to 1, or the dispatcher to auto"));
         }
 
+        if (config.Train.GraphCapture && worldSize > 1)
+        {
+            faults.Add(resolved.Fault("train.graph_capture", $"train.graph_capture holds for one rank, whose shapes stand still, but the run has {worldSize}",
+                "set train.graph_capture to false"));
+        }
+
         return faults;
     }
 

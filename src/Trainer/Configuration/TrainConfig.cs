@@ -21,6 +21,9 @@ public sealed record TrainConfig
     [Setting("Type that matrices are stored in; norms and routers are float32 always, and under `precision: float64` all is float64.")]
     public StoredType Weights { get; init; } = StoredType.Float32;
 
+    [Setting("Whether forward and backward are captured after two steps and then launched as one CUDA graph: for a lone rank with `parallel.device: cuda` and accumulation 1.")]
+    public bool GraphCapture { get; init; }
+
     [Setting("Steps between rows of metrics.jsonl.", AtLeast = 1)]
     public int LogEvery { get; init; } = 10;
 

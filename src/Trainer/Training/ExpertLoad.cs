@@ -84,6 +84,14 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
         _settled = true;
     }
 
+    /// <summary>Hands out what was added since the last <see cref="Settle"/>, [L, E] int64 where it was added, and forgets it; outside any scope.</summary>
+    internal Tensor Take()
+    {
+        var sum = _sum ?? Tensor.From(_counts, layers, experts).Detached();
+        _sum = null;
+        return sum;
+    }
+
     /// <summary>Counts so far, [L, E] int64, where they were last added.</summary>
     public Tensor ToTensor()
     {

@@ -24,23 +24,31 @@ internal sealed class StepTotals : IDisposable
     /// <summary>Numbers of each rank by key, each [ranks]; null where none were taken along.</summary>
     public IReadOnlyDictionary<string, double[]>? Ranks { get; private set; }
 
-    /// <summary>Adds one micro-batch; each a scalar.</summary>
-    public void Add(Tensor loss, Tensor? balance, Tensor? z, IReadOnlyList<Tensor> dropped)
+    /// <summary>What one micro-batch has of each sum, [4] float64; each argument a scalar.</summary>
+    public static Tensor Sums(Tensor loss, Tensor? balance, Tensor? z, IReadOnlyList<Tensor> dropped)
     {
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
         var nothing = loss.NewZeros([], DType.Float64);
-        var sums = Shaping.Stack([Wide(loss), Wide(balance), Wide(z), dropped.Select(Wide).Aggregate(nothing, (sum, count) => sum + count)]);
+        var drops = dropped.Count == 0 ? nothing : Shaping.Stack([.. dropped]).Sum().To(DType.Float64);
+        return scope.Keep(Shaping.Stack([Wide(loss), Wide(balance), Wide(z), drops]));
+
+        Tensor Wide(Tensor? scalar) => scalar is null ? nothing : scalar.Detach().To(DType.Float64);
+    }
+
+    /// <summary>Adds one micro-batch.</summary>
+    /// <param name="sums">Of <see cref="Sums"/>.</param>
+    public void Add(Tensor sums)
+    {
+        using var mode = Autograd.NoGrad();
         if (_sums is null)
         {
-            _sums = scope.Keep(sums).Detached();
+            _sums = sums.Clone().Detached();
         }
         else
         {
             _sums.Add_(sums);
         }
-
-        Tensor Wide(Tensor? scalar) => scalar is null ? nothing : scalar.Detach().To(DType.Float64);
     }
 
     /// <summary>

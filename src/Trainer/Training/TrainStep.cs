@@ -61,10 +61,23 @@ public sealed record StepResult
 /// <param name="balance">What keeps the experts equally loaded.</param>
 /// <param name="clipNorm">Largest norm of the gradient; 0 for no limit.</param>
 /// <param name="sequencesPerSegment">Sequences of a micro-batch as configured: the unit of balancing by micro-batch and of capacity.</param>
+/// <param name="capture">Whether forward and backward become one graph of the device, where the step has one micro-batch; only for a lone rank on a GPU.</param>
 public sealed class TrainStep(
-    Transformer model, DeviceMesh mesh, GradientReduction reduction, Optimizer optimizer, BalanceConfig balance, double clipNorm, int sequencesPerSegment)
+    Transformer model,
+    DeviceMesh mesh,
+    GradientReduction reduction,
+    Optimizer optimizer,
+    BalanceConfig balance,
+    double clipNorm,
+    int sequencesPerSegment,
+    bool capture = false) : IDisposable
 {
     private readonly int _moeLayers = model.SelectionBiases.Count;
+    private readonly MicroStep _micro = new(model, mesh, balance, sequencesPerSegment);
+    private CapturedMicroStep? _captured;
+
+    /// <summary>Bytes in the device's tensors at most during forward and backward, where they are a graph; 0 otherwise.</summary>
+    public long CapturedPeakBytes => _captured?.PeakBytes ?? 0;
 
     /// <summary>Makes one step.</summary>
     /// <param name="batches">This rank's micro-batches.</param>
@@ -85,7 +98,8 @@ public sealed class TrainStep(
         for (var microStep = 0; microStep < batches.Plan.Accumulation; microStep++)
         {
             using var scope = new TensorScope();
-            Accumulate(batches.Read(consumed, microStep), load, wholeBatch, totals);
+            var batch = batches.Read(consumed, microStep);
+            totals.Add(Captured(batches) is { } captured ? captured.Run(batch, load) : _micro.Run(batch, load, wholeBatch));
         }
 
         mesh.World.Trace.Layer = null;
@@ -131,6 +145,12 @@ public sealed class TrainStep(
         };
     }
 
+    /// <summary>Frees the graph; all else stays the caller's.</summary>
+    public void Dispose() => _captured?.Dispose();
+
+    private CapturedMicroStep? Captured(TrainingBatches batches) =>
+        capture && batches.Plan.Accumulation == 1 ? _captured ??= new CapturedMicroStep(_micro, model, NewLoad) : null;
+
     // What the optimizer leaves alone in this step leaves the graph, alike on all ranks: backward ends where nothing below trains, and with it what
     // it would communicate. Gradients that are not computed stay zeros.
     private void FreezeAndThaw()
@@ -169,32 +189,6 @@ public sealed class TrainStep(
 
         return load;
     }
-
-    private void Accumulate(MicroBatch batch, ExpertLoad load, ExpertLoad? wholeBatch, StepTotals totals)
-    {
-        var forward = model.Forward(
-            batch.Tokens, batch.Targets, balance.Scope == BalanceScope.Sequence ? 1 : sequencesPerSegment, sequencesPerSegment);
-        load.Add(forward.Counts(model.Options.Moe.Experts));
-        var (loss, balanceLoss, z) = (forward.LossSum, (Tensor?)null, (Tensor?)null);
-        if (_moeLayers > 0)
-        {
-            balanceLoss = BalanceLossOf(forward, wholeBatch ?? load);
-            loss = balanceLoss is not null && balance.Coefficient > 0 ? loss + balanceLoss * balance.Coefficient : loss;
-            z = BalanceLoss.RouterZ(forward.Routers);
-            loss = balance.ZLoss > 0 ? loss + z * balance.ZLoss : loss;
-        }
-
-        totals.Add(forward.LossSum, balanceLoss, z, [.. forward.Routers.Select(router => router.Dropped)]);
-        mesh.World.Trace.Phase = "backward";
-        Autograd.Backward(loss);
-    }
-
-    private Tensor? BalanceLossOf(ForwardResult forward, ExpertLoad load) => balance.Scope switch
-    {
-        BalanceScope.None => null,
-        BalanceScope.Global => BalanceLoss.Global(forward.Routers, BalanceLoss.Fractions(load.ToTensor().To(forward.LossSum.Device))),
-        _ => BalanceLoss.Local(forward.Routers),
-    };
 
     private void UpdateBias(ExpertLoad load)
     {

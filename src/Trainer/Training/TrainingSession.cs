@@ -45,7 +45,15 @@ public sealed class TrainingSession : IDisposable
         Optimizer = MkorAssembly.Over(
             config, OptimizerAssembly.Build(config, _reduction.Logical), Model.Parameters, _reduction.Logical, mesh, Batches.TokensPerStep);
         _schedule = ModelAssembly.Schedule(config);
-        _step = new TrainStep(Model, mesh, _reduction, Optimizer, config.Balance, config.Train.ClipNorm, sequencesPerSegment ?? config.Train.MicroBatch);
+        _step = new TrainStep(
+            Model,
+            mesh,
+            _reduction,
+            Optimizer,
+            config.Balance,
+            config.Train.ClipNorm,
+            sequencesPerSegment ?? config.Train.MicroBatch,
+            config.Train.GraphCapture);
         _evaluator = new Lazy<Evaluator>(() => new Evaluator(
             Model, mesh.Metrics, _domains, length, config.Data.EvalFraction, config.Train.MicroBatch, config.Train.EvalSequences));
         if (config.Train.EvalEvery > 0)
@@ -83,6 +91,9 @@ public sealed class TrainingSession : IDisposable
 
     /// <summary>Bytes of the buckets in which this rank's gradients stand.</summary>
     internal long GradientBytes => _reduction.Bytes;
+
+    /// <summary>Bytes in tensors of the device at most since the last <see cref="CudaRuntime.ResetPeak"/>, a captured graph's included.</summary>
+    internal long PeakDeviceBytes => Math.Max(CudaRuntime.Memory(Device).Peak, _step.CapturedPeakBytes);
 
     /// <summary>Steps done.</summary>
     public long Step { get; private set; }
@@ -181,6 +192,7 @@ public sealed class TrainingSession : IDisposable
     /// <summary>Frees model, optimizer and buffers, and closes the data; the mesh stays.</summary>
     public void Dispose()
     {
+        _step.Dispose();
         Optimizer.Dispose();
         _reduction.Dispose();
         Model.Dispose();
