@@ -7,6 +7,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <initializer_list>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "kernels/device.h"
@@ -152,51 +155,90 @@ void for_each_block(int64_t count, Work work) {
 }
 
 #ifdef MOE_CUDA
-// Entries, numbers of chunks and coefficients, in one transfer from pinned memory.
+// Entries and numbers of chunks, in one transfer from pinned memory.
 struct DeviceTable {
   at::Tensor bytes;
   const moe::StepEntry* entries;
   const int64_t* starts;
-  const double* coefficients;
   int64_t chunks;
 };
 
-DeviceTable upload(const std::vector<moe::StepEntry>& entries, const double* coefficients, int64_t coefficient_count, c10::Device device) {
+// Bytes of the host, put end to end, on their way to the device.
+at::Tensor to_device(std::initializer_list<std::pair<const void*, size_t>> parts, c10::Device device) {
+  size_t total = 0;
+  for (auto& part : parts) {
+    total += part.second;
+  }
+  auto host = at::empty({static_cast<int64_t>(total)}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+  auto to = static_cast<char*>(host.data_ptr());
+  for (auto& part : parts) {
+    if (part.second > 0) {
+      std::memcpy(to, part.first, part.second);
+      to += part.second;
+    }
+  }
+  return host.to(device, /*non_blocking=*/true);
+}
+
+DeviceTable upload(const std::vector<moe::StepEntry>& entries, c10::Device device) {
   std::vector<int64_t> starts(entries.size() + 1);
   for (size_t i = 0; i < entries.size(); ++i) {
     starts[i + 1] = starts[i] + (entries[i].size + moe::kCudaChunk - 1) / moe::kCudaChunk;
   }
-  size_t entry_bytes = entries.size() * sizeof(moe::StepEntry), start_bytes = starts.size() * sizeof(int64_t), number_bytes = coefficient_count * sizeof(double);
-  auto host = at::empty({static_cast<int64_t>(entry_bytes + start_bytes + number_bytes)}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
-  auto to = static_cast<char*>(host.data_ptr());
-  std::memcpy(to, entries.data(), entry_bytes);
-  std::memcpy(to + entry_bytes, starts.data(), start_bytes);
-  std::memcpy(to + entry_bytes + start_bytes, coefficients, number_bytes);
-  auto bytes = host.to(device, /*non_blocking=*/true);
+  size_t entry_bytes = entries.size() * sizeof(moe::StepEntry);
+  auto bytes = to_device({{entries.data(), entry_bytes}, {starts.data(), starts.size() * sizeof(int64_t)}}, device);
   auto from = static_cast<const char*>(bytes.data_ptr());
-  return {bytes, reinterpret_cast<const moe::StepEntry*>(from), reinterpret_cast<const int64_t*>(from + entry_bytes),
-          reinterpret_cast<const double*>(from + entry_bytes + start_bytes), starts.back()};
+  return {bytes, reinterpret_cast<const moe::StepEntry*>(from), reinterpret_cast<const int64_t*>(from + entry_bytes), starts.back()};
 }
 #endif
 
-void step_on_device(moe::Rule rule, bool wide, const std::vector<moe::StepEntry>& entries, const double* coefficients, int64_t coefficient_count, const at::Tensor& place) {
+// An update whose tensors are known, but not yet its coefficients: what the host can do of it before a step's gradient is.
+struct PreparedUpdate {
+  moe::Rule rule;
+  RuleShape shape;
+  bool wide = false;
+  std::vector<moe::StepEntry> entries;
+  std::vector<Block> blocks;  // in host memory
+  c10::Device device = c10::kCPU;
 #ifdef MOE_CUDA
-  c10::cuda::CUDAGuard guard(place.device());
-  auto table = upload(entries, coefficients, coefficient_count, place.device());
-  if (table.chunks > 0) {
-    moe::cuda::step(rule, wide, table.entries, table.starts, table.coefficients, entries.size(), table.chunks, moe::stream_of(place));
+  DeviceTable table;
+#endif
+};
+
+PreparedUpdate* of(void* prepared) { return static_cast<PreparedUpdate*>(prepared); }
+
+void run_on_device(const PreparedUpdate& update, const double* coefficients, int64_t coefficient_count) {
+#ifdef MOE_CUDA
+  c10::cuda::CUDAGuard guard(update.device);
+  if (update.table.chunks > 0) {
+    auto numbers = to_device({{coefficients, coefficient_count * sizeof(double)}}, update.device);
+    moe::cuda::step(update.rule, update.wide, update.table.entries, update.table.starts, static_cast<const double*>(numbers.data_ptr()), update.entries.size(),
+                    update.table.chunks, moe::stream_of(numbers));
   }
 #else
-  (void)rule, (void)wide, (void)entries, (void)coefficients, (void)coefficient_count;
-  moe::stream_of(place);
+  (void)update, (void)coefficients, (void)coefficient_count;
 #endif
+}
+
+void run_on_host(const PreparedUpdate& update, const double* coefficients) {
+  auto step = kernels().step;
+  for_each_block(update.blocks.size(), [&](int64_t i) {
+    const auto& block = update.blocks[i];
+    const auto& entry = update.entries[block.tensor];
+    auto numbers = coefficients + block.tensor * update.shape.coefficients;
+    if (has_bfloat16(entry, update.shape.slots)) {
+      step_narrow(step, update.rule, update.shape.slots, entry, numbers, block.begin, block.end);
+    } else {
+      step(update.rule, update.wide, entry.slots, numbers, block.begin, block.end);
+    }
+  });
 }
 
 // Waits for the device.
 void norms_on_device(const std::vector<moe::StepEntry>& entries, const at::Tensor& place, double* squares) {
 #ifdef MOE_CUDA
   c10::cuda::CUDAGuard guard(place.device());
-  auto table = upload(entries, nullptr, 0, place.device());
+  auto table = upload(entries, place.device());
   auto options = at::TensorOptions().dtype(at::kDouble).device(place.device());
   auto partial = at::empty({table.chunks}, options);
   auto sums = at::zeros({static_cast<int64_t>(entries.size())}, options);
@@ -214,38 +256,54 @@ void norms_on_device(const std::vector<moe::StepEntry>& entries, const at::Tenso
 }  // namespace
 
 // tensors: [slots, count], those of one slot after one another; all of one device, within one place of the list of one size, and all float64 or each
-// float32 or bfloat16. coefficients: [count, coefficients of the rule]. copies: [count] bfloat16 that get the new values rounded, or null for none.
-MOE_EXPORT int32_t moe_optimizer_update(int32_t rule, const moe::Handle* tensors, int32_t slots, int64_t count, const double* coefficients,
-                                        int64_t coefficient_count, const moe::Handle* copies) {
+// float32 or bfloat16. copies: [count] bfloat16 that get the new values rounded, or null for none. The caller keeps the tensors until the update was run.
+MOE_EXPORT int32_t moe_optimizer_prepare(int32_t rule, const moe::Handle* tensors, int32_t slots, int64_t count, const moe::Handle* copies, void** prepared) {
   MOE_TRY {
     auto chosen = static_cast<moe::Rule>(rule);
     auto shape = shape_of(chosen);
-    TORCH_CHECK(slots == shape.slots && coefficient_count == count * shape.coefficients, "update rule ", rule, " takes ", shape.slots, " slots and ",
-                shape.coefficients, " coefficients a tensor, not ", slots, " and ", coefficient_count, " for ", count, " tensors");
-    if (count == 0) {
-      return 0;
-    }
-    bool wide = check_alike(tensors, slots * count);
-    TORCH_CHECK(!wide || copies == nullptr, "float64 values have no bfloat16 copies");
-    auto entries = entries_of(tensors, slots, count, copies);
-    auto first = moe::borrow(tensors[0]);
-    if (first.is_cuda()) {
-      step_on_device(chosen, wide, entries, coefficients, coefficient_count, first);
-      return 0;
-    }
-    auto blocks = blocks_of(tensors, count);
-    auto step = kernels().step;
-    for_each_block(blocks.size(), [&](int64_t i) {
-      const auto& block = blocks[i];
-      const auto& entry = entries[block.tensor];
-      auto numbers = coefficients + block.tensor * shape.coefficients;
-      if (has_bfloat16(entry, slots)) {
-        step_narrow(step, chosen, slots, entry, numbers, block.begin, block.end);
+    TORCH_CHECK(slots == shape.slots, "update rule ", rule, " takes ", shape.slots, " slots, not ", slots);
+    auto update = std::make_unique<PreparedUpdate>();
+    update->rule = chosen;
+    update->shape = shape;
+    if (count > 0) {
+      update->wide = check_alike(tensors, slots * count);
+      TORCH_CHECK(!update->wide || copies == nullptr, "float64 values have no bfloat16 copies");
+      update->entries = entries_of(tensors, slots, count, copies);
+      update->device = moe::borrow(tensors[0]).device();
+      if (!update->device.is_cuda()) {
+        update->blocks = blocks_of(tensors, count);
       } else {
-        step(chosen, wide, entry.slots, numbers, block.begin, block.end);
+#ifdef MOE_CUDA
+        c10::cuda::CUDAGuard guard(update->device);
+        update->table = upload(update->entries, update->device);
+#else
+        moe::stream_of(moe::borrow(tensors[0]));
+#endif
       }
-    });
+    }
+    *prepared = update.release();
   }
+  MOE_CATCH
+}
+
+// coefficients: [count, coefficients of the rule].
+MOE_EXPORT int32_t moe_optimizer_run(void* prepared, const double* coefficients, int64_t coefficient_count) {
+  MOE_TRY {
+    const auto& update = *of(prepared);
+    auto count = static_cast<int64_t>(update.entries.size());
+    TORCH_CHECK(coefficient_count == count * update.shape.coefficients, "update rule ", static_cast<int32_t>(update.rule), " takes ", update.shape.coefficients,
+                " coefficients a tensor, not ", coefficient_count, " for ", count, " tensors");
+    if (update.device.is_cuda()) {
+      run_on_device(update, coefficients, coefficient_count);
+    } else {
+      run_on_host(update, coefficients);
+    }
+  }
+  MOE_CATCH
+}
+
+MOE_EXPORT int32_t moe_optimizer_release(void* prepared) {
+  MOE_TRY { delete of(prepared); }
   MOE_CATCH
 }
 

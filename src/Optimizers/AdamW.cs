@@ -73,16 +73,18 @@ public sealed class AdamW : MultiTensorOptimizer
 
             return row;
         });
+        using var own = list.Update is null ? PrepareUpdate(list) : null;
+        (own ?? list.Update)!.Run(table);
+    }
+
+    /// <inheritdoc/>
+    protected override PreparedUpdate PrepareUpdate(StepList list)
+    {
         var values = _master is null ? list.Stored : list.Of(_master);
         var copies = _master is null ? null : Array.ConvertAll(list.Stored, stored => stored.DType == DType.BFloat16 ? stored : null);
-        if (_largest is null)
-        {
-            MultiTensor.UpdateWithCopies(UpdateRule.Adam, table, copies, values, list.StoredGradients, list.Of(_mean), list.Of(_meanSquare));
-        }
-        else
-        {
-            MultiTensor.UpdateWithCopies(UpdateRule.AdamAmsgrad, table, copies, values, list.StoredGradients, list.Of(_mean), list.Of(_meanSquare), list.Of(_largest));
-        }
+        return _largest is null
+            ? MultiTensor.Prepare(UpdateRule.Adam, copies, values, list.StoredGradients, list.Of(_mean), list.Of(_meanSquare))
+            : MultiTensor.Prepare(UpdateRule.AdamAmsgrad, copies, values, list.StoredGradients, list.Of(_mean), list.Of(_meanSquare), list.Of(_largest));
     }
 
     // In the order of the rule's coefficients: gradient scale, coupled decay, decay factor, betas, root scale, epsilon, -step.

@@ -54,6 +54,15 @@ public sealed class CompositeOptimizer(IReadOnlyList<OptimizerGroup> groups) : O
     public override bool Freezes(ParameterKind kind, int? layer) => Groups.Any(group => group.Optimizer.Freezes(kind, layer));
 
     /// <inheritdoc/>
+    public override void Prepare(Func<LogicalParameter, bool>? isFrozen)
+    {
+        foreach (var group in Groups)
+        {
+            group.Optimizer.Prepare(isFrozen);
+        }
+    }
+
+    /// <inheritdoc/>
     public override void Step(OptimizerStep step)
     {
         foreach (var group in Groups)

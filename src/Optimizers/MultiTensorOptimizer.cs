@@ -10,6 +10,7 @@ public abstract class MultiTensorOptimizer : Optimizer
     private readonly List<Tensor> _owned = [];
     private readonly IdlePolicy _idle;
     private readonly Tensor _steps;
+    private StepList? _prepared;
 
     /// <param name="parameters">What it steps.</param>
     /// <param name="idle">What happens to experts without tokens.</param>
@@ -33,6 +34,20 @@ public abstract class MultiTensorOptimizer : Optimizer
         select new OptimizerState(state.Key, place.Item.Key, place.Item, state.Value[place.Index]);
 
     /// <inheritdoc/>
+    public override void Prepare(Func<LogicalParameter, bool>? isFrozen)
+    {
+        using var mode = Autograd.NoGrad();
+        ForgetPrepared();
+        int[] active = [.. Enumerable.Range(0, Parameters.Count).Where(i => isFrozen is null || !isFrozen(Parameters[i]))];
+        if (active.Length > 0)
+        {
+            var list = new StepList(Parameters, active);
+            list.Update = PrepareUpdate(list);
+            _prepared = list.Update is null ? null : list;
+        }
+    }
+
+    /// <inheritdoc/>
     public override void Step(OptimizerStep step)
     {
         using var mode = Autograd.NoGrad();
@@ -40,6 +55,7 @@ public abstract class MultiTensorOptimizer : Optimizer
         int[] active = [.. Enumerable.Range(0, Parameters.Count).Where(i => !IsLeftOut(Parameters[i], step))];
         if (active.Length == 0)
         {
+            ForgetPrepared();
             return;
         }
 
@@ -49,13 +65,23 @@ public abstract class MultiTensorOptimizer : Optimizer
             steps[i]++;
         }
 
-        var list = new StepList(Parameters, active, _steps);
+        var list = _prepared is { } prepared && prepared.Indices.SequenceEqual(active) ? prepared : new StepList(Parameters, active);
+        list.TakeSteps(steps);
         Update(list, step);
         list.WriteBack();
+        ForgetPrepared();
     }
 
     /// <inheritdoc/>
-    protected override void Free() => _owned.ForEach(tensor => tensor.Dispose());
+    protected override void Free()
+    {
+        ForgetPrepared();
+        _owned.ForEach(tensor => tensor.Dispose());
+    }
+
+    /// <summary>The update as far as it is known before its coefficients; null where there is nothing to prepare. Then <see cref="StepList.Update"/> is it, unless the step changes other parameters.</summary>
+    /// <param name="list">What is likely to be stepped; its counts of steps are not known yet.</param>
+    protected virtual PreparedUpdate? PrepareUpdate(StepList list) => null;
 
     /// <summary>The update itself; recording is off, the counts of steps already have this one, and a scope is open for temporaries.</summary>
     /// <param name="list">What to step; never empty.</param>
@@ -123,6 +149,12 @@ public abstract class MultiTensorOptimizer : Optimizer
 
     /// <summary>Share of a parameter's weights that its decay adds to the gradient.</summary>
     protected static double OnGradient(DecayForm form, double decay) => form == DecayForm.Coupled ? decay : 0;
+
+    private void ForgetPrepared()
+    {
+        _prepared?.Update?.Dispose();
+        _prepared = null;
+    }
 
     private bool IsLeftOut(LogicalParameter parameter, OptimizerStep step) =>
         (step.IsFrozen?.Invoke(parameter) ?? false) || (_idle == IdlePolicy.Skip && (step.IsIdle?.Invoke(parameter) ?? false));

@@ -47,6 +47,15 @@ public abstract class Optimizer : IDisposable
     /// <param name="layer">Index of its layer; null for embedding, final norm and head.</param>
     public virtual bool Freezes(ParameterKind kind, int? layer) => false;
 
+    /// <summary>
+    /// Does what can be done of the next <see cref="Step"/> before the gradient's norm is known, which the host waits for. May be left out; afterwards gradients stay
+    /// where they stand, and their numbers may still change.
+    /// </summary>
+    /// <param name="isFrozen">As the step will be told; null for none.</param>
+    public virtual void Prepare(Func<LogicalParameter, bool>? isFrozen)
+    {
+    }
+
     /// <summary>Makes one update. Every rank calls this at the same step.</summary>
     /// <param name="step">What all optimizers are told.</param>
     public abstract void Step(OptimizerStep step);

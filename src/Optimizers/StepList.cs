@@ -6,25 +6,24 @@ namespace Moe.Optimizers;
 public sealed class StepList
 {
     private readonly int[] _indices;
-    private readonly long[] _steps;
+    private long[] _steps = [];
     private Tensor[]? _values;
     private Tensor[]? _gradients;
 
     /// <param name="parameters">All that the optimizer has.</param>
     /// <param name="indices">Those that it steps now.</param>
-    /// <param name="steps">[parameters] int64: updates of each, this one included.</param>
-    internal StepList(IReadOnlyList<LogicalParameter> parameters, int[] indices, Tensor steps)
+    internal StepList(IReadOnlyList<LogicalParameter> parameters, int[] indices)
     {
         _indices = indices;
         Parameters = Array.ConvertAll(indices, i => parameters[i]);
         Stored = Array.ConvertAll(Parameters, parameter => parameter.Value);
-        var all = steps.Span<long>();
-        _steps = new long[indices.Length];
-        for (var i = 0; i < indices.Length; i++)
-        {
-            _steps[i] = all[indices[i]];
-        }
     }
+
+    /// <summary>Their places among all.</summary>
+    internal ReadOnlySpan<int> Indices => _indices;
+
+    /// <summary>The update of this list where it was prepared; freed by whoever prepared it.</summary>
+    public PreparedUpdate? Update { get; internal set; }
 
     /// <summary>Their number.</summary>
     public int Count => _indices.Length;
@@ -68,6 +67,16 @@ public sealed class StepList
         }
 
         return table;
+    }
+
+    /// <param name="steps">[parameters]: updates of each, this one included.</param>
+    internal void TakeSteps(ReadOnlySpan<long> steps)
+    {
+        _steps = new long[Count];
+        for (var i = 0; i < Count; i++)
+        {
+            _steps[i] = steps[_indices[i]];
+        }
     }
 
     internal void WriteBack()

@@ -54,6 +54,17 @@ public static unsafe class MultiTensor
     /// <exception cref="TorchException">Slots, coefficients or tensors don't fit the rule.</exception>
     public static void UpdateWithCopies(UpdateRule rule, double[,] coefficients, Tensor?[]? copies, params ReadOnlySpan<Tensor[]> slots)
     {
+        using var update = Prepare(rule, copies, slots);
+        update.Run(coefficients);
+    }
+
+    /// <summary>Does what can be done of an update before its coefficients are known: looks every tensor up, and brings the list to where the tensors stand.</summary>
+    /// <param name="rule">As for <see cref="Update"/>.</param>
+    /// <param name="copies">As for <see cref="UpdateWithCopies"/>.</param>
+    /// <param name="slots">As there. They stay where they are until the update was run.</param>
+    /// <exception cref="TorchException">Slots or tensors don't fit the rule.</exception>
+    public static PreparedUpdate Prepare(UpdateRule rule, Tensor?[]? copies, params ReadOnlySpan<Tensor[]> slots)
+    {
         var count = slots[0].Length;
         var handles = new nint[slots.Length * count];
         for (var slot = 0; slot < slots.Length; slot++)
@@ -72,12 +83,11 @@ public static unsafe class MultiTensor
             copied[i] = copies![i]?.LiveHandle ?? 0;
         }
 
-        Operator.CountCall();
         fixed (nint* first = handles)
         fixed (nint* firstCopy = copied)
-        fixed (double* numbers = coefficients)
         {
-            Abi.Check(Abi.OptimizerUpdate((int)rule, first, slots.Length, count, numbers, coefficients.Length, copies is null ? null : firstCopy));
+            Abi.Check(Abi.OptimizerPrepare((int)rule, first, slots.Length, count, copies is null ? null : firstCopy, out var prepared));
+            return new PreparedUpdate(prepared);
         }
     }
 

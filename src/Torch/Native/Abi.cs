@@ -100,8 +100,14 @@ internal static unsafe partial class Abi
     [LibraryImport(Library, EntryPoint = "moe_tensor_data")]
     public static partial int Data(nint handle, out nint data);
 
-    [LibraryImport(Library, EntryPoint = "moe_optimizer_update")]
-    public static partial int OptimizerUpdate(int rule, nint* tensors, int slots, long count, double* coefficients, long coefficientCount, nint* copies);
+    [LibraryImport(Library, EntryPoint = "moe_optimizer_prepare")]
+    public static partial int OptimizerPrepare(int rule, nint* tensors, int slots, long count, nint* copies, out nint prepared);
+
+    [LibraryImport(Library, EntryPoint = "moe_optimizer_run")]
+    public static partial int OptimizerRun(nint prepared, double* coefficients, long coefficientCount);
+
+    [LibraryImport(Library, EntryPoint = "moe_optimizer_release")]
+    public static partial int OptimizerRelease(nint prepared);
 
     [LibraryImport(Library, EntryPoint = "moe_norms")]
     public static partial int Norms(nint* tensors, long count, double* norms);

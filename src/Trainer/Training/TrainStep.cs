@@ -104,6 +104,7 @@ public sealed class TrainStep(
 
         mesh.World.Trace.Layer = null;
         reduction.Reduce(1.0 / batches.TokensPerStep);
+        optimizer.Prepare(IsFrozen);
         var gradient = reduction.MeasureNorm();
         totals.AllReduce(mesh.Metrics, stop, meter, step + 1);
         load.Settle();
@@ -119,8 +120,7 @@ public sealed class TrainStep(
 
             var norm = clipNorm > 0 ? Math.Min(gradient.Norm, clipNorm) : gradient.Norm;
             (started, calls) = (Stopwatch.GetTimestamp(), Operator.Calls);
-            optimizer.Step(new OptimizerStep(
-                learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle, parameter => optimizer.Freezes(parameter.Kind, parameter.Layer)));
+            optimizer.Step(new OptimizerStep(learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle, IsFrozen));
             calls = Operator.Calls - calls;
             reduction.ShareValues();
             time = Stopwatch.GetElapsedTime(started);
@@ -147,6 +147,8 @@ public sealed class TrainStep(
 
     /// <summary>Frees the graph; all else stays the caller's.</summary>
     public void Dispose() => _captured?.Dispose();
+
+    private bool IsFrozen(LogicalParameter parameter) => optimizer.Freezes(parameter.Kind, parameter.Layer);
 
     private CapturedMicroStep? Captured(TrainingBatches batches) =>
         capture && batches.Plan.Accumulation == 1 ? _captured ??= new CapturedMicroStep(_micro, model, NewLoad) : null;
