@@ -94,6 +94,16 @@ MOE_EXPORT int32_t moe_set_gradient(moe::Handle handle, moe::Handle gradient) {
   MOE_CATCH
 }
 
+// Has `callback` called, on the thread of the backward, each time that a gradient with respect to this tensor has been computed. `release` is called once, when
+// the tensor's node is gone, also where this fails.
+MOE_EXPORT int32_t moe_on_gradient(moe::Handle handle, int32_t (*callback)(void*), Release release, void* context) {
+  std::shared_ptr<void> owned(context, release);
+  MOE_TRY {
+    moe::borrow(handle).register_hook([owned, callback](const at::Tensor&) { TORCH_CHECK(callback(owned.get()) == 0, "a managed hook failed"); });
+  }
+  MOE_CATCH
+}
+
 // Accumulates into the gradients of all leaves. `seeds` are the gradients of `roots`; a null one counts as 1 for a scalar root.
 MOE_EXPORT int32_t moe_backward(const moe::Handle* roots, const moe::Handle* seeds, int32_t count) {
   MOE_TRY { torch::autograd::backward(borrow_all(roots, count), borrow_all(seeds, count)); }

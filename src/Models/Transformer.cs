@@ -89,6 +89,12 @@ public sealed class Transformer : IDisposable
     /// <summary>Told the index of each layer before its forward, so that what it communicates can be labelled.</summary>
     public Action<int>? LayerStarting { get; set; }
 
+    /// <summary>
+    /// Called in a backward when it has left a layer, with the layer's index: the gradients of that layer and of all behind it are whole, as the head's are. First
+    /// with the number of layers, for final norm and head alone. Not called where nothing below takes a gradient.
+    /// </summary>
+    public Action<int>? LayerLeft { get; set; }
+
     private IEnumerable<MoeFeedForward> ExpertLayers => _layers.Select(layer => layer.Experts).OfType<MoeFeedForward>();
 
     /// <summary>A model of shapes alone, whose parameters take no memory and can't be computed with: for counting what a rank would hold.</summary>
@@ -112,9 +118,11 @@ public sealed class Transformer : IDisposable
         var hidden = Embed(tokens);
         for (var layer = 0; layer < _layers.Length; layer++)
         {
+            Watch(layer, hidden);
             hidden = Pass(layer, hidden, batch, routers);
         }
 
+        Watch(_layers.Length, hidden);
         using var scope = new TensorScope();
         var loss = LinearCrossEntropy.Apply(FinalNorm(hidden), _head.Value, targets.Reshape(-1));
         hidden.Dispose();
@@ -201,6 +209,16 @@ public sealed class Transformer : IDisposable
         scope.Keep(output.Stream);
         scope.Keep(output.Change!);
         return output;
+    }
+
+    // The change is what the layer below made last: its gradient comes before anything else of that layer is computed.
+    private void Watch(int layer, Residual entering)
+    {
+        var last = entering.Change is { RequiresGrad: true } change ? change : entering.Stream;
+        if (LayerLeft is { } left && last.RequiresGrad)
+        {
+            Autograd.OnGradient(last, () => left(layer));
+        }
     }
 
     private Batch Divide(Tensor tokens, long sequencesPerSegment, long sequencesPerCapacity)

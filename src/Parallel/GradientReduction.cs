@@ -16,6 +16,8 @@ public sealed class GradientReduction : IDisposable
     private readonly GradientStore[] _stores;
     private readonly bool _shard;
     private readonly Dictionary<string, int> _order;
+    private readonly Dictionary<GradientStore, Work?> _started = [];
+    private bool _startsEarly;
 
     /// <param name="parameters">In the same order on all ranks; experts of the same number and shapes.</param>
     /// <param name="mesh">The ranks.</param>
@@ -64,9 +66,36 @@ public sealed class GradientReduction : IDisposable
     public void Zero()
     {
         using var mode = Autograd.NoGrad();
+        _startsEarly = false;
+        _started.Clear();
         foreach (var store in Active)
         {
             store.Zero();
+        }
+    }
+
+    /// <summary>
+    /// The step's last backward is about to begin: from here on <see cref="LayerLeft"/> starts the sums of what it has made whole, which run beside the rest of it.
+    /// Left out, <see cref="Reduce"/> starts all of them.
+    /// </summary>
+    public void ExpectLastBackward() => _startsEarly = true;
+
+    /// <summary>
+    /// Tells that the gradients of a layer and of all that follow it are whole, as the head's are. All ranks are told the same in the same order.
+    /// </summary>
+    /// <param name="layer">Index of the layer; their number for final norm and head alone.</param>
+    /// <exception cref="CommunicationException">A reduction failed.</exception>
+    public void LayerLeft(int layer)
+    {
+        if (!_startsEarly)
+        {
+            return;
+        }
+
+        using var mode = Autograd.NoGrad();
+        foreach (var store in Active.Where(store => store.Group.Size > 1 && !_started.ContainsKey(store) && store.IsWholeBehind(layer)))
+        {
+            _started.Add(store, store.Reduce(_shard));
         }
     }
 
@@ -79,10 +108,15 @@ public sealed class GradientReduction : IDisposable
     public void Reduce(double factor)
     {
         using var mode = Autograd.NoGrad();
-        var reductions = Active.Select(store => (Store: store, Work: store.Reduce(_shard))).ToList();
-        foreach (var (store, work) in reductions)
+        _startsEarly = false;
+        foreach (var store in Active.Where(store => !_started.ContainsKey(store)))
         {
-            work?.Wait();
+            _started.Add(store, store.Reduce(_shard));
+        }
+
+        foreach (var store in Active)
+        {
+            _started[store]?.Wait();
             store.Scale(factor, _shard);
         }
     }

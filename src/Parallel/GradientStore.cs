@@ -7,6 +7,9 @@ namespace Moe.Distributed;
 /// <param name="group">Adds up their gradients.</param>
 internal abstract class GradientStore(IReadOnlyList<Parameter> parameters, ProcessGroup group) : IDisposable
 {
+    // Backward comes to the embedding last, and to the head with it where both are one.
+    private readonly int _lowestLayer = parameters.Min(parameter => parameter.Layer ?? (parameter.Kind == ParameterKind.Embedding ? -1 : int.MaxValue));
+
     public ProcessGroup Group => group;
 
     /// <summary>All that is stepped by these gradients.</summary>
@@ -20,6 +23,10 @@ internal abstract class GradientStore(IReadOnlyList<Parameter> parameters, Proce
 
     /// <summary>Whether none of the parameters takes a gradient in this step; the same on all ranks.</summary>
     public bool IsFrozen => parameters.All(parameter => !parameter.Value.RequiresGrad);
+
+    /// <summary>Whether all its gradients are whole once backward has left a layer.</summary>
+    /// <param name="layer">As for <see cref="GradientReduction.LayerLeft"/>.</param>
+    public bool IsWholeBehind(int layer) => _lowestLayer >= layer;
 
     /// <summary>Makes ready for a step's first backward: gradients count from zero.</summary>
     public abstract void Zero();

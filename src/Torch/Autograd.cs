@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Moe.Torch.Native;
 
 namespace Moe.Torch;
@@ -14,6 +15,15 @@ public static class Autograd
     /// <exception cref="TorchException">libtorch refused; an exception of a managed <see cref="Function"/> arrives as itself.</exception>
     public static void Backward(Tensor loss, Tensor? seed = null) => Backward([loss], [seed]);
 
+    /// <summary>
+    /// Has <paramref name="action"/> called when a backward has computed the gradient of this tensor: whatever was computed from it is behind it by then,
+    /// and the gradients of the leaves that took part in that are whole.
+    /// </summary>
+    /// <param name="tensor">A tensor of the graph that is no leaf.</param>
+    /// <param name="action">Runs on the thread of the backward, unrecorded; what it throws goes on in the thread that called <see cref="Backward(Tensor, Tensor?)"/>.</param>
+    public static unsafe void OnGradient(Tensor tensor, Action action) =>
+        Abi.Check(Abi.OnGradient(tensor.LiveHandle, &Run, &Release, GCHandle.ToIntPtr(GCHandle.Alloc(action))));
+
     /// <summary>As <see cref="Backward(Tensor, Tensor?)"/>, from several roots at once.</summary>
     public static unsafe void Backward(ReadOnlySpan<Tensor> roots, ReadOnlySpan<Tensor?> seeds)
     {
@@ -29,6 +39,28 @@ public static class Autograd
         Function.ThrowPending();
         Abi.Check(status);
     }
+
+    [UnmanagedCallersOnly]
+    private static int Run(nint context)
+    {
+        try
+        {
+            using var mode = NoGrad();
+            using var scope = new TensorScope();
+            ((Action)GCHandle.FromIntPtr(context).Target!)();
+            return 0;
+        }
+#pragma warning disable CA1031 // No exception may cross into native code; this one goes on in the thread that called Backward.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            Function.Fail(e);
+            return 1;
+        }
+    }
+
+    [UnmanagedCallersOnly]
+    private static void Release(nint context) => GCHandle.FromIntPtr(context).Free();
 }
 
 /// <summary>Sets whether autograd records on this thread, and sets it back when disposed.</summary>

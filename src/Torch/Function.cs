@@ -54,6 +54,8 @@ public abstract class Function
         return outputs;
     }
 
+    internal static void Fail(Exception exception) => s_pending = ExceptionDispatchInfo.Capture(exception);
+
     internal static void ThrowPending() => Interlocked.Exchange(ref s_pending, null)?.Throw();
 
     /// <summary>Computes the outputs; recording is off. An output must be a new tensor, not an input or a view of one.</summary>
@@ -114,7 +116,7 @@ public abstract class Function
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            s_pending = ExceptionDispatchInfo.Capture(e);
+            Fail(e);
             return 1;
         }
     }

@@ -24,6 +24,9 @@ public class GradientReductionTests(string backend)
     public void Experts_on_two_ranks_have_the_golden_norm([Values(2, 4)] int ranks) => Ranks.Run(GradientScenarios.GoldenNorm, ranks, backend);
 
     [Test]
+    public void Sums_start_under_the_last_backward([Values(2, 3)] int ranks) => Ranks.Run(GradientScenarios.StartUnderBackward, ranks, backend);
+
+    [Test]
     public void One_NaN_on_one_rank_is_seen_by_all() => Ranks.Run(GradientScenarios.FindNotFinite, 3, backend);
 }
 

@@ -53,6 +53,49 @@ internal static class GradientScenarios
         Assert.That(parameter.Value.Gradient!.ToArray<float>(), Is.EqualTo(gradient.Select(g => g / Math.Sqrt(120))).Within(1e-6));
     }
 
+    /// <summary>Gradients that backward has left behind are added up while it goes on, in the step's last one alone; the sums are the same.</summary>
+    public static void StartUnderBackward(ProcessGroup world)
+    {
+        using var mesh = new DeviceMesh(world, 1);
+        using var scope = new TensorScope();
+        Parameter[] parameters =
+        [
+            new("embedding", Tensor.Zeros([4]).Here(), ParameterKind.Embedding),
+            .. Enumerable.Range(0, 2).Select(layer => new Parameter($"layers.{layer}.w", Tensor.Zeros([4]).Here(), ParameterKind.Matrix)),
+            new("head", Tensor.Zeros([4]).Here(), ParameterKind.Head),
+        ];
+        using var reduction = new GradientReduction(parameters, mesh, new() { BucketBytes = 16 });
+        foreach (var early in new[] { true, false, true })
+        {
+            reduction.Zero();
+            world.Trace.ResetTotals();
+            if (early)
+            {
+                reduction.ExpectLastBackward();
+            }
+
+            List<long> calls = [];
+            foreach (var (parameter, layer) in parameters.Reverse().Zip([2, 1, 0, (int?)null]))
+            {
+                Autograd.Backward(parameter.Value, Tensor.Full([4], world.Rank + 1).Here());
+                if (layer is { } left)
+                {
+                    reduction.LayerLeft(left);
+                    calls.Add(world.Trace.Totals(Collective.AllReduce).Calls);
+                }
+            }
+
+            reduction.Reduce(0.5);
+            Assert.That(calls, Is.EqualTo(early ? [1, 2, 3] : new[] { 0, 0, 0 }));
+            Assert.That(world.Trace.Totals(Collective.AllReduce).Calls, Is.EqualTo(4), "each once");
+            var sum = 0.5 * world.Size * (world.Size + 1) / 2;
+            foreach (var parameter in parameters)
+            {
+                Assert.That(parameter.Value.Gradient!.ToArray<float>(), Is.All.EqualTo(sum), parameter.Name);
+            }
+        }
+    }
+
     /// <summary>One NaN in one expert of one rank.</summary>
     public static void FindNotFinite(ProcessGroup world)
     {

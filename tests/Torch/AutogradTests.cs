@@ -33,6 +33,31 @@ public class AutogradTests
     }
 
     [Test]
+    public void A_tensors_hook_runs_when_the_leaves_behind_it_are_whole_and_before_what_is_ahead()
+    {
+        var (first, second) = (Tensor.From([2.0]), Tensor.From([3.0]));
+        (first.RequiresGrad, second.RequiresGrad) = (true, true);
+        var between = new Cube().Apply(first)[0];
+        var calls = new List<(double? First, double? Second)>();
+        Autograd.OnGradient(between, () => calls.Add((first.Gradient?.Item(), second.Gradient?.Item())));
+
+        Autograd.Backward((between * second).Sum());
+
+        Assert.That(calls, Is.EqualTo(new[] { ((double?)null, (double?)8.0) }));
+        Assert.That(first.Gradient!.Item(), Is.EqualTo(36));
+    }
+
+    [Test]
+    public void Exception_in_a_hook_arrives_as_itself()
+    {
+        var x = Tensor.From([1.0, 2.0]);
+        x.RequiresGrad = true;
+        var y = new Cube().Apply(x)[0];
+        Autograd.OnGradient(y, () => throw new InvalidTimeZoneException("on purpose"));
+        Assert.That(() => Autograd.Backward(y.Sum()), Throws.TypeOf<InvalidTimeZoneException>().With.Message.EqualTo("on purpose"));
+    }
+
+    [Test]
     public void Saved_tensors_outlive_the_scope_of_the_forward_and_end_with_the_graph()
     {
         var before = Tensor.LiveCount;

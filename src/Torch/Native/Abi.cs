@@ -100,6 +100,9 @@ internal static unsafe partial class Abi
     [LibraryImport(Library, EntryPoint = "moe_tensor_data")]
     public static partial int Data(nint handle, out nint data);
 
+    [LibraryImport(Library, EntryPoint = "moe_on_gradient")]
+    public static partial int OnGradient(nint tensor, delegate* unmanaged<nint, int> callback, delegate* unmanaged<nint, void> release, nint context);
+
     [LibraryImport(Library, EntryPoint = "moe_optimizer_prepare")]
     public static partial int OptimizerPrepare(int rule, nint* tensors, int slots, long count, nint* copies, out nint prepared);
 

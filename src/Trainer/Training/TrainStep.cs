@@ -99,6 +99,11 @@ public sealed class TrainStep(
         {
             using var scope = new TensorScope();
             var batch = batches.Read(consumed, microStep);
+            if (microStep == batches.Plan.Accumulation - 1)
+            {
+                reduction.ExpectLastBackward();
+            }
+
             totals.Add(Captured(batches) is { } captured ? captured.Run(batch, load) : _micro.Run(batch, load, wholeBatch));
         }
 

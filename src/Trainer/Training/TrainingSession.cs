@@ -42,6 +42,7 @@ public sealed class TrainingSession : IDisposable
         Model = ModelAssembly.Build(config, mesh, device);
         Device = device;
         _reduction = new GradientReduction(Model.Parameters, mesh, OptimizerAssembly.Reduction(config));
+        Model.LayerLeft = _reduction.LayerLeft;
         Optimizer = MkorAssembly.Over(
             config, OptimizerAssembly.Build(config, _reduction.Logical), Model.Parameters, _reduction.Logical, mesh, Batches.TokensPerStep);
         _schedule = ModelAssembly.Schedule(config);
