@@ -182,6 +182,9 @@ internal sealed class Supervisor : IDisposable
                 _lastStep = (long)metrics.Row.GetValueOrDefault("step", _lastStep);
                 _view.Metrics(metrics);
                 break;
+            case KernelsMessage { Report: var report }:
+                _view.Kernels(report);
+                break;
             case EventMessage e:
                 _recorder.Event(e.Kind, e.Step, e.Text);
                 _view.Event(e);

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Moe.Launch.Supervision;
+using Moe.Training.Benchmarks;
 using Moe.Training.Hosting;
 
 namespace Moe.Launch.Terminal;
@@ -25,6 +26,18 @@ internal sealed class BenchView(Screen screen, bool asJson) : IRunView
         foreach (var (key, value) in metrics.Row)
         {
             screen.Output.WriteLine($"{key.PadRight(widest)}  {value.ToString(Math.Abs(value) >= 1000 ? "N0" : "G4", CultureInfo.InvariantCulture)}");
+        }
+    }
+
+    public void Kernels(KernelReport report)
+    {
+        if (asJson)
+        {
+            KernelJson.Write(screen.Output, report);
+        }
+        else
+        {
+            KernelText.Write(screen.Output, report);
         }
     }
 

@@ -1,4 +1,5 @@
 using Moe.Launch.Supervision;
+using Moe.Training.Benchmarks;
 using Moe.Training.Hosting;
 
 namespace Moe.Launch.Terminal;
@@ -15,6 +16,11 @@ internal interface IRunView : IAsyncDisposable
 
     /// <summary>A logged step, or an evaluation.</summary>
     public void Metrics(MetricsMessage metrics);
+
+    /// <summary>What a benchmark of kernels found; other runs have none.</summary>
+    public void Kernels(KernelReport report)
+    {
+    }
 
     /// <summary>Something that happened once.</summary>
     public void Event(EventMessage e);

@@ -19,12 +19,15 @@ internal readonly record struct MachineRates(double ProductsPerSecond, double By
     private static readonly TimeSpan Duration = TimeSpan.FromSeconds(0.5);
 
     /// <summary>Measures for about a second. Every rank calls this at the same time.</summary>
-    public static MachineRates Measure(ProcessGroup group, Device device = default)
+    /// <param name="group">All ranks.</param>
+    /// <param name="device">Of this rank.</param>
+    /// <param name="type">Of the products' elements; null for float32 on the host and bfloat16 on a GPU.</param>
+    public static MachineRates Measure(ProcessGroup group, Device device = default, DType? type = null)
     {
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
         var (side, copied) = device.IsCuda ? (CudaSide, CudaCopyBytes) : (HostSide, HostCopyBytes);
-        var x = Operand(side, device); // of random numbers: a GPU multiplies zeros faster
+        var x = Operand(side, device, type ?? (device.IsCuda ? DType.BFloat16 : DType.Float32)); // of random numbers: a GPU multiplies zeros faster
         var product = x.NewEmpty(x.Shape);
         var (from, to) = (Tensor.Zeros([copied / sizeof(float)], device: device), Tensor.Zeros([copied / sizeof(float)], device: device));
         group.Barrier();
@@ -37,11 +40,11 @@ internal readonly record struct MachineRates(double ProductsPerSecond, double By
         return new MachineRates(values[0], values[1]);
     }
 
-    private static Tensor Operand(int side, Device device)
+    private static Tensor Operand(int side, Device device, DType type)
     {
         var drawn = Tensor.Empty([side, side]);
         new RandomStream(1, "machine rates").FillNormal(drawn.Span<float>(), 0);
-        return device.IsCuda ? drawn.To(device).To(DType.BFloat16) : drawn;
+        return drawn.To(device).To(type);
     }
 
     private static double PerSecond(Device device, Action work)

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Moe.Training.Benchmarks;
 
 namespace Moe.Training.Hosting;
 
@@ -16,6 +17,7 @@ namespace Moe.Training.Hosting;
 [JsonDerivedType(typeof(HelloMessage), "hello")]
 [JsonDerivedType(typeof(InfoMessage), "info")]
 [JsonDerivedType(typeof(MetricsMessage), "metrics")]
+[JsonDerivedType(typeof(KernelsMessage), "kernels")]
 [JsonDerivedType(typeof(EventMessage), "event")]
 [JsonDerivedType(typeof(TextMessage), "text")]
 [JsonDerivedType(typeof(FailureMessage), "failure")]
@@ -60,6 +62,10 @@ public sealed record MetricsMessage(
     IReadOnlyDictionary<string, double> Row,
     IReadOnlyList<double>? ExpertLoad = null,
     IReadOnlyDictionary<string, double[]>? Ranks = null) : ControlMessage;
+
+/// <summary>What a benchmark of kernels found; sent by rank 0.</summary>
+/// <param name="Report">A row a kernel.</param>
+public sealed record KernelsMessage(KernelReport Report) : ControlMessage;
 
 /// <summary>Something that happened once, for events.jsonl.</summary>
 /// <param name="Kind">One word: <c>checkpoint</c>, <c>evaluation</c>, <c>warning</c>, ...</param>

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Moe.Training.Benchmarks;
 
 namespace Moe.Training.Hosting;
 
@@ -10,11 +11,13 @@ namespace Moe.Training.Hosting;
 /// <param name="Warmup">Steps that a benchmark makes before it measures.</param>
 /// <param name="Repeats">Steps that a benchmark measures.</param>
 /// <param name="Profile">File for the trace of one further step of a benchmark; null for none.</param>
-public sealed record RankArguments(string Mode, string ConfigFile, string Resume, string Backend, int Warmup = 0, int Repeats = 1, string? Profile = null)
+/// <param name="Kernels">Family of kernels that a benchmark times, one of <see cref="KernelBench.Names"/>; null for whole steps.</param>
+public sealed record RankArguments(
+    string Mode, string ConfigFile, string Resume, string Backend, int Warmup = 0, int Repeats = 1, string? Profile = null, string? Kernels = null)
 {
     /// <summary>How a rank is started by hand, as under srun or torchrun.</summary>
     public const string Usage =
-        "usage: Moe.Training train|verify|bench --config FILE [--resume auto|none|PATH] [--backend mpi|gloo|nccl|single] [--warmup N] [--repeats N] [--profile FILE]";
+        "usage: Moe.Training train|verify|bench --config FILE [--resume auto|none|PATH] [--backend mpi|gloo|nccl|single] [--warmup N] [--repeats N] [--profile FILE] [--kernels FAMILY]";
 
     /// <summary>Reads the arguments.</summary>
     /// <exception cref="FormatException">They are not as <see cref="Usage"/> says.</exception>
@@ -27,6 +30,7 @@ public sealed record RankArguments(string Mode, string ConfigFile, string Resume
             ["--warmup"] = "5",
             ["--repeats"] = "20",
             ["--profile"] = "",
+            ["--kernels"] = "",
         };
         if (arguments.Length % 2 == 0 || arguments[0] is not ("train" or "verify" or "bench"))
         {
@@ -44,9 +48,16 @@ public sealed record RankArguments(string Mode, string ConfigFile, string Resume
         }
 
         return options.TryGetValue("--config", out var config)
-            ? new RankArguments(arguments[0], config, options["--resume"], options["--backend"], Count(options, "--warmup", 0), Count(options, "--repeats", 1), options["--profile"] is { Length: > 0 } file ? file : null)
+            ? new RankArguments(arguments[0], config, options["--resume"], options["--backend"], Count(options, "--warmup", 0), Count(options, "--repeats", 1), options["--profile"] is { Length: > 0 } file ? file : null, Family(options))
             : throw new FormatException($"--config is missing; {Usage}");
     }
+
+    private static string? Family(Dictionary<string, string> options) => options["--kernels"] switch
+    {
+        "" => null,
+        var name when KernelBench.Names.Contains(name) => name,
+        var name => throw new FormatException($"--kernels should be one of {string.Join(", ", KernelBench.Names)}, not '{name}'; {Usage}"),
+    };
 
     private static int Count(Dictionary<string, string> options, string name, int least) =>
         int.TryParse(options[name], NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count >= least

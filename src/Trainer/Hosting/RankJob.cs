@@ -38,6 +38,7 @@ internal sealed class RankJob(
         var exitCode = arguments.Mode switch
         {
             "verify" => Verify(config, world),
+            "bench" when arguments.Kernels is { } family => BenchKernels(family, config, world),
             "bench" => Bench(config, world),
             _ => Train(config, world),
         };
@@ -115,6 +116,18 @@ internal sealed class RankJob(
         if (IsFirst)
         {
             link.ReportMetrics(row);
+        }
+
+        return ExitCodes.Done;
+    }
+
+    private int BenchKernels(string family, RunConfig config, ProcessGroup world)
+    {
+        using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
+        var report = KernelBench.Run(family, config, mesh, _device, arguments.Warmup, arguments.Repeats);
+        if (IsFirst)
+        {
+            link.ReportKernels(report);
         }
 
         return ExitCodes.Done;

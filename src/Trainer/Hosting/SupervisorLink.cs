@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Moe.Training.Benchmarks;
 
 namespace Moe.Training.Hosting;
 
@@ -62,6 +63,9 @@ public abstract class SupervisorLink : IDisposable
     /// <param name="step">Steps done.</param>
     /// <param name="text">What happened, for a reader.</param>
     public void ReportEvent(string kind, long step, string text) => Report(new EventMessage(kind, step, text));
+
+    /// <summary>Tells what a benchmark of kernels found. Rank 0 does.</summary>
+    public void ReportKernels(KernelReport report) => Report(new KernelsMessage(report));
 
     /// <summary>Shows a line to the user as it is.</summary>
     public void ReportText(string line) => Report(new TextMessage(line));

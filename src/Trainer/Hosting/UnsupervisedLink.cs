@@ -12,6 +12,8 @@ internal sealed class UnsupervisedLink(RankEnvironment rank) : SupervisorLink(ra
             InfoMessage info => Invariant(
                 $"world_size={Rank.WorldSize} mesh=\"{info.Mesh}\" parameters={info.ParametersTotal} active={info.ParametersActive} from_step={info.FirstStep}"),
             MetricsMessage metrics => string.Join(' ', metrics.Row.Where(entry => entry.Key != TrainingLoop.TimeKey).Select(entry => Invariant($"{entry.Key}={entry.Value:G6}"))),
+            KernelsMessage { Report: var report } => string.Join('\n', report.Kernels.Select(kernel => Invariant(
+                $"kernel=\"{kernel.Name}\" shape=\"{kernel.Shape}\" direction={kernel.Direction} ms={kernel.Ms:G6} gb_per_s={kernel.GbPerS:G6} tflops={kernel.Tflops:G6} ceiling={kernel.Ceiling} of_ceiling_pct={kernel.OfCeilingPct:G4}"))),
             EventMessage e => Invariant($"event={e.Kind} step={e.Step} {e.Text}"),
             TextMessage text => text.Line,
             FailureMessage { Failure: var failure } => Invariant($"failed rank={failure.Rank} step={failure.Step}: {failure.What}"),

@@ -88,7 +88,8 @@ public static class ModelAssembly
         },
     };
 
-    private static DType WeightType(TrainConfig train) => train switch
+    /// <summary>Type that matrices are stored in.</summary>
+    internal static DType WeightType(TrainConfig train) => train switch
     {
         { Precision: Precision.Float64 } => DType.Float64,
         { Weights: StoredType.BFloat16 } => DType.BFloat16,
