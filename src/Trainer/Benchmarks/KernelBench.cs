@@ -36,7 +36,8 @@ public static class KernelBench
             Head => new HeadKernels(shapes, random).All(),
             _ => optimizer!.All(),
         };
-        return Time(name, [.. kernels], shapes, new KernelTimer(mesh.World, device, warmup, repeats));
+        using var timer = new KernelTimer(mesh.World, device, warmup, repeats);
+        return Time(name, [.. kernels], shapes, timer);
     }
 
     /// <summary>Refuses a family of which a configuration has no kernel.</summary>
@@ -54,29 +55,26 @@ public static class KernelBench
 
     private static KernelReport Time(string name, IReadOnlyList<KernelBenchmark> kernels, KernelShapes shapes, KernelTimer timer)
     {
-        var types = kernels.Where(kernel => kernel.Operations > 0).Select(kernel => kernel.ProductType ?? shapes.Type);
-        var ceilings = KernelCeilings.Measure(shapes.Mesh.World, shapes.Device, [shapes.Type, .. types]);
-        var rows = kernels.Select(kernel => Row(kernel, timer, ceilings, shapes.Type)).ToList();
+        DType[] types = [shapes.Type, .. kernels.Where(kernel => kernel.Operations > 0).Select(kernel => kernel.ProductType ?? shapes.Type)];
+        var before = KernelCeilings.Measure(shapes.Mesh.World, shapes.Device, types);
+        var times = kernels.Select(kernel => (Plain: timer.TimePlain(kernel), Own: timer.Time(kernel))).ToList();
+        var ceilings = before.OrHigher(KernelCeilings.Measure(shapes.Mesh.World, shapes.Device, types));
+        var rows = kernels.Zip(times, (kernel, time) => Row(kernel, time.Own, ceilings.Of(kernel, shapes.Type, time.Plain))).ToList();
         return new KernelReport(name, shapes.Mesh.World.Size, ceilings.BytesPerSecond / 1e9, ceilings.ProductsPerSecond[shapes.Type] / 1e12, rows);
     }
 
-    private static KernelRow Row(KernelBenchmark kernel, KernelTimer timer, KernelCeilings ceilings, DType type)
-    {
-        var ceiling = ceilings.Of(kernel, type, timer.TimePlain(kernel));
-        var time = timer.Time(kernel);
-        return new KernelRow(
-            kernel.Name,
-            kernel.Shape,
-            Word(kernel.Pass),
-            time.Median,
-            time.Low,
-            time.High,
-            kernel.Bytes,
-            kernel.Operations,
-            Word(ceiling.Kind),
-            ceiling.Milliseconds,
-            kernel.CallsPerStep);
-    }
+    private static KernelRow Row(KernelBenchmark kernel, Spread time, Ceiling ceiling) => new(
+        kernel.Name,
+        kernel.Shape,
+        Word(kernel.Pass),
+        time.Median,
+        time.Low,
+        time.High,
+        kernel.Bytes,
+        kernel.Operations,
+        Word(ceiling.Kind),
+        ceiling.Milliseconds,
+        kernel.CallsPerStep);
 
     private static string Word<T>(T value)
         where T : struct, Enum => ConfigChoices.Spelling(value);

@@ -37,6 +37,10 @@ internal sealed record KernelCeilings(double BytesPerSecond, IReadOnlyDictionary
             rates[types[0]].BytesPerSecond / world.Size, rates.ToDictionary(rate => rate.Key, rate => rate.Value.ProductsPerSecond / world.Size));
     }
 
+    /// <summary>The higher of two measurements, each by itself: what disturbs one of them is no limit of the machine.</summary>
+    public KernelCeilings OrHigher(KernelCeilings other) => new(
+        Math.Max(BytesPerSecond, other.BytesPerSecond), ProductsPerSecond.ToDictionary(rate => rate.Key, rate => Math.Max(rate.Value, other.ProductsPerSecond[rate.Key])));
+
     /// <summary>The nearest ceiling of a kernel: the plain exchange where it has one, else the longer of its bytes and its operations.</summary>
     /// <param name="kernel">What is measured.</param>
     /// <param name="type">Of its products, unless it names another.</param>

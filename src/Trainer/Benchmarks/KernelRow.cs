@@ -4,7 +4,7 @@ namespace Moe.Training.Benchmarks;
 /// <param name="Name">As in <c>router choice</c>.</param>
 /// <param name="Shape">Of its inputs.</param>
 /// <param name="Direction"><c>forward</c>, <c>backward</c> or <c>update</c>.</param>
-/// <param name="Ms">Milliseconds of a call, median; of an exchange, on the slowest rank.</param>
+/// <param name="Ms">Milliseconds of a call, median; of an exchange, and on the host, on the slowest rank.</param>
 /// <param name="MsP10">A tenth of the measurements are below.</param>
 /// <param name="MsP90">A tenth are above.</param>
 /// <param name="Bytes">That a call must read and write at least; of an exchange, that leave the rank.</param>

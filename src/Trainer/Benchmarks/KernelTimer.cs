@@ -7,22 +7,22 @@ namespace Moe.Training.Benchmarks;
 /// <summary>Times the calls of kernels, with all ranks at the same kernel.</summary>
 /// <remarks>
 /// A kernel goes round sets of inputs that together are more than the caches hold, and the results of a round stand beside each other: no call finds its
-/// data where the last one left it. A measurement is of several calls, as long as it takes to drown the clock and the start; on a GPU between two marks in
-/// the device's work, on the host by its clock from the moment when all ranks are there.
+/// data where the last one left it; what was prepared for a call is driven out of the caches before. A measurement is of several calls, as long as it takes
+/// to drown the clock and the start: on a GPU between two marks in the device's work; on the host by its clock until all ranks are done, since ranks that
+/// share cores take turns, and one that is done first has only had more than its share.
 /// </remarks>
 /// <param name="world">All ranks.</param>
 /// <param name="device">Of this rank.</param>
 /// <param name="warmup">Rounds made first, unmeasured.</param>
 /// <param name="repeats">Measurements, at least 1.</param>
-internal sealed class KernelTimer(ProcessGroup world, Device device, int warmup, int repeats)
+internal sealed class KernelTimer(ProcessGroup world, Device device, int warmup, int repeats) : IDisposable
 {
     private const int MostSets = 64;
     private const int MostCalls = 10_000;
 
-    // Twice the last cache: 50 MiB of an H100, 32 MiB that eight of an EPYC's cores share.
-    private const double DeviceRotation = 128 << 20;
-    private const double HostRotation = 64 << 20;
-    private const int MostSharers = 8; // ranks whose cores have that cache in common
+    // Twice the last cache: 50 MiB of an H100, 32 MiB that eight of an EPYC's cores share, of which a rank may have all while the others wait for their turn.
+    private const long DeviceRotation = 128 << 20;
+    private const long HostRotation = 64 << 20;
 
     // Of kernels that touch little of what they are given.
     private const double DeviceMost = 2L << 30;
@@ -32,13 +32,20 @@ internal sealed class KernelTimer(ProcessGroup world, Device device, int warmup,
     private const double HostSample = 0.010;
     private const double DeviceSample = 0.005;
 
+    private Tensor? _other; // what the caches are filled with in between
+
     /// <summary>Times a kernel. Every rank calls this with the same kernel.</summary>
-    /// <returns>Milliseconds of a call: on this rank, or of an exchange on the slowest one, before which no other can be done.</returns>
+    /// <returns>Milliseconds of a call: on a GPU this rank's, but of an exchange, and on the host, until the last rank is done.</returns>
     public Spread Time(KernelBenchmark kernel) => Time(kernel.Make, kernel);
+
+    private long Rotation => device.IsCuda ? DeviceRotation : HostRotation;
 
     /// <summary>Times the plain form of an exchange, likewise.</summary>
     /// <returns>Milliseconds of a call, median; null where the kernel has no plain form.</returns>
     public double? TimePlain(KernelBenchmark kernel) => kernel.Plain is { } plain ? Time(plain, kernel).Median : null;
+
+    /// <inheritdoc/>
+    public void Dispose() => _other?.Dispose();
 
     private Spread Time(Func<KernelCall> make, KernelBenchmark kernel)
     {
@@ -62,15 +69,15 @@ internal sealed class KernelTimer(ProcessGroup world, Device device, int warmup,
             samples[i] = 1000 * Measure(calls, count, ref next) / count;
         }
 
-        return Spread.Of(kernel.Plain is null ? samples : Slowest(samples));
+        return Spread.Of(device.IsCuda && kernel.Plain is null ? samples : Slowest(samples));
     }
 
     // Alike on all ranks, as what follows from it.
     private int Sets(KernelBenchmark kernel)
     {
-        var (rotation, most) = device.IsCuda ? (DeviceRotation, DeviceMost) : (HostRotation / Math.Min(world.Size, MostSharers), HostMost);
-        var wanted = Math.Ceiling(rotation / Math.Max(1, kernel.Bytes));
-        return (int)Agree(Math.Clamp(Math.Min(wanted, Math.Floor(most / Math.Max(1, kernel.Held))), 1, MostSets));
+        var wanted = Math.Ceiling(Rotation / Math.Max(1, kernel.Bytes));
+        var possible = Math.Floor((device.IsCuda ? DeviceMost : HostMost) / Math.Max(1, kernel.Held));
+        return (int)Agree(Math.Clamp(Math.Min(wanted, possible), 1, MostSets));
     }
 
     // What is prepared for a call serves one call only.
@@ -85,9 +92,14 @@ internal sealed class KernelTimer(ProcessGroup world, Device device, int warmup,
     private double Measure(KernelCall[] calls, int count, ref int next)
     {
         using var scope = new TensorScope();
-        for (var i = 0; i < count && calls[0].Prepare is not null; i++)
+        if (calls[0].Prepare is not null)
         {
-            calls[(next + i) % calls.Length].Prepare!();
+            for (var i = 0; i < count; i++)
+            {
+                calls[(next + i) % calls.Length].Prepare!();
+            }
+
+            FillCaches();
         }
 
         if (device.IsCuda)
@@ -99,10 +111,18 @@ internal sealed class KernelTimer(ProcessGroup world, Device device, int warmup,
         return device.IsCuda ? OnDevice(calls, count, ref next) : OnHost(calls, count, ref next);
     }
 
-    private static double OnHost(KernelCall[] calls, int count, ref int next)
+    private void FillCaches()
+    {
+        _other ??= Tensor.Empty([Rotation / sizeof(float)], device: device).Detached();
+        _other.Fill_(1);
+    }
+
+    // Of ranks that share a core one begins when the other is done: the first to begin sees the whole.
+    private double OnHost(KernelCall[] calls, int count, ref int next)
     {
         var begun = Stopwatch.GetTimestamp();
         Call(calls, count, ref next);
+        world.Barrier();
         return Stopwatch.GetElapsedTime(begun).TotalSeconds;
     }
 

@@ -13,6 +13,9 @@ internal sealed class OptimizerKernels : IDisposable
     // All of the model's memory: inputs can't be made twice.
     private const double OneSet = double.MaxValue;
 
+    // A limit of the norm by which gradients are scaled, and stay what they are.
+    private const double JustBelow = 1 - 1e-9;
+
     private readonly KernelShapes _shapes;
     private readonly Transformer _model;
     private readonly GradientReduction _reduction;
@@ -52,8 +55,11 @@ internal sealed class OptimizerKernels : IDisposable
     // What stays where backward left it is scaled within the optimizer's pass, and never cleared.
     private IEnumerable<GradientBucketPlan> InMemoryOfTheirOwn => _buckets.Where(bucket => !bucket.IsDirect);
 
+    // Then a step consumes its gradients and statistics, and the next one needs new ones.
+    private bool IsPreconditioned => _shapes.Config.Optimizer.Precondition != Precondition.None;
+
     private string Optimizer => ConfigChoices.Spelling(_shapes.Config.Optimizer.Name)
-        + (_shapes.Config.Optimizer.Precondition == Precondition.None ? "" : $" behind {ConfigChoices.Spelling(_shapes.Config.Optimizer.Precondition)}, factors updated");
+        + (IsPreconditioned ? $" behind {ConfigChoices.Spelling(_shapes.Config.Optimizer.Precondition)}, factors updated" : "");
 
     // As Newton-Schulz chooses it, where there is one.
     private DType ProductType => _shapes.Config.Optimizer.Names.Any(OptimizerAssignment.NeedsMatrix)
@@ -108,14 +114,12 @@ internal sealed class OptimizerKernels : IDisposable
     {
         var clipped = InMemoryOfTheirOwn.Sum(bucket => _shard ? bucket.Segments[bucket.Group.Rank] : bucket.Count);
         var bytes = InMemoryOfTheirOwn.Sum(bucket => (double)(_shard ? bucket.Segments[bucket.Group.Rank] : bucket.Count) * bucket.Type.Size());
-        GradientNorm? norm = null;
-        return _shapes.Config.Train.ClipNorm == 0 || bytes == 0 ? null : Update("clipping", clipped, 2 * bytes, () => new KernelCall(
-            () => norm!.Clip(norm.Norm / 2),
-            () =>
-            {
-                ReduceAll();
-                norm = _reduction.MeasureNorm();
-            }));
+        return _shapes.Config.Train.ClipNorm == 0 || bytes == 0 ? null : Update("clipping", clipped, 2 * bytes, () =>
+        {
+            ReduceAll();
+            var norm = _reduction.MeasureNorm();
+            return new KernelCall(() => norm.Clip(norm.Norm * JustBelow));
+        });
     }
 
     // Weights and state are read and written, gradients read; weights with a master beside them are only written.
@@ -127,7 +131,11 @@ internal sealed class OptimizerKernels : IDisposable
         var bytes = stepped.Sum(parameter => ((mastered.Contains(parameter.Key) ? 1 : 2) * Bytes(parameter.Value)) + Bytes(parameter.Gradient))
             + (2 * state.Sum(state => Bytes(state.Value)));
         var step = new OptimizerStep(_shapes.Config.Optimizer.LearningRate, 1, 1, null, parameter => !IsStepped(parameter));
-        return Update($"step of {Optimizer}", stepped.Sum(parameter => parameter.Value.Count), bytes, () => new KernelCall(() => _optimizer.Step(step), Begin)) with
+        return Update($"step of {Optimizer}", stepped.Sum(parameter => parameter.Value.Count), bytes, () =>
+        {
+            Begin();
+            return new KernelCall(() => _optimizer.Step(step), IsPreconditioned ? Begin : null);
+        }) with
         {
             Operations = _optimizer.Operations,
             ProductType = ProductType,
