@@ -41,17 +41,23 @@ bool sort_on_host(const moe::SortPairs& x, int64_t* unknown) {
   return true;
 }
 
-void gather_on_host(const moe::GatherRows& x) {
-  at::parallel_for(0, x.count, rows_a_thread(x.row_bytes), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      auto to = static_cast<char*>(x.to) + i * x.to_stride;
-      if (x.places[i] < 0) {
-        std::memset(to, 0, x.row_bytes);
-      } else {
-        std::memcpy(to, static_cast<const char*>(x.from) + x.places[i] / x.divisor * x.from_stride, x.row_bytes);
+void spread_on_host(const moe::SpreadRows& x) {
+  TORCH_CHECK(*x.taken <= x.rows, *x.taken, " rows have a place, but there is room for ", x.rows);
+  auto row = [&](int64_t i) { return static_cast<char*>(x.to) + i * x.to_stride; };
+  at::parallel_for(0, x.count, rows_a_thread(x.row_bytes * x.slots), [&](int64_t begin, int64_t end) {
+    for (int64_t token = begin; token < end; ++token) {
+      auto from = static_cast<const char*>(x.from) + token * x.from_stride;
+      for (int64_t slot = 0; slot < x.slots; ++slot) {
+        int32_t place = x.places[token * x.slots + slot];
+        if (place >= 0) {
+          std::memcpy(row(place), from, x.row_bytes);
+        }
       }
     }
   });
+  for (int64_t i = *x.taken; i < x.rows; ++i) {
+    std::memset(row(i), 0, x.row_bytes);
+  }
 }
 
 void sum_on_host(const moe::SumRows& x, int64_t row_bytes) {
@@ -96,18 +102,28 @@ MOE_EXPORT int32_t moe_sort_pairs(moe::Handle ids, int64_t experts, moe::Handle 
   MOE_CATCH
 }
 
-// result[i] = source[places[i] / divisor]; source [n, D] and result [m, D], of any floating-point type.
-MOE_EXPORT int32_t moe_gather_rows(moe::Handle source, moe::Handle places, int64_t divisor, moe::Handle result) {
+// result[places[t * slots + slot]] = source[t], of any floating-point type; places: [T * slots] int32, negative for none, each other at most once. offsets: [E]
+// int32, the last one the number of rows that have a place; those beyond become zeros.
+MOE_EXPORT int32_t moe_spread_rows(moe::Handle source, moe::Handle places, int64_t slots, moe::Handle offsets, moe::Handle result) {
   MOE_TRY {
-    auto from = moe::borrow(source), to = moe::borrow(result);
+    auto from = moe::borrow(source), to = moe::borrow(result), ends = moe::borrow(offsets);
     moe::check_rows("the source", from);
     moe::check_rows("the result", to);
-    TORCH_CHECK(from.size(1) == to.size(1) && from.scalar_type() == to.scalar_type() && to.size(0) == moe::borrow(places).numel() && divisor >= 1,
-                "rows ", from.sizes(), " can't be gathered into ", to.sizes());
+    moe::check_tensor("offsets", ends, {ends.numel()}, moe::Type::Int32, from);
+    TORCH_CHECK(from.size(1) == to.size(1) && from.scalar_type() == to.scalar_type() && from.size(0) * slots == moe::borrow(places).numel() && ends.numel() > 0,
+                slots, " places a row for ", moe::borrow(places).sizes(), " don't make ", from.sizes(), " into ", to.sizes());
     int64_t size = from.element_size();
-    moe::GatherRows x{from.data_ptr(), from.stride(0) * size, places_of(places, from), divisor,
-                      to.data_ptr(),   to.stride(0) * size,   to.size(0),              to.size(1) * size};
-    MOE_BY_DEVICE(from, gather_on_host(x), moe::cuda::gather_rows(x, moe::stream_of(from)));
+    moe::SpreadRows x{from.data_ptr(),
+                      from.stride(0) * size,
+                      places_of(places, from),
+                      slots,
+                      from.size(0),
+                      static_cast<const int32_t*>(ends.data_ptr()) + ends.numel() - 1,
+                      to.data_ptr(),
+                      to.stride(0) * size,
+                      to.size(0),
+                      to.size(1) * size};
+    MOE_BY_DEVICE(from, spread_on_host(x), moe::cuda::spread_rows(x, moe::stream_of(from)));
   }
   MOE_CATCH
 }

@@ -2,7 +2,7 @@
 //
 // The sort is three kernels: each warp counts the ids of its chunk of pairs, one block takes the sums over experts and then chunks, and each warp gives
 // the pairs of its chunk their places in order. A pair's place depends on the ids before it alone. Integers only: the atomics don't touch the result.
-// Rows, bfloat16 with D = 2048, T = 16,384 and k = 8: a gather writes 512 MiB and reads 64 MiB once (the rest from the cache), 0.2 ms at 3 TB/s;
+// Rows, bfloat16 with D = 2048, T = 16,384 and k = 8: a spread reads 64 MiB and writes 512 MiB, 0.2 ms at 3 TB/s;
 // an ordered sum reads 512 MiB and writes 64 MiB, 0.2 ms.
 #include "kernels/cuda.cuh"
 #include "kernels/permute.h"
@@ -13,7 +13,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kChunk = 512;  // pairs of a warp
 constexpr int kScanThreads = 1024;
-constexpr int64_t kGatherBlocks = 1056;  // twice what 132 multiprocessors hold at 64 registers a thread
 constexpr int64_t kSharedWords = 12 * 1024;
 
 bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
@@ -139,36 +138,28 @@ __global__ void place_pairs(SortPairs x, int64_t chunks, const int32_t* table) {
   }
 }
 
-// A warp a row, of which it has eight words a lane in flight; `Word` is 16 bytes where everything is a multiple of it. The next row's place is
-// read beside this row. What is written leaves the cache first, so that the rows that are read k times stay.
+// A block a token: each thread has one word of the row at a time and writes it to all of the token's places, so that the row is read once, however many
+// experts chose it. (Gathered by places, a row is long out of the cache when the next expert asks for it.) `Word` is 16 bytes where everything is a multiple of it.
 template <typename Word>
-__global__ void __launch_bounds__(kThreads) gather(GatherRows x, int64_t words) {
-  constexpr int kFlight = 8;
-  int lane = threadIdx.x & 31;
-  int64_t step = static_cast<int64_t>(gridDim.x) * (kThreads / 32);
-  int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + (threadIdx.x >> 5);
-  int32_t place = row < x.count ? x.places[row] : -1;
-  for (; row < x.count; row += step) {
-    int32_t next = row + step < x.count ? x.places[row + step] : -1;
-    Word* to = reinterpret_cast<Word*>(static_cast<char*>(x.to) + row * x.to_stride);
-    const Word* from = reinterpret_cast<const Word*>(static_cast<const char*>(x.from) + (place < 0 ? 0 : place / x.divisor * x.from_stride));
-    for (int64_t i = lane; i < words; i += 32 * kFlight) {
-      Word held[kFlight];
-#pragma unroll
-      for (int f = 0; f < kFlight; ++f) {
-        held[f] = Word{};
-        if (place >= 0 && i + 32 * f < words) {
-          held[f] = from[i + 32 * f];
-        }
-      }
-#pragma unroll
-      for (int f = 0; f < kFlight; ++f) {
-        if (i + 32 * f < words) {
-          __stcs(to + i + 32 * f, held[f]);
+__global__ void __launch_bounds__(kThreads) spread(SpreadRows x, int64_t words) {
+  auto row = [&](int64_t i) { return reinterpret_cast<Word*>(static_cast<char*>(x.to) + i * x.to_stride); };
+  for (int64_t token = blockIdx.x; token < x.count; token += gridDim.x) {
+    const Word* from = reinterpret_cast<const Word*>(static_cast<const char*>(x.from) + token * x.from_stride);
+    const int32_t* places = x.places + token * x.slots;
+    for (int64_t i = threadIdx.x; i < words; i += blockDim.x) {
+      Word held = from[i];
+      for (int64_t slot = 0; slot < x.slots; ++slot) {
+        int32_t place = places[slot];
+        if (place >= 0) {
+          row(place)[i] = held;
         }
       }
     }
-    place = next;
+  }
+  for (int64_t i = *x.taken + blockIdx.x; i < x.rows; i += gridDim.x) {
+    for (int64_t word = threadIdx.x; word < words; word += blockDim.x) {
+      row(i)[word] = Word{};
+    }
   }
 }
 
@@ -266,18 +257,17 @@ void sort_pairs(const SortPairs& x, int32_t* workspace, void* on) {
   }
 }
 
-void gather_rows(const GatherRows& x, void* on) {
-  if (x.count == 0 || x.row_bytes == 0) {
+void spread_rows(const SpreadRows& x, void* on) {
+  if (x.rows == 0 || x.row_bytes == 0) {
     return;
   }
-  int64_t wanted = (x.count + kThreads / 32 - 1) / (kThreads / 32);
-  unsigned blocks = static_cast<unsigned>(wanted < kGatherBlocks ? wanted : kGatherBlocks);
+  unsigned blocks = grid(x.count > 0 ? x.count : x.rows);
   if (x.row_bytes % 16 == 0 && x.from_stride % 16 == 0 && x.to_stride % 16 == 0 && aligned(x.from) && aligned(x.to)) {
-    gather<uint4><<<blocks, kThreads, 0, stream(on)>>>(x, x.row_bytes / 16);
+    spread<uint4><<<blocks, threads_for(x.row_bytes / 16), 0, stream(on)>>>(x, x.row_bytes / 16);
   } else {
-    gather<unsigned short><<<blocks, kThreads, 0, stream(on)>>>(x, x.row_bytes / 2);  // every floating-point type is a multiple of 2 bytes
+    spread<unsigned short><<<blocks, threads_for(x.row_bytes / 2), 0, stream(on)>>>(x, x.row_bytes / 2);  // every floating-point type is a multiple of 2 bytes
   }
-  check_launch("gather of rows");
+  check_launch("spread of rows");
 }
 
 void sum_rows(const SumRows& x, void* on) {

@@ -1,5 +1,5 @@
-// Rows by lists of places. A pair is token * k + slot; sorting pairs by expert gives the rows' order, and each direction of the permutation is a
-// gather, so that no two threads add to one place and the order of every sum is fixed.
+// Rows by lists of places. A pair is token * k + slot; sorting pairs by expert gives the rows' order. Out, a token's row is read once and written to each of
+// its places; back, a token gathers them, so that no two threads add to one place and the order of every sum is fixed.
 // Shapes: T tokens, k slots, E experts, N pairs that have an expert.
 #pragma once
 
@@ -19,15 +19,17 @@ struct SortPairs {
   int32_t* offsets;  // [E]: inclusive sums of counts
 };
 
-// to[i] = from[places[i] / divisor], rows of row_bytes; a negative place gives a row of zeros.
-struct GatherRows {
+// to[places[t * slots + slot]] = from[t], rows of row_bytes, negative places left out; rows that no pair has, from *taken on, become zeros.
+struct SpreadRows {
   const void* from;
   int64_t from_stride;  // bytes
   const int32_t* places;
-  int64_t divisor;
+  int64_t slots;
+  int64_t count;         // T
+  const int32_t* taken;  // rows that have a pair
   void* to;
   int64_t to_stride;  // bytes
-  int64_t count;
+  int64_t rows;       // of `to`
   int64_t row_bytes;
 };
 
@@ -79,7 +81,7 @@ namespace cuda {
 // 32-bit words of workspace that sort_pairs needs.
 int64_t sort_pairs_workspace(int64_t count, int64_t experts);
 void sort_pairs(const SortPairs& x, int32_t* workspace, void* stream);
-void gather_rows(const GatherRows& x, void* stream);
+void spread_rows(const SpreadRows& x, void* stream);
 void sum_rows(const SumRows& x, void* stream);
 void pick_numbers(const PickNumbers& x, void* stream);
 }  // namespace cuda

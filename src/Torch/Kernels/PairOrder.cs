@@ -4,7 +4,8 @@ namespace Moe.Torch.Kernels;
 
 /// <summary>
 /// The (token, slot) pairs sorted by the id that was chosen, in their own order within an id: rows of tokens in the order of their experts, and the
-/// way back. Each direction is a gather, so that no two threads ever add to one place and the order of every sum is fixed.
+/// way back. A token's row is read once, whatever the number of its places; on the way back it gathers them, so that no two threads ever add to one place
+/// and the order of every sum is fixed.
 /// </summary>
 /// <remarks>
 /// Shapes: T tokens, k slots, E ids, D width; a pair is token * k + slot. N = pairs that have an id; on a CUDA device, where their number stays,
@@ -62,15 +63,15 @@ public sealed class PairOrder
 
     /// <summary>The same on handles that live as long as a graph needs them.</summary>
     /// <param name="save">Of the function whose backward goes by this order.</param>
-    public PairOrder Saved(Func<Tensor, Tensor> save) => new(save(Pairs), save(Places), Counts, Groups, Slots);
+    public PairOrder Saved(Func<Tensor, Tensor> save) => new(save(Pairs), save(Places), Counts, new RowGroups(save(Groups.Offsets!)), Slots);
 
-    /// <summary>Tokens [T, D] -> rows [N, D]: each token once a pair.</summary>
+    /// <summary>Tokens [T, D] -> rows [N, D]: each token once a pair; zeros for dropped ones.</summary>
     /// <param name="tokens">Rows without gaps within.</param>
     public Tensor Permute(Tensor tokens)
     {
         var rows = tokens.NewEmpty([Rows, tokens.Size(1)]);
         Operator.CountCall();
-        Abi.Check(Abi.GatherRows(tokens.LiveHandle, Pairs.LiveHandle, Slots, rows.LiveHandle));
+        Abi.Check(Abi.SpreadRows(tokens.LiveHandle, Places.LiveHandle, Slots, Groups.Offsets!.LiveHandle, rows.LiveHandle));
         return rows;
     }
 

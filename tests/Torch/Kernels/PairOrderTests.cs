@@ -56,6 +56,17 @@ public sealed class PairOrderTests(Device device) : KernelTests(device)
     }
 
     [Test]
+    public void Rows_of_dropped_pairs_are_zeros([Values(1, 32)] int width)
+    {
+        var (ids, chosen) = Ids(40, 3, 4, dropping: true);
+        var kept = chosen.Count(id => id < 4);
+        var order = PairOrder.Of(ids, 4);
+        var rows = order.Permute(Normal(DType.Float32, 40, width)).ToArray<float>();
+        Assert.That(rows[(kept * width)..], Has.Length.EqualTo((order.Rows - kept) * width).And.All.Zero);
+        Assert.That(rows[..(kept * width)], Has.All.Not.Zero);
+    }
+
+    [Test]
     public void Numbers_go_with_their_pairs([Values(DType.Float32, DType.Float64)] DType type)
     {
         var (ids, chosen) = Ids(40, 3, 4, dropping: true);
