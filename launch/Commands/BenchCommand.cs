@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using Moe.Training.Benchmarks;
-using Moe.Training.Configuration;
 
 namespace Moe.Launch.Commands;
 
@@ -54,10 +53,8 @@ internal static class BenchCommand
         command.Options.Add(repeats);
         command.SetAction((result, _) =>
         {
-            // Before any rank starts; what else is wrong with the file is told when it is read for the run.
-            KernelBench.Check(family, ConfigReader.Read(DefaultConfig.Resolve(result.GetValue(options.Config), host), result.GetValue(options.Set) ?? []).Config);
             string[] arguments = ["--kernels", family, "--warmup", Text(result.GetValue(warmup)), "--repeats", Text(result.GetValue(repeats))];
-            return RankRun.ExecuteAsync(options.Read(result, "bench", arguments), host);
+            return RankRun.ExecuteAsync(options.Read(result, "bench", arguments) with { Demand = config => KernelBench.Check(family, config) }, host);
         });
         return command.WithExamples(
             $"launch bench {family} --config configs/bench/cpu-4r.yaml --nodes 4            shapes are the configuration's, a rank's",
@@ -65,8 +62,8 @@ internal static class BenchCommand
             $"launch bench {family} --set train.precision=bfloat16 --ui json | jq -r '.kernels[] | [.name, .direction, .ms, .of_ceiling_pct] | @tsv'",
             "",
             "A line says what a call takes (median, a tenth below, a tenth above), what it must move and compute, the rate that it reached, which ceiling",
-            "is nearest (a large copy, a large matrix product, a plain exchange of as much; measured first, all ranks at work) and its share of that,",
-            "and how often a step calls it: what isn't called is the part of another line, or for another device.");
+            "is nearest (a large copy, a large matrix product, a plain exchange of as much; measured in the same run, all ranks at work), how near it is,",
+            "and how often a step calls it: what isn't called is part of another line, or for another device. docs/kernels.md says how it is counted.");
     }
 
     private static string What(string family) => family switch

@@ -48,6 +48,7 @@ internal static class RankRun
     {
         var configPath = DefaultConfig.Resolve(request.ConfigPath, host);
         var resolved = Preflight.Configuration(configPath, request.Overrides, request.WorldSize);
+        request.Demand?.Invoke(resolved.Config);
         var device = resolved.Config.Parallel.Device;
         var backend = Preflight.Backend(BackendOf(request, placement, device), device, request.WorldSize, host);
         if (placement is ThisMachine or LauncherPerNode)

@@ -3,6 +3,7 @@ using System.Globalization;
 using Moe.Launch.Dashboard;
 using Moe.Launch.Hosts;
 using Moe.Launch.Terminal;
+using Moe.Training.Configuration;
 
 namespace Moe.Launch.Commands;
 
@@ -168,6 +169,9 @@ internal sealed record RunRequest(
     public PlacementRequest Where { get; init; } = new();
 
     public int WorldSize => Nodes * ProcessesPerNode;
+
+    /// <summary>Refuses, by a <see cref="ConfigException"/>, a configuration that the command has no use for; null for none.</summary>
+    public Action<RunConfig>? Demand { get; init; }
 
     /// <summary>Where the live page is served; null for none.</summary>
     public DashboardRequest? Dashboard { get; init; }

@@ -16,10 +16,12 @@ internal static class UsageErrors
         {
             var nearest = known.MinBy(candidate => NearestKey.Distance(word, candidate));
             var hint = nearest is not null && NearestKey.Distance(word, nearest) <= Math.Max(2, word.Length / 3) ? $"; did you mean {nearest}?" : "";
-            screen.WriteHeadline($"'{word}' is no {(word.StartsWith('-') ? "option" : "command")} of {Path(result)}{hint}");
+            screen.WriteHeadline($"'{word}' is no {(word.StartsWith('-') ? "option" : "command")} of {Path(result)}{Commands(word, result)}{hint}");
         }
 
-        foreach (var error in result.Errors.Where(error => !result.UnmatchedTokens.Any(token => error.Message.Contains($"'{token}'", StringComparison.Ordinal))))
+        // A word that is no command has not been followed by what its command requires.
+        var others = unknown.Exists(word => !word.StartsWith('-')) ? [] : result.Errors;
+        foreach (var error in others.Where(error => !result.UnmatchedTokens.Any(token => error.Message.Contains($"'{token}'", StringComparison.Ordinal))))
         {
             screen.WriteHeadline(error.Message);
         }
@@ -54,6 +56,12 @@ internal static class UsageErrors
         .. command.Options.SelectMany(option => option.Aliases.Append(option.Name)).Where(name => name.StartsWith("--", StringComparison.Ordinal)),
         .. command.Subcommands.Select(subcommand => subcommand.Name),
     ];
+
+    // Where a command is wanted, all there are: under launch itself its help is nearer.
+    private static string Commands(string word, ParseResult result) =>
+        word.StartsWith('-') || result.CommandResult.Command is RootCommand || result.CommandResult.Command.Subcommands is not { Count: > 0 } commands
+            ? ""
+            : $"; there are {string.Join(", ", commands.Select(command => command.Name))}";
 
     private static string Path(ParseResult result)
     {

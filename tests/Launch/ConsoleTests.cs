@@ -211,7 +211,7 @@ internal sealed class ConsoleTests
     }
 
     [Test]
-    public void Help_ends_with_examples([Values("train", "sweep", "verify", "data prepare", "data inspect", "config show", "schedule show", "schedule refine", "doctor", "bench step", "slurm render", "slurm submit")] string command)
+    public void Help_ends_with_examples([Values("train", "sweep", "verify", "data prepare", "data inspect", "config show", "schedule show", "schedule refine", "doctor", "bench", "bench step", "bench dispatch", "slurm render", "slurm submit")] string command)
     {
         var code = _run.StartBare("done", [.. command.Split(' '), "--help"]).End();
 

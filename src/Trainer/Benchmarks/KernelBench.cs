@@ -19,8 +19,9 @@ public static class KernelBench
     /// <param name="device">Where this rank computes.</param>
     /// <param name="warmup">Rounds before the measurements.</param>
     /// <param name="repeats">Measurements of each kernel, at least 1.</param>
+    /// <param name="ceilingSeconds">How long each ceiling is measured, before and after the kernels.</param>
     /// <exception cref="ConfigException">The model has none of these kernels.</exception>
-    internal static KernelReport Run(string name, RunConfig config, DeviceMesh mesh, Device device, int warmup, int repeats)
+    internal static KernelReport Run(string name, RunConfig config, DeviceMesh mesh, Device device, int warmup, int repeats, double ceilingSeconds = 0.25)
     {
         Check(name, config);
         using var scope = new TensorScope();
@@ -37,7 +38,7 @@ public static class KernelBench
             _ => optimizer!.All(),
         };
         using var timer = new KernelTimer(mesh.World, device, warmup, repeats);
-        return Time(name, [.. kernels], shapes, timer);
+        return Time(name, [.. kernels], shapes, timer, ceilingSeconds);
     }
 
     /// <summary>Refuses a family of which a configuration has no kernel.</summary>
@@ -53,12 +54,12 @@ public static class KernelBench
         }
     }
 
-    private static KernelReport Time(string name, IReadOnlyList<KernelBenchmark> kernels, KernelShapes shapes, KernelTimer timer)
+    private static KernelReport Time(string name, IReadOnlyList<KernelBenchmark> kernels, KernelShapes shapes, KernelTimer timer, double ceilingSeconds)
     {
         DType[] types = [shapes.Type, .. kernels.Where(kernel => kernel.Operations > 0).Select(kernel => kernel.ProductType ?? shapes.Type)];
-        var before = KernelCeilings.Measure(shapes.Mesh.World, shapes.Device, types);
+        var before = KernelCeilings.Measure(shapes.Mesh.World, shapes.Device, types, ceilingSeconds);
         var times = kernels.Select(kernel => (Plain: timer.TimePlain(kernel), Own: timer.Time(kernel))).ToList();
-        var ceilings = before.OrHigher(KernelCeilings.Measure(shapes.Mesh.World, shapes.Device, types));
+        var ceilings = before.OrHigher(KernelCeilings.Measure(shapes.Mesh.World, shapes.Device, types, ceilingSeconds));
         var rows = kernels.Zip(times, (kernel, time) => Row(kernel, time.Own, ceilings.Of(kernel, shapes.Type, time.Plain))).ToList();
         return new KernelReport(name, shapes.Mesh.World.Size, ceilings.BytesPerSecond / 1e9, ceilings.ProductsPerSecond[shapes.Type] / 1e12, rows);
     }

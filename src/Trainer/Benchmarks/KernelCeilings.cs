@@ -26,13 +26,14 @@ internal readonly record struct Ceiling(CeilingKind Kind, double Milliseconds);
 /// <param name="ProductsPerSecond">Operations of a large matrix product, by the type of its elements.</param>
 internal sealed record KernelCeilings(double BytesPerSecond, IReadOnlyDictionary<DType, double> ProductsPerSecond)
 {
-    /// <summary>Measures for about a second a type. Every rank calls this at the same time.</summary>
+    /// <summary>Measures for about twice <paramref name="seconds"/> a type. Every rank calls this at the same time.</summary>
     /// <param name="world">All ranks.</param>
     /// <param name="device">Of this rank.</param>
     /// <param name="types">Of the products; at least one, the same on every rank.</param>
-    public static KernelCeilings Measure(ProcessGroup world, Device device, IReadOnlyList<DType> types)
+    /// <param name="seconds">Of each rate.</param>
+    public static KernelCeilings Measure(ProcessGroup world, Device device, IReadOnlyList<DType> types, double seconds)
     {
-        var rates = types.Distinct().ToDictionary(type => type, type => MachineRates.Measure(world, device, type));
+        var rates = types.Distinct().ToDictionary(type => type, type => MachineRates.Measure(world, device, type, seconds));
         return new KernelCeilings(
             rates[types[0]].BytesPerSecond / world.Size, rates.ToDictionary(rate => rate.Key, rate => rate.Value.ProductsPerSecond / world.Size));
     }

@@ -16,13 +16,13 @@ internal readonly record struct MachineRates(double ProductsPerSecond, double By
     private const int CudaSide = 8192;
     private const long HostCopyBytes = 64 << 20;
     private const long CudaCopyBytes = 1 << 30;
-    private static readonly TimeSpan Duration = TimeSpan.FromSeconds(0.5);
 
-    /// <summary>Measures for about a second. Every rank calls this at the same time.</summary>
+    /// <summary>Measures for about twice <paramref name="seconds"/>. Every rank calls this at the same time.</summary>
     /// <param name="group">All ranks.</param>
     /// <param name="device">Of this rank.</param>
     /// <param name="type">Of the products' elements; null for float32 on the host and bfloat16 on a GPU.</param>
-    public static MachineRates Measure(ProcessGroup group, Device device = default, DType? type = null)
+    /// <param name="seconds">Of each of the two rates.</param>
+    public static MachineRates Measure(ProcessGroup group, Device device = default, DType? type = null, double seconds = 0.5)
     {
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
@@ -31,9 +31,9 @@ internal readonly record struct MachineRates(double ProductsPerSecond, double By
         var product = x.NewEmpty(x.Shape);
         var (from, to) = (Tensor.Zeros([copied / sizeof(float)], device: device), Tensor.Zeros([copied / sizeof(float)], device: device));
         group.Barrier();
-        var products = 2.0 * side * side * side * PerSecond(device, () => x.MatMulInto(x, product));
+        var products = 2.0 * side * side * side * PerSecond(device, seconds, () => x.MatMulInto(x, product));
         group.Barrier();
-        var bytes = 2.0 * copied * PerSecond(device, () => to.CopyFrom_(from));
+        var bytes = 2.0 * copied * PerSecond(device, seconds, () => to.CopyFrom_(from));
         var sums = Tensor.From([products, bytes], 2);
         group.AllReduce(sums);
         var values = sums.ToArray<double>();
@@ -47,13 +47,13 @@ internal readonly record struct MachineRates(double ProductsPerSecond, double By
         return drawn.To(device).To(type);
     }
 
-    private static double PerSecond(Device device, Action work)
+    private static double PerSecond(Device device, double seconds, Action work)
     {
         work();
         Wait(device);
         var time = Stopwatch.StartNew();
         var done = 0;
-        while (time.Elapsed < Duration)
+        while (time.Elapsed.TotalSeconds < seconds)
         {
             for (var i = 0; i < 8; i++)
             {

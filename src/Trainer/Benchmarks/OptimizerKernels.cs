@@ -134,13 +134,16 @@ internal sealed class OptimizerKernels : IDisposable
         return Update($"step of {Optimizer}", stepped.Sum(parameter => parameter.Value.Count), bytes, () =>
         {
             Begin();
-            return new KernelCall(() => _optimizer.Step(step), IsPreconditioned ? Begin : null);
+            return new KernelCall(() => _optimizer.Step(step), BeforeStep(step));
         }) with
         {
             Operations = _optimizer.Operations,
             ProductType = ProductType,
         };
     }
+
+    // On a device the host lists the parameters while gradients are measured.
+    private Action? BeforeStep(OptimizerStep step) => IsPreconditioned ? Begin : _shapes.Device.IsCuda ? () => _optimizer.Prepare(step.IsFrozen) : null;
 
     private KernelBenchmark? Sharing()
     {
