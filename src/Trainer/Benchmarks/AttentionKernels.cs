@@ -151,7 +151,7 @@ internal sealed class AttentionKernels(KernelShapes shapes, RandomInputs random)
         yield return Attention(KernelPass.Forward, FusedBytes + MixedBytes + logSums, CausalOperations, () =>
         {
             var projection = random.Leaf(leafShape, shapes.Type);
-            return RecordedCalls.Forward(() => Attend(projection));
+            return new KernelCall(() => Attend(projection));
         });
         yield return Attention(KernelPass.Backward, (2 * FusedBytes) + (2 * MixedBytes) + logSums, BackwardOperations * CausalOperations, () =>
         {
@@ -168,7 +168,7 @@ internal sealed class AttentionKernels(KernelShapes shapes, RandomInputs random)
         yield return Attention(KernelPass.Forward, FusedBytes + MixedBytes + logSums, CausalOperations, () =>
         {
             var (query, key, value) = HeadLeaves();
-            return RecordedCalls.Forward(() => AttendHeads(query, key, value));
+            return new KernelCall(() => AttendHeads(query, key, value));
         });
         yield return Attention(KernelPass.Backward, (2 * FusedBytes) + (2 * MixedBytes) + logSums, BackwardOperations * CausalOperations, () =>
         {

@@ -93,8 +93,11 @@ internal sealed class OptimizerKernels : IDisposable
     private KernelBenchmark? Reduction()
     {
         var leaving = Shared.Sum(bucket => Bytes(bucket) * (bucket.Group.Size - 1) / bucket.Group.Size);
-        return leaving == 0 ? null : Update(
-            "reduction of gradients", Count(Shared), (_shard ? 1 : 2) * leaving, () => new KernelCall(() => _reduction.Reduce(_factor), Fill)) with
+        return leaving == 0 ? null : Update("reduction of gradients", Count(Shared), (_shard ? 1 : 2) * leaving, () =>
+        {
+            Fill();
+            return new KernelCall(() => _reduction.Reduce(1.0 / _shapes.Mesh.World.Size)); // gradients that all ranks have alike stay what they are
+        }) with
         {
             Plain = () => InOnePiece((group, flat, own) => _shard ? group.ReduceScatterAsync(own, flat, Even(flat, group)) : group.AllReduceAsync(flat)),
         };

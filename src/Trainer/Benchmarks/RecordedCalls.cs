@@ -2,12 +2,9 @@ using Moe.Torch;
 
 namespace Moe.Training.Benchmarks;
 
-/// <summary>Calls of functions on autograd's graph, whose two directions are timed apart.</summary>
+/// <summary>Calls of functions on autograd's graph: the forward is a call like any other, the backward needs a forward each time.</summary>
 internal static class RecordedCalls
 {
-    /// <summary>The forward, recorded as in a training.</summary>
-    public static KernelCall Forward(Action function) => new(function);
-
     /// <summary>The backward alone; its forward is made beforehand.</summary>
     /// <param name="function">The forward.</param>
     /// <param name="seed">Gradient of its result.</param>

@@ -102,7 +102,7 @@ internal sealed class SwiGluKernels(
         yield return Part("whole", shape, KernelPass.Forward, WholeForwardBytes, WholeOperations, () =>
         {
             var (x, gateUp, down, weights) = Leaves();
-            return RecordedCalls.Forward(() => GroupedSwiGlu.Apply(x, gateUp, down, _groups, weights));
+            return new KernelCall(() => GroupedSwiGlu.Apply(x, gateUp, down, _groups, weights));
         }) with
         { CallsPerStep = calls };
         yield return Part("whole", shape, KernelPass.Backward, WholeBackwardBytes, 2 * WholeOperations, () =>
