@@ -6,6 +6,7 @@ namespace Moe.Models;
 /// <summary>Routed experts, of which this rank holds a share, and the shared experts that every token passes.</summary>
 internal sealed class MoeFeedForward : IDisposable
 {
+    private readonly string _name;
     private readonly MoeOptions _options;
     private readonly TokenDispatcher _dispatcher;
     private readonly Parameter _router;
@@ -15,7 +16,7 @@ internal sealed class MoeFeedForward : IDisposable
 
     internal MoeFeedForward(string name, TransformerOptions options, TokenDispatcher dispatcher, ParameterInitializer initializer)
     {
-        (_options, _dispatcher) = (options.Moe, dispatcher);
+        (_name, _options, _dispatcher) = (name, options.Moe, dispatcher);
         var (experts, width) = (dispatcher.LocalExperts, (long)_options.ExpertWidth);
         int[] ids = [.. Enumerable.Range(dispatcher.FirstExpert, experts)];
         _router = initializer.Normal($"{name}.router", [_options.Experts, options.Width], options.InitStd, ParameterKind.Router);
@@ -39,7 +40,12 @@ internal sealed class MoeFeedForward : IDisposable
         Router.Route(RouterProduct.Of(x, _router.Value), Bias.Value, batch.Segments, _options, batch.CapacitySegments);
 
     /// <summary>[T, D] -> [T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
-    internal Tensor Forward(Tensor x, Routing routing)
+    internal Tensor Forward(Tensor x, Routing routing) => _dispatcher is ExchangingDispatcher exchanging
+        ? RoutedFeedForward.Apply(exchanging, x, routing, Matrices(x.DType), Sums, _name)
+        : ForwardStepwise(x, routing);
+
+    /// <summary>The same by functions for dispatch, experts and combine, one after another, through any dispatcher.</summary>
+    internal Tensor ForwardStepwise(Tensor x, Routing routing)
     {
         var dispatched = _dispatcher.Dispatch(x, routing.ExpertIds, routing.Weights);
         var rows = GroupedSwiGlu.Apply(
@@ -51,5 +57,13 @@ internal sealed class MoeFeedForward : IDisposable
             _gateUp.RowSums,
             _down.RowSums);
         return _dispatcher.Combine(rows, dispatched, _shared?.Forward(x));
+    }
+
+    private RoutedSums Sums => new(_gateUp.RowSums, _down.RowSums, _shared?.GateUp.RowSums, _shared?.Down.RowSums);
+
+    private Tensor[] Matrices(DType type)
+    {
+        Tensor[] routed = [_gateUp.Value.To(type), _down.Value.To(type)];
+        return _shared is null ? routed : [.. routed, _shared.GateUp.Value.To(type).Unsqueeze(0), _shared.Down.Value.To(type).Unsqueeze(0)];
     }
 }

@@ -14,6 +14,8 @@ public readonly record struct DispatchPlan(Tensor Destinations, Tensor Sizes);
 /// </remarks>
 public static class PackedRows
 {
+    private static readonly Operator ViewAs = new("aten::view", "dtype");
+
     /// <summary>Finds out where tokens go.</summary>
     /// <param name="ids">[T, k] int64 in [0, <paramref name="experts"/>], contiguous; the upper end means dropped.</param>
     /// <param name="experts">E, over all ranks and in equal shares.</param>
@@ -77,13 +79,30 @@ public static class PackedRows
     /// <returns>[n, stride], without ids.</returns>
     public static Tensor PackGradients(Tensor rows, Tensor weights, PairOrder order)
     {
+        var packed = rows.NewEmpty([order.Places.Count / order.Slots, Stride(rows.DType, rows.Size(1), order.Slots, withIds: false)]);
+        PackGradientsInto(rows, weights, order, packed);
+        return packed;
+    }
+
+    /// <summary><see cref="PackGradients"/> into rows that are there.</summary>
+    public static void PackGradientsInto(Tensor rows, Tensor weights, PairOrder order, Tensor packed)
+    {
         var width = rows.Size(1);
-        var packed = rows.NewEmpty([order.Places.Count / order.Slots, Stride(rows.DType, width, order.Slots, withIds: false)]);
         using var first = packed.Narrow(1, 0, width);
         order.SumInto(rows, null, first);
         Operator.CountCall();
         Abi.Check(Abi.PackWeights(weights.LiveHandle, order.Places.LiveHandle, width, order.Slots, packed.LiveHandle));
-        return packed;
+    }
+
+    /// <summary>Writes the weights' part of packed gradients, whose rows are there.</summary>
+    /// <param name="packed">[n, stride], without ids.</param>
+    /// <param name="width">D.</param>
+    /// <param name="weights">[n, k].</param>
+    public static void SetWeights(Tensor packed, long width, Tensor weights)
+    {
+        using var numbers = packed.DType == weights.DType ? packed.Share() : ViewAs.Call(packed, weights.DType);
+        using var part = numbers.Narrow(1, Padded(width * packed.DType.Size()) / weights.DType.Size(), weights.Size(1));
+        part.CopyFrom_(weights);
     }
 
     /// <summary>The gradients of the weights [T, k] from packed gradients that came back; 0 where a choice was dropped.</summary>
@@ -97,10 +116,17 @@ public static class PackedRows
     public static Tensor WeightGradients(Tensor packed, long width, Tensor ids, Tensor destinations, PairOrder order, int localExperts, int experts)
     {
         var weights = packed.NewEmpty(ids.Shape, packed.DType == DType.Float64 ? DType.Float64 : DType.Float32);
+        WeightGradientsInto(packed, width, ids, destinations, order, localExperts, experts, weights);
+        return weights;
+    }
+
+    /// <summary><see cref="WeightGradients"/> into weights [T, k] that are there.</summary>
+    public static void WeightGradientsInto(
+        Tensor packed, long width, Tensor ids, Tensor destinations, PairOrder order, int localExperts, int experts, Tensor weights)
+    {
         Operator.CountCall();
         Abi.Check(Abi.CollectWeights(
             packed.LiveHandle, width, ids.LiveHandle, destinations.LiveHandle, order.Places.LiveHandle, localExperts, experts, weights.LiveHandle));
-        return weights;
     }
 
     private static long Padded(long bytes) => (bytes + 15) / 16 * 16;

@@ -1,0 +1,212 @@
+using Moe.Distributed;
+using Moe.Torch;
+using Moe.Torch.Kernels;
+
+namespace Moe.Models;
+
+/// <summary>
+/// Dispatch, experts and combine as one function, whose exchanges are laid over its own work: the rows of a chunk of tokens travel while the experts work on the
+/// one before, and the shared experts work while the first chunk travels.
+/// </summary>
+/// <remarks>
+/// Shapes: x [T, D], weights [T, k], gate_up [E, 2F, D], down [E, D, F]; shared gate_up [1, 2S, D], shared down [1, D, S]. Backward goes through the chunks in the
+/// same order; a chunk's gradients travel back while those of its matrices are made. The parts of a matrix's gradient are added in the order of the chunks
+/// (<see cref="GradientTotal"/>). Where the rows that will arrive don't fit this rank's memory, its experts work on them in blocks and make again in backward
+/// what does not fit (<see cref="ExpertBlockPlan"/>), which is this rank's matter alone: the exchanges are the same.
+/// </remarks>
+internal sealed class RoutedFeedForward : Function
+{
+    private const int X = 0, Weights = 1, GateUp = 2, Down = 3, SharedGateUp = 4, SharedDown = 5;
+
+    private readonly ExchangingDispatcher _dispatcher;
+    private readonly Tensor _ids;
+    private readonly string _name;
+    private readonly RoutedSums _sums;
+    private Tensor[] _matrices = []; // as the inputs from GateUp on
+    private TokenRoute[] _routes = [];
+    private ExpertBlock[][] _blocks = []; // of each chunk
+    private ExpertBlockPlan _plan = null!;
+    private SwiGluRows? _shared;
+    private long[] _shape = []; // of x
+    private DType _type;
+    private DType _weightsType;
+
+    private RoutedFeedForward(ExchangingDispatcher dispatcher, Tensor ids, string name, RoutedSums sums) =>
+        (_dispatcher, _ids, _name, _sums) = (dispatcher, ids, name, sums);
+
+    /// <summary>[T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
+    /// <param name="dispatcher">The way to the experts.</param>
+    /// <param name="x">[T, D].</param>
+    /// <param name="routing">Where the tokens go.</param>
+    /// <param name="matrices">gate_up and down of this rank's experts, and then of the shared ones where there are any; of x's type.</param>
+    /// <param name="sums">Told of the rows at each matrix.</param>
+    /// <param name="name">The layer's experts, for messages.</param>
+    /// <exception cref="ExpertMemoryException">What will arrive fits in no way.</exception>
+    /// <exception cref="CommunicationException">An exchange failed.</exception>
+    internal static Tensor Apply(ExchangingDispatcher dispatcher, Tensor x, Routing routing, Tensor[] matrices, RoutedSums sums, string name) =>
+        new RoutedFeedForward(dispatcher, routing.ExpertIds, name, sums).Apply([x, routing.Weights, .. matrices])[0];
+
+    /// <inheritdoc/>
+    protected override Tensor[] Forward(Tensor[] inputs)
+    {
+        using var scope = new TensorScope();
+        (_shape, _type, _weightsType) = (inputs[X].Shape, inputs[X].DType, inputs[Weights].DType);
+        _matrices = Array.ConvertAll(inputs[GateUp..], Save);
+        var free = _dispatcher.FreeBytes?.Invoke(); // before the host waits for the sizes
+        _routes = Array.ConvertAll(_dispatcher.Plan(_ids, _dispatcher.Chunks), route => route.Saved(Save));
+        var (experts, slots) = (_dispatcher.LocalExperts, _ids.Size(1));
+        _plan = ExpertBlockPlan.Of(new ExpertShape(_shape[1], inputs[Down].Size(2), slots, experts, _type), _routes, free, _name);
+        var tokens = inputs[X].Contiguous();
+        var weights = inputs[Weights].To(WeightType).Contiguous();
+
+        RowsUnderWay Send(TokenRoute route) => route.Send(Part(tokens, route), Part(weights, route));
+        var sent = Send(_routes[0]);
+        var added = ForwardShared(tokens);
+        var output = tokens.NewEmpty(_shape);
+        var pipeline = new ChunkPipeline(_routes.Length, (chunk, returned) =>
+        {
+            using var part = Part(output, _routes[chunk]);
+            _routes[chunk].SumInto(returned, added is null ? null : Part(added, _routes[chunk]), part);
+        });
+        _blocks = new ExpertBlock[_routes.Length][];
+        for (var chunk = 0; chunk < _routes.Length; chunk++)
+        {
+            var arrived = sent.Await();
+            if (chunk + 1 < _routes.Length)
+            {
+                sent = Send(_routes[chunk + 1]);
+            }
+
+            using var sums = arrived.NewEmpty([_routes[chunk].ArrivingRows, _shape[1]]);
+            _blocks[chunk] = ForwardBlocks(_routes[chunk], arrived, sums);
+            pipeline.Returning(_routes[chunk].Return(sums));
+        }
+
+        pipeline.Finish();
+        return [scope.Keep(output)];
+    }
+
+    /// <inheritdoc/>
+    protected override Tensor?[] Backward(Tensor?[] outputGradients)
+    {
+        var gradient = (outputGradients[0] ?? _matrices[0].NewZeros(_shape)).Contiguous();
+        var gradients = new Tensor?[X + 2 + _matrices.Length];
+        var sent = _routes[0].SendGradients(Part(gradient, _routes[0]));
+        var added = BackwardShared(gradient, gradients);
+        var goesBack = NeedsGradient(X) || NeedsGradient(Weights);
+        var tokens = NeedsGradient(X) ? gradient.NewEmpty(_shape) : null;
+        var weights = NeedsGradient(Weights) ? gradient.NewEmpty([_shape[0], _ids.Size(1)], WeightType) : null;
+        var pipeline = new ChunkPipeline(_routes.Length, (chunk, returned) =>
+        {
+            if (tokens is not null)
+            {
+                using var part = Part(tokens, _routes[chunk]);
+                _routes[chunk].SumGradientsInto(returned, added is null ? null : Part(added, _routes[chunk]), part);
+            }
+
+            if (weights is not null)
+            {
+                using var part = Part(weights, _routes[chunk]);
+                _routes[chunk].WeightGradientsInto(returned, _shape[1], part);
+            }
+        });
+        var parts = _plan.Parts(_routes);
+        var (gateUp, down) = (NeedsGradient(GateUp) ? new GradientTotal(parts) : null, NeedsGradient(Down) ? new GradientTotal(parts) : null);
+        for (var chunk = 0; chunk < _routes.Length; chunk++)
+        {
+            using var arriving = sent.Await();
+            if (chunk + 1 < _routes.Length)
+            {
+                sent = _routes[chunk + 1].SendGradients(Part(gradient, _routes[chunk + 1]));
+            }
+
+            BackwardBlocks(chunk, arriving, goesBack ? pipeline : null, gateUp, down);
+        }
+
+        pipeline.Finish();
+        gradients[X] = tokens;
+        gradients[Weights] = weights?.To(_weightsType);
+        gradients[GateUp] = gateUp?.Take();
+        gradients[Down] = down?.Take();
+        return gradients;
+    }
+
+    private DType WeightType => _type == DType.Float64 ? DType.Float64 : DType.Float32;
+
+    private Tensor? ForwardShared(Tensor tokens)
+    {
+        if (_matrices.Length <= SharedGateUp - GateUp)
+        {
+            return null;
+        }
+
+        var shared = new SwiGluRows(tokens, null, RowGroups.Whole(tokens.Size(0)));
+        var output = shared.Forward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp]);
+        _shared = shared.Saved(Save);
+        return output;
+    }
+
+    private Tensor? BackwardShared(Tensor gradient, Tensor?[] gradients)
+    {
+        if (_shared is null)
+        {
+            return null;
+        }
+
+        using var scope = new TensorScope();
+        var (gateUp, down) = (NeedsGradient(SharedGateUp) ? new GradientTotal(1) : null, NeedsGradient(SharedDown) ? new GradientTotal(1) : null);
+        var ofRows = _shared.Backward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp], gradient, NeedsGradient(X));
+        _shared.Collect(ofRows, gateUp, down, _sums.SharedGateUp, _sums.SharedDown);
+        gradients[SharedGateUp] = gateUp is null ? null : scope.Keep(gateUp.Take());
+        gradients[SharedDown] = down is null ? null : scope.Keep(down.Take());
+        return ofRows.Rows is null ? null : scope.Keep(ofRows.Rows);
+    }
+
+    private ExpertBlock[] ForwardBlocks(TokenRoute route, Tensor arrived, Tensor sums)
+    {
+        var cuts = _plan.Blocks(route.ArrivingRows);
+        var blocks = Array.ConvertAll(cuts, cut =>
+        {
+            var block = new ExpertBlock(_shape[1], _ids.Size(1), _dispatcher.LocalExperts);
+            block.Take(cuts.Length == 1 ? arrived : arrived.Narrow(0, cut.Start, cut.Length), cuts.Length == 1 ? route.ArrivingChoices : null, _plan.Keeps, Save);
+            return block;
+        });
+        if (_plan.Keeps)
+        {
+            arrived.Dispose();
+        }
+
+        for (var i = 0; i < blocks.Length; i++)
+        {
+            using var part = sums.Narrow(0, cuts[i].Start, cuts[i].Length);
+            blocks[i].Forward(_matrices[0], _matrices[1], part, Save);
+        }
+
+        arrived.Dispose();
+        return blocks;
+    }
+
+    // The rows' gradients start on their way back before those of the matrices are made, but for blocks that are many since memory is short.
+    private void BackwardBlocks(int chunk, Tensor arriving, ChunkPipeline? pipeline, GradientTotal? gateUp, GradientTotal? down)
+    {
+        using var scope = new TensorScope();
+        var (route, blocks) = (_routes[chunk], _blocks[chunk]);
+        var cuts = _plan.Blocks(route.ArrivingRows);
+        var stride = PackedRows.Stride(_type, _shape[1], _ids.Size(1), withIds: false);
+        var packed = pipeline is null ? null : arriving.NewEmpty([route.ArrivingRows, stride]);
+        for (var i = 0; i < blocks.Length; i++)
+        {
+            using var inner = new TensorScope();
+            var (start, length) = cuts[i];
+            var (rows, ofRows) = blocks[i].Backward(_matrices[0], _matrices[1], arriving.Narrow(0, start, length), packed?.Narrow(0, start, length));
+            if (i == blocks.Length - 1)
+            {
+                pipeline?.Returning(route.ReturnGradients(packed!, _shape[1]));
+            }
+
+            rows.Collect(ofRows, gateUp, down, _sums.GateUp, _sums.Down);
+        }
+    }
+
+    private static Tensor Part(Tensor tokens, TokenRoute route) => tokens.Narrow(0, route.FirstToken, route.Tokens);
+}

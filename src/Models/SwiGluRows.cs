@@ -1,0 +1,83 @@
+using Moe.Torch;
+using Moe.Torch.Kernels;
+
+namespace Moe.Models;
+
+/// <summary>Rows in the SwiGLUs of their experts, outside the graph: forward, and a backward whose two parts a caller may lay over an exchange.</summary>
+/// <remarks>Shapes: rows [R, D] sorted by expert, gate_up [E, 2F, D], down [E, D, F]. As <see cref="GroupedSwiGlu"/>, which records.</remarks>
+/// <param name="rows">[R, D], without gaps.</param>
+/// <param name="weights">[R], float32 (float64 beside float64 rows): how much each row counts; null for 1.</param>
+/// <param name="groups">The rows of each expert.</param>
+internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
+{
+    private Tensor? _hidden; // [R, 2F]
+
+    /// <summary>[R, D]. The first projection stays for backward.</summary>
+    /// <param name="gateUp">[E, 2F, D].</param>
+    /// <param name="down">[E, D, F].</param>
+    internal Tensor Forward(Tensor gateUp, Tensor down)
+    {
+        Project(gateUp);
+        using var activation = GatedRows.Activate(_hidden!, weights);
+        using var transposed = down.Transpose();
+        return GroupedProduct.Rows(activation, transposed, groups);
+    }
+
+    /// <summary>The first projection alone: what a backward needs where <see cref="Forward"/> ran on other handles.</summary>
+    internal void Project(Tensor gateUp)
+    {
+        using var transposed = gateUp.Transpose();
+        _hidden = GroupedProduct.Rows(rows, transposed, groups);
+    }
+
+    /// <summary>The same on handles that live as long as a graph needs them.</summary>
+    internal SwiGluRows Saved(Func<Tensor, Tensor> save) =>
+        new(save(rows), weights is null ? null : save(weights), groups.Offsets is { } offsets ? new RowGroups(save(offsets)) : groups) { _hidden = save(_hidden!) };
+
+    /// <summary>The first part of backward: the gradients of rows and weights.</summary>
+    /// <param name="gateUp">[E, 2F, D].</param>
+    /// <param name="down">[E, D, F].</param>
+    /// <param name="arriving">[R, D]: gradients of the results; kept until the second part.</param>
+    /// <param name="isWanted">Whether the rows' gradients are.</param>
+    internal Gradients Backward(Tensor gateUp, Tensor down, Tensor arriving, bool isWanted = true)
+    {
+        using var product = GroupedProduct.Rows(arriving, down, groups);
+        var (activation, hidden, ofWeights) = GatedRows.Backward(_hidden!, weights, product);
+        return new Gradients(isWanted ? GroupedProduct.Rows(hidden, gateUp, groups) : null, ofWeights, arriving, activation, hidden);
+    }
+
+    /// <summary>The second part of backward: the gradients of the matrices, and what the rows add up to.</summary>
+    /// <param name="gradients">Of the first part.</param>
+    /// <param name="gateUp">Takes the first projection's gradient; null where none is wanted.</param>
+    /// <param name="down">Takes the second one's; null where none is wanted.</param>
+    /// <param name="gateUpSums">Told of the rows at the first projection.</param>
+    /// <param name="downSums">Told of the rows at the second one.</param>
+    internal void Collect(Gradients gradients, GradientTotal? gateUp, GradientTotal? down, RowSums? gateUpSums, RowSums? downSums)
+    {
+        gateUp?.Add(GroupedProduct.Matrices(gradients.Hidden, rows, groups));
+        down?.Add(GroupedProduct.Matrices(gradients.Arriving, gradients.Activation, groups));
+        if (gateUpSums is null && downSums is null)
+        {
+            return;
+        }
+
+        var lengths = groups.Lengths();
+        gateUpSums?.Add(rows, gradients.Hidden, lengths);
+        if (weights is null)
+        {
+            downSums?.Add(gradients.Activation, gradients.Arriving, lengths);
+        }
+        else
+        {
+            downSums?.Add(GatedRows.Activate(_hidden!, null), gradients.Arriving * weights.Unsqueeze(1).To(gradients.Arriving.DType), lengths);
+        }
+    }
+
+    /// <summary>Between the two parts of a backward.</summary>
+    /// <param name="Rows">[R, D]; null where not wanted.</param>
+    /// <param name="Weights">[R]; null where the rows have none.</param>
+    /// <param name="Arriving">[R, D].</param>
+    /// <param name="Activation">[R, F].</param>
+    /// <param name="Hidden">[R, 2F].</param>
+    internal sealed record Gradients(Tensor? Rows, Tensor? Weights, Tensor Arriving, Tensor Activation, Tensor Hidden);
+}
