@@ -101,6 +101,22 @@ MOE_EXPORT int32_t moe_cuda_memory(int32_t device, int64_t* allocated, int64_t* 
   MOE_CATCH
 }
 
+// Bytes that new tensors may take: free on the device, and held by the allocator without a tensor in them.
+MOE_EXPORT int32_t moe_cuda_available(int32_t device, int64_t* bytes) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    auto held = stats(device);
+    size_t available = 0, all = 0;
+    check(cudaMemGetInfo(&available, &all), "cudaMemGetInfo");
+    *bytes = static_cast<int64_t>(available) + of_all(held.reserved_bytes).current - of_all(held.allocated_bytes).current;
+#else
+    (void)device, (void)bytes;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
 MOE_EXPORT int32_t moe_cuda_reset_peak(int32_t device) {
   MOE_TRY {
 #ifdef MOE_CUDA

@@ -45,13 +45,13 @@ internal sealed record ExpertBlockPlan(bool Keeps, long BlockRows)
 
     private long Bytes(ExpertShape shape, IReadOnlyList<TokenRoute> routes) =>
         routes.Sum(route => shape.BytesKept(route.ArrivingRows, route.ArrivingChoices))
-        + routes.Max(route => shape.BytesMoving(route.ArrivingRows) + shape.BytesWorked(route.ArrivingChoices))
+        + routes.Max(route => shape.BytesMoving(route.ArrivingRows + route.PassingRows) + shape.BytesWorked(route.ArrivingChoices))
         + shape.BytesOfMatrices(Parts(routes));
 
     // Beside the blocks: the packed rows stay for backward, and the largest chunk's travel.
     private static long Fixed(ExpertShape shape, IReadOnlyList<TokenRoute> routes) =>
         routes.Sum(route => route.ArrivingRows) * shape.ArrivedStride
-        + shape.BytesMoving(routes.Max(route => route.ArrivingRows))
+        + shape.BytesMoving(routes.Max(route => route.ArrivingRows + route.PassingRows))
         + shape.BytesOfMatrices(parts: 3);
 
     private static ExpertMemoryException Refused(ExpertShape shape, IReadOnlyList<TokenRoute> routes, long free, string name)

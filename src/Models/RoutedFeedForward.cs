@@ -19,7 +19,8 @@ internal sealed class RoutedFeedForward : Function
     private const int X = 0, Weights = 1, GateUp = 2, Down = 3, SharedGateUp = 4, SharedDown = 5;
 
     private readonly ExchangingDispatcher _dispatcher;
-    private readonly Tensor _ids;
+    private readonly Tensor _ids; // [T, k]
+    private readonly long _slots; // k
     private readonly string _name;
     private readonly RoutedSums _sums;
     private Tensor[] _matrices = []; // as the inputs from GateUp on
@@ -32,7 +33,7 @@ internal sealed class RoutedFeedForward : Function
     private DType _weightsType;
 
     private RoutedFeedForward(ExchangingDispatcher dispatcher, Tensor ids, string name, RoutedSums sums) =>
-        (_dispatcher, _ids, _name, _sums) = (dispatcher, ids, name, sums);
+        (_dispatcher, _ids, _slots, _name, _sums) = (dispatcher, ids, ids.Size(1), name, sums);
 
     /// <summary>[T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
     /// <param name="dispatcher">The way to the experts.</param>
@@ -54,8 +55,7 @@ internal sealed class RoutedFeedForward : Function
         _matrices = Array.ConvertAll(inputs[GateUp..], Save);
         var free = _dispatcher.FreeBytes?.Invoke(); // before the host waits for the sizes
         _routes = Array.ConvertAll(_dispatcher.Plan(_ids, _dispatcher.Chunks), route => route.Saved(Save));
-        var (experts, slots) = (_dispatcher.LocalExperts, _ids.Size(1));
-        _plan = ExpertBlockPlan.Of(new ExpertShape(_shape[1], inputs[Down].Size(2), slots, experts, _type), _routes, free, _name);
+        _plan = ExpertBlockPlan.Of(new ExpertShape(_shape[1], inputs[Down].Size(2), _slots, _dispatcher.LocalExperts, _type), _routes, free, _name);
         var tokens = inputs[X].Contiguous();
         var weights = inputs[Weights].To(WeightType).Contiguous();
 
@@ -71,12 +71,14 @@ internal sealed class RoutedFeedForward : Function
         _blocks = new ExpertBlock[_routes.Length][];
         for (var chunk = 0; chunk < _routes.Length; chunk++)
         {
-            var arrived = sent.Await();
+            var arriving = sent;
+            arriving.Continue();
             if (chunk + 1 < _routes.Length)
             {
                 sent = Send(_routes[chunk + 1]);
             }
 
+            var arrived = arriving.Await();
             using var sums = arrived.NewEmpty([_routes[chunk].ArrivingRows, _shape[1]]);
             _blocks[chunk] = ForwardBlocks(_routes[chunk], arrived, sums);
             pipeline.Returning(_routes[chunk].Return(sums));
@@ -95,7 +97,7 @@ internal sealed class RoutedFeedForward : Function
         var added = BackwardShared(gradient, gradients);
         var goesBack = NeedsGradient(X) || NeedsGradient(Weights);
         var tokens = NeedsGradient(X) ? gradient.NewEmpty(_shape) : null;
-        var weights = NeedsGradient(Weights) ? gradient.NewEmpty([_shape[0], _ids.Size(1)], WeightType) : null;
+        var weights = NeedsGradient(Weights) ? gradient.NewEmpty([_shape[0], _slots], WeightType) : null;
         var pipeline = new ChunkPipeline(_routes.Length, (chunk, returned) =>
         {
             if (tokens is not null)
@@ -114,12 +116,14 @@ internal sealed class RoutedFeedForward : Function
         var (gateUp, down) = (NeedsGradient(GateUp) ? new GradientTotal(parts) : null, NeedsGradient(Down) ? new GradientTotal(parts) : null);
         for (var chunk = 0; chunk < _routes.Length; chunk++)
         {
-            using var arriving = sent.Await();
+            var under = sent;
+            under.Continue();
             if (chunk + 1 < _routes.Length)
             {
                 sent = _routes[chunk + 1].SendGradients(Part(gradient, _routes[chunk + 1]));
             }
 
+            using var arriving = under.Await();
             BackwardBlocks(chunk, arriving, goesBack ? pipeline : null, gateUp, down);
         }
 
@@ -167,7 +171,7 @@ internal sealed class RoutedFeedForward : Function
         var cuts = _plan.Blocks(route.ArrivingRows);
         var blocks = Array.ConvertAll(cuts, cut =>
         {
-            var block = new ExpertBlock(_shape[1], _ids.Size(1), _dispatcher.LocalExperts);
+            var block = new ExpertBlock(_shape[1], _slots, _dispatcher.LocalExperts);
             block.Take(cuts.Length == 1 ? arrived : arrived.Narrow(0, cut.Start, cut.Length), cuts.Length == 1 ? route.ArrivingChoices : null, _plan.Keeps, Save);
             return block;
         });
@@ -192,7 +196,7 @@ internal sealed class RoutedFeedForward : Function
         using var scope = new TensorScope();
         var (route, blocks) = (_routes[chunk], _blocks[chunk]);
         var cuts = _plan.Blocks(route.ArrivingRows);
-        var stride = PackedRows.Stride(_type, _shape[1], _ids.Size(1), withIds: false);
+        var stride = PackedRows.Stride(_type, _shape[1], _slots, withIds: false);
         var packed = pipeline is null ? null : arriving.NewEmpty([route.ArrivingRows, stride]);
         for (var i = 0; i < blocks.Length; i++)
         {

@@ -6,14 +6,7 @@ namespace Moe.Models;
 /// <summary>What a forward pass over one micro-batch yields.</summary>
 /// <param name="LossSum">A scalar in float32 (float64 in float64 models), on the graph: sum over tokens of -log p(target), in nats.</param>
 /// <param name="Routers">One a layer with experts, in the order of the layers.</param>
-public sealed record ForwardResult(Tensor LossSum, IReadOnlyList<RouterStatistics> Routers)
-{
-    /// <summary>[M, E] int64 for M layers with experts: how often each expert was chosen, over all segments.</summary>
-    /// <param name="experts">E.</param>
-    public Tensor Counts(int experts) => Routers.Count == 0
-        ? LossSum.NewZeros([0, experts], DType.Int64)
-        : Shaping.Stack([.. Routers.Select(router => router.Counts.Sum(0))]);
-}
+public sealed record ForwardResult(Tensor LossSum, IReadOnlyList<RouterStatistics> Routers);
 
 /// <summary>A decoder-only language model whose feed-forward parts are, from some layer on, mixtures of experts.</summary>
 /// <remarks>
@@ -110,8 +103,12 @@ public sealed class Transformer : IDisposable
     /// <param name="targets">[B, S] int64: the token that follows each; -100 is not counted.</param>
     /// <param name="sequencesPerSegment">Sequences whose balance is judged together; divides B.</param>
     /// <param name="sequencesPerCapacity">Sequences that share an expert's capacity; divides B. Null for <paramref name="sequencesPerSegment"/>.</param>
+    /// <param name="counted">
+    /// Told, when all routers have chosen and before the head's work, how often each expert was chosen over all segments: [M, E] int64 for M layers with experts.
+    /// </param>
     /// <exception cref="ArgumentException">S is above the options' sequence length, or the segments don't come out even.</exception>
-    public ForwardResult Forward(Tensor tokens, Tensor targets, long sequencesPerSegment, long? sequencesPerCapacity = null)
+    public ForwardResult Forward(
+        Tensor tokens, Tensor targets, long sequencesPerSegment, long? sequencesPerCapacity = null, Action<Tensor>? counted = null)
     {
         var routers = new List<RouterStatistics>();
         var batch = Divide(tokens, sequencesPerSegment, sequencesPerCapacity ?? sequencesPerSegment);
@@ -124,6 +121,7 @@ public sealed class Transformer : IDisposable
 
         Watch(_layers.Length, hidden);
         using var scope = new TensorScope();
+        counted?.Invoke(Counts(tokens, routers));
         var loss = LinearCrossEntropy.Apply(FinalNorm(hidden), _head.Value, targets.Reshape(-1));
         hidden.Dispose();
         return new ForwardResult(scope.Keep(loss), routers);
@@ -168,10 +166,7 @@ public sealed class Transformer : IDisposable
             routers.Add(_layers[^1].RouteOnly(hidden, batch).Statistics);
         }
 
-        return scope.Keep(
-            routers.Count == 0
-                ? tokens.NewZeros([0, Options.Moe.Experts])
-                : Shaping.Stack([.. routers.Select(router => router.Counts.Sum(0))]));
+        return scope.Keep(Counts(tokens, routers));
     }
 
     /// <summary>Frees the parameters, their gradients, the biases and the rotary angles.</summary>
@@ -220,6 +215,10 @@ public sealed class Transformer : IDisposable
             Autograd.OnGradient(last, () => left(layer));
         }
     }
+
+    private Tensor Counts(Tensor tokens, List<RouterStatistics> routers) => routers.Count == 0
+        ? tokens.NewZeros([0, Options.Moe.Experts])
+        : Shaping.Stack([.. routers.Select(router => router.Counts.Sum(0))]);
 
     private Batch Divide(Tensor tokens, long sequencesPerSegment, long sequencesPerCapacity)
     {

@@ -25,6 +25,7 @@ public sealed class DeviceMesh : IDisposable
     private readonly MeshAxis[] _axes;
     private readonly int[] _coordinates;
     private readonly ProcessGroup[] _groups;
+    private NodeGroups? _expertNodes;
 
     /// <summary>The mesh of replicas and experts: world rank = replica * <paramref name="expertParallel"/> + expert rank.</summary>
     /// <param name="world">All ranks.</param>
@@ -71,11 +72,17 @@ public sealed class DeviceMesh : IDisposable
     /// <summary>All ranks, for expert counts and metrics.</summary>
     public ProcessGroup Metrics { get; }
 
+    /// <summary>Ranks of each node, whose numbers follow one another; 1 where nothing is known of nodes, or they differ.</summary>
+    public int RanksPerNode { get; init; } = 1;
+
     /// <summary>The ranks that hold the experts of this replica between them, for tokens.</summary>
     public ProcessGroup Expert => Group(ExpertAxis);
 
     /// <summary>The ranks that hold the same experts as this one, for these experts' gradients.</summary>
     public ProcessGroup Replica => Group(ReplicaAxis);
+
+    /// <summary>Whether the experts of a replica fill several nodes of several ranks each.</summary>
+    public bool HasExpertNodes => RanksPerNode > 1 && Expert.Size > RanksPerNode && Expert.Size % RanksPerNode == 0;
 
     /// <summary>Rank within <see cref="Expert"/>.</summary>
     public int ExpertRank => Expert.Rank;
@@ -93,12 +100,30 @@ public sealed class DeviceMesh : IDisposable
             : throw new ArgumentException($"the mesh has no axis '{axis}', only {string.Join(", ", _axes.Select(one => one.Name))}", nameof(axis));
     }
 
+    /// <summary>The ranks of <see cref="Expert"/> by node. Made at the first call, which all of them make at the same time.</summary>
+    /// <exception cref="InvalidOperationException">They don't fill whole nodes of several ranks.</exception>
+    /// <exception cref="CommunicationException">A group could not be made.</exception>
+    public NodeGroups ExpertNodes()
+    {
+        if (!HasExpertNodes)
+        {
+            throw new InvalidOperationException($"{Expert.Size} ranks of experts are not several nodes of {RanksPerNode} ranks each");
+        }
+
+        var (node, local) = (ExpertRank / RanksPerNode, ExpertRank % RanksPerNode);
+        return _expertNodes ??= new NodeGroups(
+            Expert.CreateGroup([.. Enumerable.Range(node * RanksPerNode, RanksPerNode)], "inside"),
+            Expert.CreateGroup([.. Enumerable.Range(0, Expert.Size / RanksPerNode).Select(other => (other * RanksPerNode) + local)], "between"));
+    }
+
     /// <summary>The axes with their sizes, as in <c>replica 2 x expert 2</c>.</summary>
     public override string ToString() => string.Join(" x ", _axes.Select(axis => $"{axis.Name} {axis.Size}"));
 
     /// <summary>Disposes the groups of the mesh; <see cref="World"/> stays.</summary>
     public void Dispose()
     {
+        _expertNodes?.Inside.Dispose();
+        _expertNodes?.Between.Dispose();
         foreach (var group in _groups)
         {
             group.Dispose();

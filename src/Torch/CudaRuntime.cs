@@ -61,6 +61,13 @@ public static class CudaRuntime
         return new CudaMemory(allocated, peak, reserved, free, total);
     }
 
+    /// <summary>Bytes that new tensors on a device may take: what is free there, and what the allocator holds without a tensor in it.</summary>
+    public static long Available(Device device)
+    {
+        Abi.Check(Abi.CudaAvailable(device.Index, out var bytes));
+        return bytes;
+    }
+
     /// <summary>Lets the peaks of <see cref="Memory"/> count from now on.</summary>
     public static void ResetPeak(Device device) => Abi.Check(Abi.CudaResetPeak(device.Index));
 }

@@ -17,6 +17,7 @@ internal static class RoutedFeedForwardScenarios
     {
         var random = Draw(world, arguments);
         var moe = new MoeOptions { Experts = 2 * world.Size, TopK = Math.Min(3, 2 * world.Size), ExpertWidth = 4 };
+        using var mesh = new DeviceMesh(world, world.Size) { RanksPerNode = 2 };
         MoeOptions[] variants = [moe, moe with { SharedExperts = 2, RoutedScale = 1.7 }, moe with { TopK = 1, CapacityFactor = 0.6 }];
         foreach (var options in variants)
         {
@@ -31,6 +32,11 @@ internal static class RoutedFeedForwardScenarios
                     var what = $"{options}, {tokens} tokens, {chunks} chunks, {(free is null ? "no limit" : "a limit")}";
                     LayerRun.Of(world, options, x, dispatcher).MustBe(expected, 1e-12, what);
                     LayerRun.Of(world, options, x, dispatcher, isStepwise: true).MustBe(expected, 1e-12, $"{what}, stepwise");
+                    if (mesh.HasExpertNodes)
+                    {
+                        var overNodes = new TwoLevelDispatcher(mesh.ExpertNodes(), options.Experts) { Chunks = chunks, FreeBytes = free };
+                        LayerRun.Of(world, options, x, overNodes).MustBe(expected, 1e-12, $"{what}, over nodes");
+                    }
                 }
             }
         }

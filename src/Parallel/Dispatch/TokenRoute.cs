@@ -21,6 +21,9 @@ public abstract class TokenRoute
     /// <summary>Choices of these tokens, over all ranks: what arrives under an even load.</summary>
     public required long LeavingChoices { get; init; }
 
+    /// <summary>Rows that come to this rank to be passed on; 0 where every rank sends straight to every other one.</summary>
+    public long PassingRows { get; init; }
+
     /// <summary>n.</summary>
     public required long ArrivingRows { get; init; }
 

@@ -20,6 +20,9 @@ internal static unsafe partial class Abi
     [LibraryImport(Library, EntryPoint = "moe_cuda_memory")]
     public static partial int CudaMemory(int device, out long allocated, out long peak, out long peakReserved, out long free, out long total);
 
+    [LibraryImport(Library, EntryPoint = "moe_cuda_available")]
+    public static partial int CudaAvailable(int device, out long bytes);
+
     [LibraryImport(Library, EntryPoint = "moe_cuda_reset_peak")]
     public static partial int CudaResetPeak(int device);
 

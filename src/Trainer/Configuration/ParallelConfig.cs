@@ -10,8 +10,13 @@ public sealed record ParallelConfig
     [Setting("What ranks compute on: `cpu`, or `cuda`, each its own GPU, by its number on the machine.")]
     public DeviceName Device { get; init; } = DeviceName.Cpu;
 
-    [Setting("How rows travel to their experts: `all_to_all`, the slow reference `all_gather`, `local` for expert_parallel 1, or `auto`.")]
+    [Setting("How rows travel to their experts: `all_to_all`, `two_level` (once a node, then within it), the slow reference `all_gather`, `local` for expert_parallel 1, or `auto`, "
+        + "which measures the first two where experts span machines.")]
     public DispatcherName Dispatcher { get; init; } = DispatcherName.Auto;
+
+    [Setting("Parts into which a rank's tokens are cut on their way to the experts: one travels while the experts work on the one before.",
+        AtLeast = 1, AtMost = 64, When = "parallel.dispatcher=auto|all_to_all|two_level")]
+    public int DispatchChunks { get; init; } = 1;
 
     [Setting("Whether each matrix is stepped by one of the ranks that hold it, which alone keeps the optimizer's state for it, and not by all of them.")]
     public bool ShardOptimizer { get; init; } = true;
@@ -36,7 +41,9 @@ public enum DeviceName
 /// <summary>Values of <c>parallel.dispatcher</c>.</summary>
 public enum DispatcherName
 {
-    /// <summary><see cref="Local"/> where expert_parallel is 1, else <see cref="AllToAll"/>.</summary>
+    /// <summary>
+    /// <see cref="Local"/> where expert_parallel is 1; the quicker of <see cref="AllToAll"/> and <see cref="TwoLevel"/> where experts span machines; else the former.
+    /// </summary>
     Auto,
 
     /// <summary>No communication: this rank holds all experts.</summary>
@@ -44,6 +51,9 @@ public enum DispatcherName
 
     /// <summary>Each row goes to the ranks of its experts.</summary>
     AllToAll,
+
+    /// <summary>Each row goes to the nodes of its experts, and there to their ranks.</summary>
+    TwoLevel,
 
     /// <summary>Every rank sees all rows and takes its own; the reference that tests compare with.</summary>
     AllGather,

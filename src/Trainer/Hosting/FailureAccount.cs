@@ -1,5 +1,6 @@
 using Moe.Data;
 using Moe.Distributed;
+using Moe.Models;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
 
@@ -10,6 +11,9 @@ internal static class FailureAccount
 {
     private const string SmallerBatch = "a smaller train.micro_batch or model.sequence_length, or fewer ranks";
 
+    private const string FewerRows =
+        "model.moe.capacity_factor, which bounds what an expert takes; a larger balance.coefficient; a smaller train.micro_batch; or more ranks for the experts";
+
     public static RankFailure Of(Exception exception, int rank, long step) => Account(exception, rank, step) with { Stack = exception.ToString() };
 
     private static RankFailure Account(Exception exception, int rank, long step) => exception switch
@@ -19,6 +23,7 @@ internal static class FailureAccount
         // Either the peer is gone, and has said or will say why; or it does not answer, and then nobody knows better than this rank.
         CommunicationException broken => new RankFailure(
             rank, step, ExitCodes.Communication, exception.Message, Where(broken), Why: exception.InnerException?.Message, Try: Remedy(broken), Secondary: true),
+        ExpertMemoryException full => new RankFailure(rank, step, ExitCodes.Failed, "out of memory for the rows of experts", full.Where, exception.Message, FewerRows),
         CheckpointException => new RankFailure(rank, step, ExitCodes.Checkpoint, exception.Message, Why: exception.InnerException?.Message),
         TrainingException failed => new RankFailure(rank, step, ExitCodes.Failed, exception.Message, Try: failed.Remedy),
         DataException => new RankFailure(rank, step, ExitCodes.Failed, exception.Message, Why: exception.InnerException?.Message),

@@ -42,6 +42,9 @@ public sealed record RankEnvironment(
     /// </summary>
     public int MachineRank { get; init; } = LocalRank;
 
+    /// <summary>Ranks of each node where all have as many and the numbering goes node by node; else 1. It can differ between ranks where nodes differ.</summary>
+    public int RanksPerNode => WorldSize % LocalWorldSize == 0 && NodeRank == Rank / LocalWorldSize ? LocalWorldSize : 1;
+
     /// <summary>MOE_NCCL, the path of libnccl.so.2; null to search for it.</summary>
     public string? NcclLibrary { get; init; }
 

@@ -104,13 +104,13 @@ internal sealed class RankJob(
             {
                 link.ReportText(line);
             }
-        }, _device).Run() ? ExitCodes.Done : ExitCodes.Failed;
+        }, RanksPerNode(world), _device).Run() ? ExitCodes.Done : ExitCodes.Failed;
 
     private int Bench(RunConfig config, ProcessGroup world)
     {
         // Steps of the schedule, so that none of those measured has a learning rate of 0.
         var steps = config.Train with { Steps = Math.Max(config.Train.Steps, arguments.Warmup + arguments.Repeats + 1), EvalEvery = 0 };
-        using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
+        using var mesh = Mesh(config, world);
         using var session = new TrainingSession(config with { Train = steps }, mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
         var row = new StepBenchmark(session, arguments.Warmup, arguments.Repeats, ProfileFile).Run();
         if (IsFirst)
@@ -135,7 +135,7 @@ internal sealed class RankJob(
 
     private int Train(RunConfig config, ProcessGroup world)
     {
-        using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
+        using var mesh = Mesh(config, world);
         var checkpoints = new CheckpointFolder(Folder.CheckpointsFolder);
         using var resumed = ResumeSource.Choose(arguments.Resume, checkpoints, world, Warn);
         using var session = new TrainingSession(resumed is null ? config : resumed.Adapt(config, world.Size, Warn), mesh, checkpoints, device: _device);
@@ -149,6 +149,10 @@ internal sealed class RankJob(
         if (IsFirst)
         {
             link.ReportInfo(info);
+            if (session.MeasuredChoice is { } choice)
+            {
+                link.ReportEvent("dispatcher", session.Step, choice);
+            }
         }
 
         return Tracked(config, world, info, () =>
@@ -162,6 +166,16 @@ internal sealed class RankJob(
 
             return end == TrainingEnd.Finished ? ExitCodes.Done : ExitCodes.Stopped;
         });
+    }
+
+    private DeviceMesh Mesh(RunConfig config, ProcessGroup world) =>
+        new(world, config.Parallel.ExpertParallel ?? world.Size) { RanksPerNode = RanksPerNode(world) };
+
+    // Nodes may differ in their number of ranks; then none of them counts as one.
+    private int RanksPerNode(ProcessGroup world)
+    {
+        var least = (int)world.AllReduce((double)rank.RanksPerNode, ReduceOperation.Min);
+        return least == (int)world.AllReduce((double)rank.RanksPerNode, ReduceOperation.Max) ? least : 1;
     }
 
     private TrainingEnd Loop(TrainingSession session)

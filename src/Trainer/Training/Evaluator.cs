@@ -101,9 +101,12 @@ public sealed class Evaluator
         {
             using var scope = new TensorScope();
             var (batch, sequences) = Read(windows, count, first + (long)_group.Rank * _batch);
-            var forward = _model.Forward(batch.Tokens.Narrow(0, 0, sequences), batch.Targets.Narrow(0, 0, sequences), 1);
+            Tensor? counted = null;
+            var forward = _model.Forward(
+                batch.Tokens.Narrow(0, 0, sequences), batch.Targets.Narrow(0, 0, sequences), 1, counted: of => counted = of.Clone().Detached());
             loss += forward.LossSum.Item();
-            var chosen = forward.Counts(_model.Options.Moe.Experts).ToArray<long>();
+            using var kept = counted!;
+            var chosen = kept.ToArray<long>();
             for (var i = 0; i < counts.Length; i++)
             {
                 counts[i] += chosen[i];

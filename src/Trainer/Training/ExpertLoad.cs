@@ -20,6 +20,8 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
     private readonly long[] _counts = new long[layers * experts];
     private Tensor? _sum; // [L, E], not yet in _counts
     private bool _settled; // whether _counts has any
+    private Tensor? _adding; // [L, E], of all ranks once _work is done
+    private Work? _work;
 
     /// <summary>L.</summary>
     public int Layers => layers;
@@ -43,7 +45,7 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
     public bool IsIdle(LogicalParameter parameter) =>
         parameter is { Expert: { } expert, Layer: { } layer } && _counts[((layer - firstLayer) * experts) + expert] == 0;
 
-    /// <summary>Adds one micro-batch of every rank. Every rank calls this at the same time.</summary>
+    /// <summary>Adds one micro-batch of every rank, whose counts travel while the caller goes on. Every rank calls this at the same time.</summary>
     /// <param name="counts">This rank's counts [L, E] int64.</param>
     public void Add(Tensor counts)
     {
@@ -52,22 +54,15 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
             return;
         }
 
-        using var scope = new TensorScope();
-        var sum = counts.Clone();
-        group.AllReduce(sum);
-        if (_sum is null)
-        {
-            _sum = sum.Detached();
-        }
-        else
-        {
-            _sum.Add_(sum);
-        }
+        Arrive();
+        _adding = counts.Clone().Detached();
+        _work = group.AllReduceAsync(_adding);
     }
 
     /// <summary>Counts what was added since the last time; the other members know of no more than this. Waits for the device.</summary>
     public void Settle()
     {
+        Arrive();
         if (_sum is null)
         {
             return;
@@ -87,6 +82,7 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
     /// <summary>Hands out what was added since the last <see cref="Settle"/>, [L, E] int64 where it was added, and forgets it; outside any scope.</summary>
     internal Tensor Take()
     {
+        Arrive();
         var sum = _sum ?? Tensor.From(_counts, layers, experts).Detached();
         _sum = null;
         return sum;
@@ -95,6 +91,7 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
     /// <summary>Counts so far, [L, E] int64, where they were last added.</summary>
     public Tensor ToTensor()
     {
+        Arrive();
         if (_sum is not null && !_settled)
         {
             return _sum.Share(); // no copy from the host, which would wait for the device
@@ -102,6 +99,27 @@ public sealed class ExpertLoad(ProcessGroup group, int layers, int experts, int 
 
         var settled = Tensor.From(_counts, layers, experts);
         return _sum is null ? settled : settled.To(_sum.Device) + _sum;
+    }
+
+    private void Arrive()
+    {
+        if (_work is not { } work)
+        {
+            return;
+        }
+
+        work.Wait();
+        var arrived = _adding!;
+        (_work, _adding) = (null, null);
+        if (_sum is null)
+        {
+            _sum = arrived;
+        }
+        else
+        {
+            _sum.Add_(arrived);
+            arrived.Dispose();
+        }
     }
 
     /// <summary>Load of each expert over the mean, averaged over the layers, [E]; what the console draws.</summary>

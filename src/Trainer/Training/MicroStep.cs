@@ -22,8 +22,7 @@ internal sealed class MicroStep(Transformer model, DeviceMesh mesh, BalanceConfi
     public Tensor Run(MicroBatch batch, ExpertLoad load, ExpertLoad? wholeBatch)
     {
         var forward = model.Forward(
-            batch.Tokens, batch.Targets, balance.Scope == BalanceScope.Sequence ? 1 : sequencesPerSegment, sequencesPerSegment);
-        load.Add(forward.Counts(model.Options.Moe.Experts));
+            batch.Tokens, batch.Targets, balance.Scope == BalanceScope.Sequence ? 1 : sequencesPerSegment, sequencesPerSegment, load.Add);
         var (loss, balanceLoss, z) = (forward.LossSum, (Tensor?)null, (Tensor?)null);
         if (_moeLayers > 0)
         {

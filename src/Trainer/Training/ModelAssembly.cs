@@ -9,16 +9,20 @@ namespace Moe.Training;
 /// <summary>From configuration records to the objects of the rooms below, which know nothing of configurations.</summary>
 public static class ModelAssembly
 {
-    /// <summary>This rank's share of the model, with its initial weights.</summary>
-    public static Transformer Build(RunConfig config, DeviceMesh mesh, Device device = default) => new(
-        Options(config.Model), Dispatcher(config, mesh), config.Run.Seed, WeightType(config.Train), ComputeType(config.Train.Precision), device)
+    /// <summary>This rank's share of the model, with its initial weights. Every rank calls this at the same time.</summary>
+    /// <param name="config">Checked against the mesh.</param>
+    /// <param name="mesh">All ranks.</param>
+    /// <param name="device">Where this rank computes.</param>
+    /// <param name="note">Told of a choice that was measured.</param>
+    public static Transformer Build(RunConfig config, DeviceMesh mesh, Device device = default, Action<string>? note = null) => new(
+        Options(config.Model), DispatcherAssembly.Build(config, mesh, device, note), config.Run.Seed, WeightType(config.Train), ComputeType(config.Train.Precision), device)
     {
         LayerStarting = layer => mesh.World.Trace.Layer = layer,
     };
 
     /// <summary>The shapes of this rank's share of the model, without memory or values.</summary>
     internal static Transformer Outline(RunConfig config, DeviceMesh mesh) =>
-        Transformer.Outline(Options(config.Model), Dispatcher(config, mesh), WeightType(config.Train), ComputeType(config.Train.Precision));
+        Transformer.Outline(Options(config.Model), DispatcherAssembly.Outline(config, mesh), WeightType(config.Train), ComputeType(config.Train.Precision));
 
     /// <summary>The learning rate's course over the run.</summary>
     /// <exception cref="TrainingException">The file of a refined schedule cannot be used.</exception>
@@ -41,20 +45,6 @@ public static class ModelAssembly
 
     /// <summary>Steps in which the learning rate of <c>wsd</c> falls, at least 1.</summary>
     public static int DecaySteps(RunConfig config) => Math.Max(1, (int)Math.Round(config.Schedule.DecayFraction * config.Train.Steps));
-
-    private static TokenDispatcher Dispatcher(RunConfig config, DeviceMesh mesh)
-    {
-        var experts = config.Model.Moe.Experts;
-        return config.Parallel.Dispatcher switch
-        {
-            DispatcherName.AllGather => new AllGatherDispatcher(mesh.Expert, experts),
-            DispatcherName.AllToAll => new AllToAllDispatcher(mesh.Expert, experts),
-            _ when mesh.Expert.Size == 1 => new LocalDispatcher(experts),
-            DispatcherName.Auto => new AllToAllDispatcher(mesh.Expert, experts),
-            _ => throw new ConfigException(
-                "parallel.dispatcher", $"dispatcher local needs all experts on each rank, but {mesh.Expert.Size} ranks share them; take auto, or parallel.expert_parallel=1"),
-        };
-    }
 
     /// <summary>The model's shape.</summary>
     public static TransformerOptions Options(ModelConfig model) => new()

@@ -39,7 +39,7 @@ public sealed class TrainingSession : IDisposable
             ? new RandomSamples(config.Run.Seed, config.Model.Vocabulary).Read
             : new TrainingSampler(_domains, length, config.Data.EvalFraction, unchecked((long)config.Run.Seed)).Read;
         Batches = new TrainingBatches(read, length, new BatchPlan(config.Train.Accumulation, mesh.World.Size, config.Train.MicroBatch), mesh.World.Rank, device);
-        Model = ModelAssembly.Build(config, mesh, device);
+        Model = ModelAssembly.Build(config, mesh, device, note => MeasuredChoice = note);
         Device = device;
         _reduction = new GradientReduction(Model.Parameters, mesh, OptimizerAssembly.Reduction(config));
         Model.LayerLeft = _reduction.LayerLeft;
@@ -76,6 +76,9 @@ public sealed class TrainingSession : IDisposable
 
     /// <summary>This rank's share of the model.</summary>
     public Transformer Model { get; }
+
+    /// <summary>What was chosen for the model by measuring, and why; null where nothing was.</summary>
+    public string? MeasuredChoice { get; private set; }
 
     /// <summary>What steps the model.</summary>
     public Optimizer Optimizer { get; }

@@ -14,8 +14,9 @@ namespace Moe.Training.Verification;
 /// <param name="world">All ranks.</param>
 /// <param name="folder">Where the mesh's weights pass to the process that compares them; removed again.</param>
 /// <param name="print">Told of each line of the table.</param>
+/// <param name="ranksPerNode">As of a <see cref="DeviceMesh"/>.</param>
 /// <param name="device">Where this rank computes. The one process computes there too, but for a single rank on a GPU, which is compared with the host.</param>
-internal sealed class MeshVerification(RunConfig config, ProcessGroup world, string folder, Action<string> print, Device device = default)
+internal sealed class MeshVerification(RunConfig config, ProcessGroup world, string folder, Action<string> print, int ranksPerNode = 1, Device device = default)
 {
     private readonly int _expertParallel = config.Parallel.ExpertParallel ?? world.Size;
 
@@ -23,7 +24,7 @@ internal sealed class MeshVerification(RunConfig config, ProcessGroup world, str
     /// <returns>Whether all differences are within their bounds; the same on every rank.</returns>
     public bool Run()
     {
-        using var mesh = new DeviceMesh(world, _expertParallel);
+        using var mesh = new DeviceMesh(world, _expertParallel) { RanksPerNode = ranksPerNode };
         print($"verify: {world.Size} rank(s), {mesh}, backend {world.Backend}, on {Place(device)}, against one process on {Place(Reference)}; "
             + $"{Trial.Steps} steps, clipping on, accumulation 2; differences relative to the largest entry");
         var within = true;
