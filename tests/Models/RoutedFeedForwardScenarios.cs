@@ -1,6 +1,7 @@
 using System.Globalization;
 using Moe.Distributed;
 using Moe.Models;
+using Moe.Tests.Distributed;
 using Moe.Torch;
 using NUnit.Framework;
 
@@ -24,7 +25,7 @@ internal static class RoutedFeedForwardScenarios
             using var scope = new TensorScope();
             foreach (var tokens in (int[])[random.Next(1, 30), world.Rank == 0 ? 0 : 7, 0])
             {
-                var x = random.Normal([tokens, Width]);
+                var x = random.Normal([tokens, Width]).Here();
                 var expected = LayerRun.Of(world, options, x, new AllGatherDispatcher(world, options.Experts), isStepwise: true);
                 foreach (var (chunks, free) in Ways(options))
                 {
@@ -50,7 +51,7 @@ internal static class RoutedFeedForwardScenarios
         var options = new MoeOptions { Experts = 2 * world.Size, TopK = 2, ExpertWidth = 40, SharedExperts = 1 };
         foreach (var type in (DType[])[DType.Float32, DType.BFloat16])
         {
-            var x = random.Normal([64, Width], 1, type);
+            var x = random.Normal([64, Width], 1, type).Here();
             var whole = LayerRun.Of(world, options, x, new AllToAllDispatcher(world, options.Experts));
             for (var chunks = 2; chunks <= 4; chunks++)
             {
@@ -67,7 +68,7 @@ internal static class RoutedFeedForwardScenarios
         using var scope = new TensorScope();
         var random = Draw(world, arguments);
         var options = new MoeOptions { Experts = world.Size, TopK = 1, ExpertWidth = 64 };
-        var x = random.Normal([200, Width]);
+        var x = random.Normal([200, Width]).Here();
         var free = long.MaxValue;
         var dispatcher = new AllToAllDispatcher(world, options.Experts) { FreeBytes = () => free };
         var routing = new Func<Tensor, Tensor>(ids => ids.NewZeros(ids.Shape)); // all to the first expert
@@ -92,7 +93,7 @@ internal static class RoutedFeedForwardScenarios
         world.Trace.Layer = Layer;
         try
         {
-            LayerRun.Of(world, options, Tensor.Ones([200, Width], DType.Float64), dispatcher, route: ids => ids.NewZeros(ids.Shape).Fill_(1));
+            LayerRun.Of(world, options, Tensor.Ones([200, Width], DType.Float64).Here(), dispatcher, route: ids => ids.NewZeros(ids.Shape).Fill_(1));
         }
         catch (ExpertMemoryException)
         {
@@ -112,7 +113,7 @@ internal static class RoutedFeedForwardScenarios
             using (var inner = new TensorScope())
             {
                 world.Trace.ResetTotals();
-                LayerRun.Of(world, options, Tensor.Ones([9, Width], DType.Float64), new AllToAllDispatcher(world, options.Experts) { Chunks = chunks });
+                LayerRun.Of(world, options, Tensor.Ones([9, Width], DType.Float64).Here(), new AllToAllDispatcher(world, options.Experts) { Chunks = chunks });
                 Assert.That(world.Trace.Totals(Collective.AllToAll).Calls, Is.EqualTo(1 + (4 * chunks)));
             }
 
@@ -141,7 +142,7 @@ internal static class RoutedFeedForwardScenarios
         public static LayerRun Of(
             ProcessGroup world, MoeOptions options, Tensor x, TokenDispatcher dispatcher, bool isStepwise = false, Func<Tensor, Tensor>? route = null)
         {
-            var initializer = new ParameterInitializer(11, x.DType == DType.BFloat16 ? DType.Float32 : x.DType);
+            var initializer = new ParameterInitializer(11, x.DType == DType.BFloat16 ? DType.Float32 : x.DType, x.Device);
             var shape = new TransformerOptions
             {
                 Layers = 1,
@@ -159,7 +160,7 @@ internal static class RoutedFeedForwardScenarios
             var routing = layer.Route(leaf, new Batch(Length: 1, 1, 1));
             routing = route is null ? routing : routing with { ExpertIds = route(routing.ExpertIds) };
             var output = isStepwise ? layer.ForwardStepwise(leaf, routing) : layer.Forward(leaf, routing);
-            Autograd.Backward(output, (Tensor.Arange(output.Count).To(DType.Float64) * 0.01).View(output.Shape).To(output.DType));
+            Autograd.Backward(output, (Tensor.Arange(output.Count).To(DType.Float64) * 0.01).View(output.Shape).To(output.DType).To(output.Device));
             var run = new LayerRun(
                 output.Detach(), leaf.Gradient!, [.. initializer.Parameters.Select(parameter => (parameter.Name, parameter.Value.Gradient!))]);
             foreach (var parameter in initializer.Parameters)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Moe.Distributed;
+using Moe.Tests.Models;
 using Moe.Tests.Torch;
 using Moe.Torch;
 using NUnit.Framework;
@@ -51,6 +52,21 @@ public sealed class NcclTests
 
     [Test]
     public void Rows_travel_four_times_and_counts_once() => Ranks.Run(DispatcherScenarios.CountCollectives, Gpus, "nccl", Patience);
+
+    [Test]
+    public void Chunks_and_blocks_compute_what_the_steps_one_after_another_do() => Run(RoutedFeedForwardScenarios.CompareWithStepwise, Seed);
+
+    [Test]
+    public void Chunks_change_results_by_rounding_only() => Run(RoutedFeedForwardScenarios.CompareChunks, Seed);
+
+    [Test]
+    public void A_rank_short_of_memory_works_in_blocks() => Run(RoutedFeedForwardScenarios.WorkInBlocks, Seed);
+
+    [Test]
+    public void Sizes_of_all_chunks_travel_in_one_exchange() => Ranks.Run(RoutedFeedForwardScenarios.CountExchanges, Gpus, "nccl", Patience);
+
+    [Test]
+    public void Over_nodes_of_one_rank_the_definition_holds_too() => Run(DispatcherScenarios.CompareOverNodesOfOne, Seed);
 
     [TestCase("1")]
     [TestCase("2")]

@@ -30,10 +30,6 @@ public sealed class RowsUnderWay
         }
     }
 
-    /// <summary>Moves the rows on where the transport does so only while it is called.</summary>
-    /// <exception cref="CommunicationException">An exchange failed.</exception>
-    public void Drive() => _ = _work.IsCompleted;
-
     /// <summary>The rows, when all exchanges are done; they belong to no scope, and the caller frees them.</summary>
     /// <exception cref="CommunicationException">An exchange failed.</exception>
     public Tensor Await()

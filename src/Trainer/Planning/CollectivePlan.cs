@@ -69,11 +69,13 @@ internal sealed class CollectivePlan
             // A dispatch takes the choices and weights along, the gradients' way back the weights'; of a combine it is the rows alone.
             var leaving = _model.PackedRows * load * (group.Size - 1) / group.Size;
             double Packed(bool withIds) => PackedRows.Stride(_type, config.Model.Width, config.Model.Moe.TopK, withIds) * _model.ActivationSize;
-            Exchange("token counts", group, trained + counted, 2.0 * (group.Size - 1) * sizeof(long));
-            Exchange("tokens forward", group, trained + counted, leaving * Packed(withIds: true));
-            Exchange("tokens forward", group, trained + counted, leaving * width);
-            Exchange("tokens backward", group, trained, leaving * width);
-            Exchange("tokens backward", group, trained, leaving * Packed(withIds: false));
+            var chunks = config.Parallel.DispatchChunks;
+            void Rows(string purpose, int calls, double rowBytes) => Exchange(purpose, group, (double)calls * chunks, leaving * rowBytes / chunks);
+            Exchange("token counts", group, trained + counted, 2.0 * chunks * (group.Size - 1) * sizeof(long));
+            Rows("tokens forward", trained + counted, Packed(withIds: true));
+            Rows("tokens forward", trained + counted, width);
+            Rows("tokens backward", trained, width);
+            Rows("tokens backward", trained, Packed(withIds: false));
         }
 
         AllReduce("expert counts", _model.Mesh.Metrics, accumulation * (_model.CountsFirst ? 2 : 1), (double)layers * config.Model.Moe.Experts * sizeof(long));

@@ -26,7 +26,8 @@ internal static class DispatcherAssembly
         }
 
         var machines = MachineLayout.Gather(mesh.World);
-        Func<long> free = device.IsCuda ? () => CudaRuntime.Available(device) : () => HostMemory.Available() / machines.RanksHere;
+        var host = new HostMemory();
+        Func<long> free = device.IsCuda ? () => CudaRuntime.Available(device) : () => host.Available() / machines.RanksHere;
         var (experts, chunks) = (config.Model.Moe.Experts, config.Parallel.DispatchChunks);
         ExchangingDispatcher Direct() => new AllToAllDispatcher(mesh.Expert, experts) { Chunks = chunks, FreeBytes = free };
         ExchangingDispatcher OverNodes() => new TwoLevelDispatcher(mesh.ExpertNodes(), experts) { Chunks = chunks, FreeBytes = free };

@@ -29,11 +29,24 @@ internal static class DispatcherScenarios
     /// <summary>Over nodes against the definition, on every kind of choice: four ranks as two nodes of two. The argument is a seed.</summary>
     public static void CompareOverNodes(ProcessGroup world, string[] arguments)
     {
-        var seed = int.Parse(arguments[0], CultureInfo.InvariantCulture);
         using var mesh = new DeviceMesh(world, world.Size) { RanksPerNode = 2 };
+        CompareOver(mesh.ExpertNodes(), world, arguments);
+    }
+
+    /// <summary>The same where each rank is a node of its own, as on two GPUs: all of both exchanges, without neighbours. The argument is a seed.</summary>
+    public static void CompareOverNodesOfOne(ProcessGroup world, string[] arguments)
+    {
+        using var inside = world.CreateGroup([world.Rank], "inside");
+        using var between = world.CreateGroup([.. Enumerable.Range(0, world.Size)], "between");
+        CompareOver(new NodeGroups(inside, between), world, arguments);
+    }
+
+    private static void CompareOver(NodeGroups nodes, ProcessGroup world, string[] arguments)
+    {
+        var seed = int.Parse(arguments[0], CultureInfo.InvariantCulture);
         foreach (var problem in Cases(seed, world.Size))
         {
-            var dispatcher = new TwoLevelDispatcher(mesh.ExpertNodes(), problem.Experts);
+            var dispatcher = new TwoLevelDispatcher(nodes, problem.Experts);
             void MustMatch(DType type, DType weights, double tolerance) =>
                 DispatchRun.Of(dispatcher, problem, world.Rank, type, weights).MustMatch(problem, dispatcher, world.Rank, tolerance, bySource: false);
             MustMatch(DType.Float64, DType.Float64, 1e-12);
