@@ -43,8 +43,15 @@ internal static class RoutedFeedForwardScenarios
         }
     }
 
-    /// <summary>float32: the outputs' bits don't depend on chunks, and gradients differ by rounding; the argument is a seed.</summary>
-    public static void CompareChunks(ProcessGroup world, string[] arguments)
+    /// <summary>What cutting changes, and what it costs in exchanges; the argument is a seed.</summary>
+    public static void CutIntoChunks(ProcessGroup world, string[] arguments)
+    {
+        CompareChunks(world, arguments);
+        CountExchanges(world);
+    }
+
+    /// <summary>Outputs and gradients differ by the rounding of products over another number of rows.</summary>
+    private static void CompareChunks(ProcessGroup world, string[] arguments)
     {
         using var scope = new TensorScope();
         var random = Draw(world, arguments);
@@ -103,7 +110,7 @@ internal static class RoutedFeedForwardScenarios
     }
 
     /// <summary>However many chunks: one exchange of sizes, and four of rows a chunk.</summary>
-    public static void CountExchanges(ProcessGroup world)
+    private static void CountExchanges(ProcessGroup world)
     {
         using var scope = new TensorScope();
         var options = new MoeOptions { Experts = world.Size, TopK = 1, ExpertWidth = 4, SharedExperts = 1 };

@@ -57,13 +57,11 @@ public sealed class NcclTests
     public void Chunks_and_blocks_compute_what_the_steps_one_after_another_do() => Run(RoutedFeedForwardScenarios.CompareWithStepwise, Seed);
 
     [Test]
-    public void Chunks_change_results_by_rounding_only() => Run(RoutedFeedForwardScenarios.CompareChunks, Seed);
+    public void Chunks_change_results_by_rounding_only_share_an_exchange_of_sizes_and_leave_no_tensor() =>
+        Run(RoutedFeedForwardScenarios.CutIntoChunks, Seed);
 
     [Test]
     public void A_rank_short_of_memory_works_in_blocks() => Run(RoutedFeedForwardScenarios.WorkInBlocks, Seed);
-
-    [Test]
-    public void Sizes_of_all_chunks_travel_in_one_exchange() => Ranks.Run(RoutedFeedForwardScenarios.CountExchanges, Gpus, "nccl", Patience);
 
     [Test]
     public void Over_nodes_of_one_rank_the_definition_holds_too() => Run(DispatcherScenarios.CompareOverNodesOfOne, Seed);

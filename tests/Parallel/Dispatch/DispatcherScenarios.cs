@@ -26,11 +26,12 @@ internal static class DispatcherScenarios
         }
     }
 
-    /// <summary>Over nodes against the definition, on every kind of choice: four ranks as two nodes of two. The argument is a seed.</summary>
-    public static void CompareOverNodes(ProcessGroup world, string[] arguments)
+    /// <summary>Over nodes against the definition, on every kind of choice, and how much moves: four ranks as two nodes of two. The argument is a seed.</summary>
+    public static void GoOverNodes(ProcessGroup world, string[] arguments)
     {
         using var mesh = new DeviceMesh(world, world.Size) { RanksPerNode = 2 };
         CompareOver(mesh.ExpertNodes(), world, arguments);
+        CountBytesBetweenNodes(mesh, world, int.Parse(arguments[0], CultureInfo.InvariantCulture));
     }
 
     /// <summary>The same where each rank is a node of its own, as on two GPUs: all of both exchanges, without neighbours. The argument is a seed.</summary>
@@ -53,29 +54,6 @@ internal static class DispatcherScenarios
             MustMatch(DType.Float32, DType.Float32, 1e-6);
             MustMatch(DType.BFloat16, DType.Float32, 0.04); // 8 bits of mantissa
         }
-    }
-
-    /// <summary>However many ranks of a node a token goes to, it goes there once; the argument is a seed.</summary>
-    public static void CountBytesBetweenNodes(ProcessGroup world, string[] arguments)
-    {
-        const int Slots = 6, Width = 8, Nodes = 2;
-        var seed = int.Parse(arguments[0], CultureInfo.InvariantCulture);
-        using var mesh = new DeviceMesh(world, world.Size) { RanksPerNode = world.Size / Nodes };
-        var problem = new DispatchCase(seed, TokensOfRank(new Random(seed), world.Size), Slots, experts: 4 * world.Size, Width, Choices.SomeDropped);
-        var dispatcher = new TwoLevelDispatcher(mesh.ExpertNodes(), problem.Experts);
-        using var scope = new TensorScope();
-        var share = problem.Shares[world.Rank];
-        var ids = Tensor.From([.. share.Ids.SelectMany(id => id)], share.Count, Slots).Here();
-        var route = dispatcher.Plan(ids, 1)[0];
-        var local = world.Rank % mesh.RanksPerNode;
-        var expected = Enumerable.Range(0, Nodes).Select(node => problem.Shares[(node * mesh.RanksPerNode) + local])
-            .Sum(peer => peer.Ids.LongCount(chosen => chosen.Any(id => id < problem.Experts && id / (problem.Experts / Nodes) == world.Rank / mesh.RanksPerNode)));
-        Assert.That(route.PassingRows, Is.EqualTo(expected));
-        var arriving = problem.Shares.Sum(peer => peer.Ids.LongCount(chosen => chosen.Any(id => id / 4 == world.Rank)));
-        Assert.That(route.ArrivingRows, Is.EqualTo(arriving));
-        Assert.That(route.ArrivingChoices, Is.EqualTo(problem.RowsPerExpert(dispatcher.FirstExpert, dispatcher.LocalExperts).Sum()));
-        var seconds = ExchangeTiming.Seconds(dispatcher, mesh.Expert, tokens: 64, Width, Slots, DType.Float32, RandomTensors.Device);
-        Assert.That(seconds, Is.GreaterThan(0).And.LessThan(10));
     }
 
     /// <summary>The same tokens give the same bits on one rank and on all; the argument is a seed.</summary>
@@ -151,6 +129,27 @@ internal static class DispatcherScenarios
         world.Trace.Layer = 3;
         var dispatcher = new AllToAllDispatcher(world, world.Size);
         dispatcher.Dispatch(Tensor.Ones([4, 8]).Here(), Tensor.Zeros([4, 1], DType.Int64).Here(), Tensor.Ones([4, 1]).Here());
+    }
+
+    // However many ranks of a node a token goes to, it goes there once.
+    private static void CountBytesBetweenNodes(DeviceMesh mesh, ProcessGroup world, int seed)
+    {
+        const int Slots = 6, Width = 8, Nodes = 2;
+        var problem = new DispatchCase(seed, TokensOfRank(new Random(seed), world.Size), Slots, experts: 4 * world.Size, Width, Choices.SomeDropped);
+        var dispatcher = new TwoLevelDispatcher(mesh.ExpertNodes(), problem.Experts);
+        using var scope = new TensorScope();
+        var share = problem.Shares[world.Rank];
+        var ids = Tensor.From([.. share.Ids.SelectMany(id => id)], share.Count, Slots).Here();
+        var route = dispatcher.Plan(ids, 1)[0];
+        var local = world.Rank % mesh.RanksPerNode;
+        var expected = Enumerable.Range(0, Nodes).Select(node => problem.Shares[(node * mesh.RanksPerNode) + local])
+            .Sum(peer => peer.Ids.LongCount(chosen => chosen.Any(id => id < problem.Experts && id / (problem.Experts / Nodes) == world.Rank / mesh.RanksPerNode)));
+        Assert.That(route.PassingRows, Is.EqualTo(expected));
+        var arriving = problem.Shares.Sum(peer => peer.Ids.LongCount(chosen => chosen.Any(id => id / 4 == world.Rank)));
+        Assert.That(route.ArrivingRows, Is.EqualTo(arriving));
+        Assert.That(route.ArrivingChoices, Is.EqualTo(problem.RowsPerExpert(dispatcher.FirstExpert, dispatcher.LocalExperts).Sum()));
+        var seconds = ExchangeTiming.Seconds(dispatcher, mesh.Expert, tokens: 64, Width, Slots, DType.Float32, RandomTensors.Device);
+        Assert.That(seconds, Is.GreaterThan(0).And.LessThan(10));
     }
 
     private static IEnumerable<DispatchCase> Cases(int seed, int ranks)

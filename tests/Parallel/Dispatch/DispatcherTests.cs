@@ -23,10 +23,7 @@ public class DispatcherTests(string backend)
     public void Four_ranks_have_the_bits_of_one() => Ranks.Run(DispatcherScenarios.CompareWithOneRank, _seed, 4, backend);
 
     [Test]
-    public void Over_nodes_the_definition_holds_too() => Ranks.Run(DispatcherScenarios.CompareOverNodes, _seed, 4, backend);
-
-    [Test]
-    public void A_token_goes_once_to_a_node() => Ranks.Run(DispatcherScenarios.CountBytesBetweenNodes, _seed, 4, backend);
+    public void Over_nodes_the_definition_holds_too_and_a_token_goes_once_to_a_node() => Ranks.Run(DispatcherScenarios.GoOverNodes, _seed, 4, backend);
 
     [Test]
     public void No_tensor_outlives_its_step() => Ranks.Run(DispatcherScenarios.CountTensors, 2, backend);
