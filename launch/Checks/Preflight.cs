@@ -4,6 +4,7 @@ using Moe.Torch;
 using Moe.Torch.Native;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
+using Moe.Training.Planning;
 
 namespace Moe.Launch.Checks;
 
@@ -22,6 +23,7 @@ internal static class Preflight
         try
         {
             ConfigRules.ValidateMesh(resolved, worldSize);
+            faults.AddRange(MemoryBudget.Fault(resolved, worldSize) is { } fault ? [fault] : []);
         }
         catch (ConfigException mesh)
         {

@@ -268,3 +268,42 @@ MOE_EXPORT int32_t moe_cuda_stream_free(void* stream) {
   }
   MOE_CATCH
 }
+
+// Host memory that devices copy to and from by themselves.
+MOE_EXPORT int32_t moe_cuda_host_allocate(int64_t bytes, void** address) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    cudaError_t status = cudaHostAlloc(address, static_cast<size_t>(bytes), cudaHostAllocDefault);
+    (void)cudaGetLastError();  // or the next check of a kernel's launch would find it
+    TORCH_CHECK(status == cudaSuccess, "cudaHostAlloc of ", bytes, " bytes of host memory for offloaded activations: ", cudaGetErrorString(status));
+#else
+    (void)bytes, (void)address;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}
+
+MOE_EXPORT int32_t moe_cuda_host_free(void* address) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    check(cudaFreeHost(address), "cudaFreeHost");
+#else
+    (void)address;
+#endif
+  }
+  MOE_CATCH
+}
+
+// Queues a copy to or from a device's memory to `stream`; the host goes on. Host memory is that of moe_cuda_host_allocate.
+MOE_EXPORT int32_t moe_cuda_copy(void* stream, void* to, const void* from, int64_t bytes) {
+  MOE_TRY {
+#ifdef MOE_CUDA
+    check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, static_cast<cudaStream_t>(stream)), "cudaMemcpyAsync");
+#else
+    (void)stream, (void)to, (void)from, (void)bytes;
+    refuse();
+#endif
+  }
+  MOE_CATCH
+}

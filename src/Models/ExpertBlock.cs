@@ -43,14 +43,15 @@ internal sealed class ExpertBlock(long width, long slots, int experts)
     /// <param name="down">[E, D, F].</param>
     /// <param name="sums">[n, D] to write to.</param>
     /// <param name="save">Of the function whose backward this block takes part in.</param>
-    internal void Forward(Tensor gateUp, Tensor down, Tensor sums, Func<Tensor, Tensor> save)
+    /// <param name="saveLarge">The same for rows and their first projection.</param>
+    internal void Forward(Tensor gateUp, Tensor down, Tensor sums, Func<Tensor, Tensor> save, Func<Tensor, Tensor> saveLarge)
     {
         using var scope = new TensorScope();
         var (order, rows) = _rows is null ? Sort(_arrived!) : (_order!, _rows);
         order.SumInto(rows.Forward(gateUp, down), null, sums);
         if (_rows is not null)
         {
-            (_order, _rows) = (order.Saved(save), rows.Saved(save));
+            (_order, _rows) = (order.Saved(save), rows.Saved(save, saveLarge, saveLarge));
         }
     }
 
@@ -63,11 +64,6 @@ internal sealed class ExpertBlock(long width, long slots, int experts)
     internal (SwiGluRows Rows, SwiGluRows.Gradients Gradients) Backward(Tensor gateUp, Tensor down, Tensor arriving, Tensor? packed)
     {
         var (order, rows) = _rows is null ? Sort(_arrived!) : (_order!, _rows);
-        if (_rows is null)
-        {
-            rows.Project(gateUp);
-        }
-
         var gradients = rows.Backward(gateUp, down, order.Permute(arriving), packed is not null);
         if (packed is not null)
         {

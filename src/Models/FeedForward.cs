@@ -20,7 +20,16 @@ internal sealed class FeedForward
     internal static ParameterPart[] GateAndUp(long width) => [new("gate", 0, width), new("up", width, width)];
 
     /// <summary>[T, D] -> [T, D].</summary>
-    internal Tensor Forward(Tensor x) =>
+    /// <param name="x">[T, D].</param>
+    /// <param name="form">What it keeps and makes.</param>
+    internal Tensor Forward(Tensor x, SwiGluForm form) =>
         GroupedSwiGlu.Apply(
-            x, GateUp.Value.To(x.DType).Unsqueeze(0), Down.Value.To(x.DType).Unsqueeze(0), RowGroups.Whole(x.Size(0)), null, GateUp.RowSums, Down.RowSums);
+            x,
+            GateUp.Value.To(x.DType).Unsqueeze(0),
+            Down.Value.To(x.DType).Unsqueeze(0),
+            RowGroups.Whole(x.Size(0)),
+            null,
+            GateUp.RowSums,
+            Down.RowSums,
+            form);
 }

@@ -8,20 +8,23 @@ namespace Moe.Models;
 /// Shapes: rows [R, D], gate_up [E, 2F, D] (gate above up), down [E, D, F], of which E are held here; a dense feed-forward part is
 /// the case E = 1. The router's weight stands at the activation, where it commutes with the second projection: what that yields need not be
 /// kept for the weight's gradient. An expert without rows has a gradient of zeros, so that every rank has a gradient for every parameter
-/// it holds. Backward keeps the rows and the first projection, and computes the activation again.
+/// it holds. Kept for backward are the rows and the first projection, or less (<see cref="SwiGluForm"/>); the activation is computed again.
 /// </remarks>
 public sealed class GroupedSwiGlu : Function
 {
     private readonly RowSums? _gateUpSums;
     private readonly RowSums? _downSums;
+    private readonly SwiGluForm _form;
     private RowGroups _groups;
     private Tensor? _rows;
     private Tensor? _gateUp;
     private Tensor? _down;
     private Tensor? _weights; // [R]
     private Tensor? _hidden; // [R, 2F]
+    private RowSource? _source;
 
-    private GroupedSwiGlu(RowGroups groups, RowSums? gateUpSums, RowSums? downSums) => (_groups, _gateUpSums, _downSums) = (groups, gateUpSums, downSums);
+    private GroupedSwiGlu(RowGroups groups, RowSums? gateUpSums, RowSums? downSums, SwiGluForm form) =>
+        (_groups, _gateUpSums, _downSums, _form) = (groups, gateUpSums, downSums, form);
 
     /// <summary>The experts' outputs, one a row.</summary>
     /// <param name="rows">[R, D], those of the first expert first.</param>
@@ -31,6 +34,7 @@ public sealed class GroupedSwiGlu : Function
     /// <param name="rowWeights">[R], float32 (float64 beside float64 rows): how much each row counts; left out, 1.</param>
     /// <param name="gateUpSums">Told of the rows at the first projection, in backward.</param>
     /// <param name="downSums">Told of the rows at the second one: the activation without the weight, and the gradient with it.</param>
+    /// <param name="form">What it keeps and makes; left out, all.</param>
     /// <returns>[R, D].</returns>
     public static Tensor Apply(
         Tensor rows,
@@ -39,9 +43,10 @@ public sealed class GroupedSwiGlu : Function
         RowGroups groups,
         Tensor? rowWeights = null,
         RowSums? gateUpSums = null,
-        RowSums? downSums = null)
+        RowSums? downSums = null,
+        SwiGluForm? form = null)
     {
-        var function = new GroupedSwiGlu(groups, gateUpSums, downSums);
+        var function = new GroupedSwiGlu(groups, gateUpSums, downSums, form ?? SwiGluForm.Whole);
         return rowWeights is null ? function.Apply(rows, gateUp, down)[0] : function.Apply(rows, gateUp, down, rowWeights)[0];
     }
 
@@ -62,12 +67,19 @@ public sealed class GroupedSwiGlu : Function
     protected override Tensor[] Forward(Tensor[] inputs)
     {
         using var scope = new TensorScope();
-        (_rows, _gateUp, _down) = (Save(inputs[0].Contiguous()), Save(inputs[1]), Save(inputs[2]));
+        var rows = inputs[0].Contiguous();
+        KeepRows(rows);
+        (_gateUp, _down) = (Save(inputs[1]), Save(inputs[2]));
         _weights = inputs.Length > 3 ? Save(inputs[3].Contiguous()) : null;
         _groups = _groups.Offsets is { } offsets ? new RowGroups(Save(offsets)) : _groups;
-        var hidden = GroupedProduct.Rows(_rows, _gateUp.Transpose(), _groups);
+        if (!_form.MakesResult)
+        {
+            return [scope.Keep(rows.NewEmpty(rows.Shape))];
+        }
+
+        var hidden = Hidden(rows);
         var output = GroupedProduct.Rows(GatedRows.Activate(hidden, _weights), _down.Transpose(), _groups);
-        _hidden = Save(hidden);
+        _hidden = _form.KeepsHidden ? Save(hidden, _form.Store) : null;
         return [scope.Keep(output)];
     }
 
@@ -75,18 +87,36 @@ public sealed class GroupedSwiGlu : Function
     protected override Tensor?[] Backward(Tensor?[] outputGradients)
     {
         var arriving = outputGradients[0]!.Contiguous();
-        var (activation, hiddenGradient, weightGradient) = GatedRows.Backward(_hidden!, _weights, GroupedProduct.Rows(arriving, _down!, _groups));
-        CollectSums(activation, hiddenGradient, arriving);
+        var rows = _rows ?? _source!.Gather();
+        var hidden = _hidden ?? Hidden(rows);
+        var (activation, hiddenGradient, weightGradient) = GatedRows.Backward(hidden, _weights, GroupedProduct.Rows(arriving, _down!, _groups));
+        CollectSums(rows, hidden, activation, hiddenGradient, arriving);
         Tensor?[] gradients =
         [
             NeedsGradient(0) ? GroupedProduct.Rows(hiddenGradient, _gateUp!, _groups) : null,
-            NeedsGradient(1) ? GroupedProduct.Matrices(hiddenGradient, _rows!, _groups) : null,
+            NeedsGradient(1) ? GroupedProduct.Matrices(hiddenGradient, rows, _groups) : null,
             NeedsGradient(2) ? GroupedProduct.Matrices(arriving, activation, _groups) : null,
         ];
         return _weights is null ? gradients : [.. gradients, weightGradient];
     }
 
-    private void CollectSums(Tensor activation, Tensor hiddenGradient, Tensor arriving)
+    // [R, 2F], of the same rows the same bits.
+    private Tensor Hidden(Tensor rows) => GroupedProduct.Rows(rows, _gateUp!.Transpose(), _groups);
+
+    // Rows of experts are nobody else's; those of a dense part are what a norm keeps already.
+    private void KeepRows(Tensor rows)
+    {
+        if (_form.Source is { } source)
+        {
+            _source = source.Saved((tensor, isAlone) => Save(tensor, isAlone ? _form.Store : null));
+        }
+        else
+        {
+            _rows = Save(rows, _groups.Offsets is null ? null : _form.Store);
+        }
+    }
+
+    private void CollectSums(Tensor rows, Tensor hidden, Tensor activation, Tensor hiddenGradient, Tensor arriving)
     {
         if (_gateUpSums is null && _downSums is null)
         {
@@ -94,14 +124,14 @@ public sealed class GroupedSwiGlu : Function
         }
 
         var lengths = _groups.Lengths();
-        _gateUpSums?.Add(_rows!, hiddenGradient, lengths);
+        _gateUpSums?.Add(rows, hiddenGradient, lengths);
         if (_weights is null)
         {
             _downSums?.Add(activation, arriving, lengths);
         }
         else
         {
-            _downSums?.Add(GatedRows.Activate(_hidden!, null), arriving * _weights.Unsqueeze(1).To(arriving.DType), lengths);
+            _downSums?.Add(GatedRows.Activate(hidden, null), arriving * _weights.Unsqueeze(1).To(arriving.DType), lengths);
         }
     }
 }

@@ -3,6 +3,12 @@ using Moe.Torch;
 
 namespace Moe.Models;
 
+/// <summary>The experts' part of a layer once more, along the way that its tokens went before.</summary>
+/// <param name="x">[T, D], as before.</param>
+/// <param name="routing">As decided before.</param>
+/// <param name="form">Without a result, nothing comes back to the tokens.</param>
+internal delegate Tensor ExpertsAgain(Tensor x, Routing routing, SwiGluForm form);
+
 /// <summary>Routed experts, of which this rank holds a share, and the shared experts that every token passes.</summary>
 internal sealed class MoeFeedForward : IDisposable
 {
@@ -39,15 +45,43 @@ internal sealed class MoeFeedForward : IDisposable
     internal Routing Route(Tensor x, Batch batch) =>
         Router.Route(RouterProduct.Of(x, _router.Value), Bias.Value, batch.Segments, _options, batch.CapacitySegments);
 
+    /// <summary>The routing of the same x once more, as it was decided.</summary>
+    internal Routing RouteAgain(Tensor x, RoutingDecision decision) => Router.Again(RouterProduct.Of(x, _router.Value), Bias.Value, _options, decision);
+
     /// <summary>[T, D] -> [T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
-    internal Tensor Forward(Tensor x, Routing routing) => _dispatcher is ExchangingDispatcher exchanging
-        ? RoutedFeedForward.Apply(exchanging, x, routing, Matrices(x.DType), Sums, _name)
-        : ForwardStepwise(x, routing);
+    internal Tensor Forward(Tensor x, Routing routing) => Forward(x, routing, SwiGluForm.Whole).Result;
+
+    /// <summary>The same, and what makes it once more.</summary>
+    /// <param name="x">[T, D].</param>
+    /// <param name="routing">Where the tokens go.</param>
+    /// <param name="form">What is kept.</param>
+    /// <param name="keep">Keeps a tensor until the second pass; null where there will be none.</param>
+    internal (Tensor Result, ExpertsAgain? Again) Forward(Tensor x, Routing routing, SwiGluForm form, Func<Tensor, Tensor>? keep = null)
+    {
+        if (_dispatcher is not ExchangingDispatcher exchanging)
+        {
+            return ForwardStepwise(x, routing, form, keep);
+        }
+
+        var (result, course) = RoutedFeedForward.Apply(exchanging, x, routing, Matrices(x.DType), Sums, _name, form, keep: keep);
+        return (result, (again, decided, wanted) => RoutedFeedForward.Apply(exchanging, again, decided, Matrices(again.DType), Sums, _name, wanted, course).Result);
+    }
 
     /// <summary>The same by functions for dispatch, experts and combine, one after another, through any dispatcher.</summary>
-    internal Tensor ForwardStepwise(Tensor x, Routing routing)
+    internal Tensor ForwardStepwise(Tensor x, Routing routing) => ForwardStepwise(x, routing, SwiGluForm.Whole, null).Result;
+
+    private (Tensor Result, ExpertsAgain? Again) ForwardStepwise(Tensor x, Routing routing, SwiGluForm form, Func<Tensor, Tensor>? keep)
     {
-        var dispatched = _dispatcher.Dispatch(x, routing.ExpertIds, routing.Weights);
+        var dispatched = Dispatch(x, routing);
+        var course = keep is null ? null : dispatched.Course?.Invoke(keep);
+        return (Join(x, dispatched, form), (again, decided, wanted) =>
+            Join(again, course?.Invoke(again, decided.Weights, wanted.MakesResult) ?? Dispatch(again, decided), wanted));
+
+        Dispatched Dispatch(Tensor tokens, Routing where) => _dispatcher.Dispatch(tokens, where.ExpertIds, where.Weights);
+    }
+
+    private Tensor Join(Tensor x, Dispatched dispatched, SwiGluForm form)
+    {
         var rows = GroupedSwiGlu.Apply(
             dispatched.Rows,
             _gateUp.Value.To(x.DType),
@@ -55,8 +89,9 @@ internal sealed class MoeFeedForward : IDisposable
             dispatched.Groups,
             dispatched.RowWeights,
             _gateUp.RowSums,
-            _down.RowSums);
-        return _dispatcher.Combine(rows, dispatched, _shared?.Forward(x));
+            _down.RowSums,
+            form with { Source = form.KeepsHidden ? null : dispatched.Source });
+        return _dispatcher.Combine(rows, dispatched, _shared?.Forward(x, form));
     }
 
     private RoutedSums Sums => new(_gateUp.RowSums, _down.RowSums, _shared?.GateUp.RowSums, _shared?.Down.RowSums);

@@ -7,6 +7,9 @@ namespace Moe.Models;
 /// <param name="Change">Null for none.</param>
 internal readonly record struct Residual(Tensor Stream, Tensor? Change)
 {
+    /// <summary>The stream, and its change where there is a second tensor.</summary>
+    internal static Residual Of(Tensor[] tensors) => new(tensors[0], tensors.Length > 1 ? tensors[1] : null);
+
     /// <summary>The stream with its change, and the norm of that.</summary>
     internal (Tensor Stream, Tensor Normed) Norm(Parameter scale, double epsilon) => Change is null
         ? (Stream, RmsNorm.Apply(Stream, scale.Value, epsilon))

@@ -23,6 +23,10 @@ internal sealed class RoutedFeedForward : Function
     private readonly long _slots; // k
     private readonly string _name;
     private readonly RoutedSums _sums;
+    private readonly SwiGluForm _form;
+    private readonly RoutedCourse? _known;
+    private readonly Func<Tensor, Tensor>? _keep;
+    private RoutedCourse? _course;
     private Tensor[] _matrices = []; // as the inputs from GateUp on
     private TokenRoute[] _routes = [];
     private ExpertBlock[][] _blocks = []; // of each chunk
@@ -32,8 +36,9 @@ internal sealed class RoutedFeedForward : Function
     private DType _type;
     private DType _weightsType;
 
-    private RoutedFeedForward(ExchangingDispatcher dispatcher, Tensor ids, string name, RoutedSums sums) =>
-        (_dispatcher, _ids, _slots, _name, _sums) = (dispatcher, ids, ids.Size(1), name, sums);
+    private RoutedFeedForward(
+        ExchangingDispatcher dispatcher, Tensor ids, string name, RoutedSums sums, SwiGluForm form, RoutedCourse? known, Func<Tensor, Tensor>? keep) =>
+        (_dispatcher, _ids, _slots, _name, _sums, _form, _known, _keep) = (dispatcher, ids, ids.Size(1), name, sums, form, known, keep);
 
     /// <summary>[T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
     /// <param name="dispatcher">The way to the experts.</param>
@@ -42,10 +47,26 @@ internal sealed class RoutedFeedForward : Function
     /// <param name="matrices">gate_up and down of this rank's experts, and then of the shared ones where there are any; of x's type.</param>
     /// <param name="sums">Told of the rows at each matrix.</param>
     /// <param name="name">The layer's experts, for messages.</param>
+    /// <param name="form">What it keeps and makes; left out, all.</param>
+    /// <param name="course">Of an earlier application to the same choices, whose sizes are then not exchanged again; null to find it.</param>
+    /// <param name="keep">Keeps a tensor until a later application; null where none will ask for the course.</param>
+    /// <returns>[T, D], and the course where it is kept.</returns>
     /// <exception cref="ExpertMemoryException">What will arrive fits in no way.</exception>
     /// <exception cref="CommunicationException">An exchange failed.</exception>
-    internal static Tensor Apply(ExchangingDispatcher dispatcher, Tensor x, Routing routing, Tensor[] matrices, RoutedSums sums, string name) =>
-        new RoutedFeedForward(dispatcher, routing.ExpertIds, name, sums).Apply([x, routing.Weights, .. matrices])[0];
+    internal static (Tensor Result, RoutedCourse? Course) Apply(
+        ExchangingDispatcher dispatcher,
+        Tensor x,
+        Routing routing,
+        Tensor[] matrices,
+        RoutedSums sums,
+        string name,
+        SwiGluForm? form = null,
+        RoutedCourse? course = null,
+        Func<Tensor, Tensor>? keep = null)
+    {
+        var function = new RoutedFeedForward(dispatcher, routing.ExpertIds, name, sums, form ?? SwiGluForm.Whole, course, keep);
+        return (function.Apply([x, routing.Weights, .. matrices])[0], function._course);
+    }
 
     /// <inheritdoc/>
     protected override Tensor[] Forward(Tensor[] inputs)
@@ -53,13 +74,18 @@ internal sealed class RoutedFeedForward : Function
         using var scope = new TensorScope();
         (_shape, _type, _weightsType) = (inputs[X].Shape, inputs[X].DType, inputs[Weights].DType);
         _matrices = Array.ConvertAll(inputs[GateUp..], Save);
-        var free = _dispatcher.FreeBytes?.Invoke(); // before the host waits for the sizes
-        _routes = Array.ConvertAll(_dispatcher.Plan(_ids, _dispatcher.Chunks), route => route.Saved(Save));
-        _plan = ExpertBlockPlan.Of(new ExpertShape(_shape[1], inputs[Down].Size(2), _slots, _dispatcher.LocalExperts, _type), _routes, free, _name);
+        TakeCourse(inputs[Down].Size(2));
         var tokens = inputs[X].Contiguous();
         var weights = inputs[Weights].To(WeightType).Contiguous();
 
         RowsUnderWay Send(TokenRoute route) => route.Send(Part(tokens, route), Part(weights, route));
+        if (!_form.MakesResult)
+        {
+            KeepArriving(Send);
+            _shared = SharedRows(tokens)?.Saved(Save, null);
+            return [scope.Keep(tokens.NewEmpty(_shape))];
+        }
+
         var sent = Send(_routes[0]);
         var added = ForwardShared(tokens);
         var output = tokens.NewEmpty(_shape);
@@ -137,18 +163,59 @@ internal sealed class RoutedFeedForward : Function
 
     private DType WeightType => _type == DType.Float64 ? DType.Float64 : DType.Float32;
 
+    // Where the tokens go, and in which parts the experts of this rank work on those that arrive.
+    private void TakeCourse(long hidden)
+    {
+        if (_known is { } known)
+        {
+            (_routes, _plan) = (Array.ConvertAll(known.Routes, route => route.Saved(Save)), known.Plan);
+        }
+        else
+        {
+            var free = _dispatcher.FreeBytes?.Invoke(); // before the host waits for the sizes
+            _routes = Array.ConvertAll(_dispatcher.Plan(_ids, _dispatcher.Chunks), route => route.Saved(Save));
+            _plan = ExpertBlockPlan.Of(new ExpertShape(_shape[1], hidden, _slots, _dispatcher.LocalExperts, _type), _routes, free, _name);
+        }
+
+        _course = _keep is null ? null : new RoutedCourse(Array.ConvertAll(_routes, route => route.Saved(_keep)), _plan);
+        _plan = _plan with { Keeps = _plan.Keeps && _form is { KeepsHidden: true, MakesResult: true } };
+    }
+
+    private Tensor SaveLarge(Tensor tensor) => Save(tensor, _form.Store);
+
+    // The rows travel, as they did before; what the experts make of them is backward's to make.
+    private void KeepArriving(Func<TokenRoute, RowsUnderWay> send)
+    {
+        _blocks = new ExpertBlock[_routes.Length][];
+        var sent = send(_routes[0]);
+        for (var chunk = 0; chunk < _routes.Length; chunk++)
+        {
+            var arriving = sent;
+            arriving.Continue();
+            if (chunk + 1 < _routes.Length)
+            {
+                sent = send(_routes[chunk + 1]);
+            }
+
+            using var arrived = arriving.Await();
+            _blocks[chunk] = TakeBlocks(_routes[chunk], arrived);
+        }
+    }
+
     private Tensor? ForwardShared(Tensor tokens)
     {
-        if (_matrices.Length <= SharedGateUp - GateUp)
+        if (SharedRows(tokens) is not { } shared)
         {
             return null;
         }
 
-        var shared = new SwiGluRows(tokens, null, RowGroups.Whole(tokens.Size(0)));
         var output = shared.Forward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp]);
-        _shared = shared.Saved(Save);
+        _shared = shared.Saved(Save, _form.KeepsHidden ? SaveLarge : null);
         return output;
     }
+
+    private SwiGluRows? SharedRows(Tensor tokens) =>
+        _matrices.Length <= SharedGateUp - GateUp ? null : new SwiGluRows(tokens, null, RowGroups.Whole(tokens.Size(0)));
 
     private Tensor? BackwardShared(Tensor gradient, Tensor?[] gradients)
     {
@@ -166,15 +233,21 @@ internal sealed class RoutedFeedForward : Function
         return ofRows.Rows is null ? null : scope.Keep(ofRows.Rows);
     }
 
+    private ExpertBlock[] TakeBlocks(TokenRoute route, Tensor arrived)
+    {
+        var cuts = _plan.Blocks(route.ArrivingRows);
+        return Array.ConvertAll(cuts, cut =>
+        {
+            var block = new ExpertBlock(_shape[1], _slots, _dispatcher.LocalExperts);
+            block.Take(cuts.Length == 1 ? arrived : arrived.Narrow(0, cut.Start, cut.Length), cuts.Length == 1 ? route.ArrivingChoices : null, _plan.Keeps, SaveLarge);
+            return block;
+        });
+    }
+
     private ExpertBlock[] ForwardBlocks(TokenRoute route, Tensor arrived, Tensor sums)
     {
         var cuts = _plan.Blocks(route.ArrivingRows);
-        var blocks = Array.ConvertAll(cuts, cut =>
-        {
-            var block = new ExpertBlock(_shape[1], _slots, _dispatcher.LocalExperts);
-            block.Take(cuts.Length == 1 ? arrived : arrived.Narrow(0, cut.Start, cut.Length), cuts.Length == 1 ? route.ArrivingChoices : null, _plan.Keeps, Save);
-            return block;
-        });
+        var blocks = TakeBlocks(route, arrived);
         if (_plan.Keeps)
         {
             arrived.Dispose();
@@ -183,7 +256,7 @@ internal sealed class RoutedFeedForward : Function
         for (var i = 0; i < blocks.Length; i++)
         {
             using var part = sums.Narrow(0, cuts[i].Start, cuts[i].Length);
-            blocks[i].Forward(_matrices[0], _matrices[1], part, Save);
+            blocks[i].Forward(_matrices[0], _matrices[1], part, Save, SaveLarge);
         }
 
         arrived.Dispose();
@@ -214,3 +287,8 @@ internal sealed class RoutedFeedForward : Function
 
     private static Tensor Part(Tensor tokens, TokenRoute route) => tokens.Narrow(0, route.FirstToken, route.Tokens);
 }
+
+/// <summary>The way that a layer's tokens went to their experts, and in which parts these worked on them.</summary>
+/// <param name="Routes">One a chunk.</param>
+/// <param name="Plan">Of this rank's experts.</param>
+internal sealed record RoutedCourse(TokenRoute[] Routes, ExpertBlockPlan Plan);

@@ -21,10 +21,11 @@ public static class Router
         var choice = RouterChoice.Of(logits, bias, segments, options);
         var (kept, weights) = (choice.Ids, choice.Weights);
         var dropped = logits.NewZeros([], DType.Int64);
+        Tensor? full = null;
         if (options.CapacityFactor is { } factor && kept.Size(0) > 0)
         {
             var counts = capacitySegments is { } groups ? Count(choice.Ids, groups, options.Experts) : choice.Counts;
-            var full = Capacity.Overflow(choice.Ids, choice.Chosen, counts, factor, options.DropPolicy);
+            full = Capacity.Overflow(choice.Ids, choice.Chosen, counts, factor, options.DropPolicy);
             kept = kept.MaskedFill(full, options.Experts);
             weights = weights.MaskedFill(full, 0);
             dropped = full.Sum();
@@ -32,7 +33,24 @@ public static class Router
 
         var tokens = segments == 0 ? 0 : logits.Size(0) / segments;
         var statistics = new RouterStatistics(choice.Counts, choice.ScoreSums, choice.SquaredLogSumExp, tokens, options.TopK, dropped);
-        return new Routing(kept, weights, statistics);
+        return new Routing(kept, weights, statistics)
+        {
+            Decision = new RoutingDecision(choice.Ids, choice.Weights, choice.ScoreSums, choice.SquaredLogSumExp, choice.Counts, kept, full, dropped, segments),
+        };
+    }
+
+    /// <summary>The same routing as before, its weights and sums on the graph behind logits that were computed once more.</summary>
+    /// <param name="logits">[T, E]; the same numbers as before.</param>
+    /// <param name="bias">As before.</param>
+    /// <param name="options">As before.</param>
+    /// <param name="decision">What was decided; its tensors still live.</param>
+    internal static Routing Again(Tensor logits, Tensor bias, MoeOptions options, RoutingDecision decision)
+    {
+        var choice = RouterChoice.Of(logits, bias, decision.Segments, options, decision);
+        var weights = decision.Full is { } full ? choice.Weights.MaskedFill(full, 0) : choice.Weights;
+        var tokens = decision.Segments == 0 ? 0 : logits.Size(0) / decision.Segments;
+        var statistics = new RouterStatistics(decision.Counts, choice.ScoreSums, choice.SquaredLogSumExp, tokens, options.TopK, decision.Dropped);
+        return new Routing(decision.Kept, weights, statistics);
     }
 
     /// <summary>How many choices of each segment fell on each expert: [T, k] int64 -> [G, E] int64.</summary>

@@ -12,10 +12,11 @@ internal sealed class RouterChoice : Function
 
     private readonly Tensor _bias;
     private readonly RouterRule _rule;
+    private readonly RoutingDecision? _decided;
     private Tensor? _logits;
     private Tensor? _savedIds;
 
-    private RouterChoice(Tensor bias, RouterRule rule) => (_bias, _rule) = (bias, rule);
+    private RouterChoice(Tensor bias, RouterRule rule, RoutingDecision? decided) => (_bias, _rule, _decided) = (bias, rule, decided);
 
     /// <summary>[T, k] int64, the best first; of equal biased scores the lower id.</summary>
     internal Tensor Ids { get; private set; } = null!;
@@ -40,9 +41,10 @@ internal sealed class RouterChoice : Function
     /// <param name="bias">[E] float32, added to the scores for the selection.</param>
     /// <param name="segments">G; divides T.</param>
     /// <param name="options">How scores become choices and weights.</param>
-    internal static RouterChoice Of(Tensor logits, Tensor bias, long segments, MoeOptions options)
+    /// <param name="decided">What was chosen by the same logits before: it stands, and only becomes part of the graph behind these.</param>
+    internal static RouterChoice Of(Tensor logits, Tensor bias, long segments, MoeOptions options, RoutingDecision? decided = null)
     {
-        var choice = new RouterChoice(bias, RuleOf(segments, options));
+        var choice = new RouterChoice(bias, RuleOf(segments, options), decided);
         var results = choice.Apply(logits);
         (choice.Weights, choice.ScoreSums, choice.SquaredLogSumExp) = (results[0], results[1], results[2]);
         return choice;
@@ -69,6 +71,12 @@ internal sealed class RouterChoice : Function
     protected override Tensor[] Forward(Tensor[] inputs)
     {
         var logits = inputs[0].Contiguous();
+        if (_decided is { } decided)
+        {
+            (_logits, _savedIds) = (Save(logits), Save(decided.Ids));
+            return [decided.Weights.Detach(), decided.ScoreSums.Detach(), decided.SquaredLogSumExp.Detach()];
+        }
+
         var chosen = RouterRows.Choose(logits, _bias, _rule);
         (Ids, Chosen, Counts) = (chosen.Ids, chosen.Chosen, chosen.Counts);
         (_logits, _savedIds) = (Save(logits), Save(chosen.Ids));

@@ -23,16 +23,21 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
         return GroupedProduct.Rows(activation, transposed, groups);
     }
 
-    /// <summary>The first projection alone: what a backward needs where <see cref="Forward"/> ran on other handles.</summary>
-    internal void Project(Tensor gateUp)
+    private void Project(Tensor gateUp)
     {
         using var transposed = gateUp.Transpose();
         _hidden = GroupedProduct.Rows(rows, transposed, groups);
     }
 
     /// <summary>The same on handles that live as long as a graph needs them.</summary>
-    internal SwiGluRows Saved(Func<Tensor, Tensor> save) =>
-        new(save(rows), weights is null ? null : save(weights), groups.Offsets is { } offsets ? new RowGroups(save(offsets)) : groups) { _hidden = save(_hidden!) };
+    /// <param name="save">Of the function whose backward it takes part in.</param>
+    /// <param name="saveHidden">The same for the first projection; null where backward is to make it again.</param>
+    /// <param name="saveRows">The same for rows that nothing else keeps; null for <paramref name="save"/>.</param>
+    internal SwiGluRows Saved(Func<Tensor, Tensor> save, Func<Tensor, Tensor>? saveHidden, Func<Tensor, Tensor>? saveRows = null) =>
+        new((saveRows ?? save)(rows), weights is null ? null : save(weights), groups.Offsets is { } offsets ? new RowGroups(save(offsets)) : groups)
+        {
+            _hidden = saveHidden?.Invoke(_hidden!),
+        };
 
     /// <summary>The first part of backward: the gradients of rows and weights.</summary>
     /// <param name="gateUp">[E, 2F, D].</param>
@@ -41,6 +46,11 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     /// <param name="isWanted">Whether the rows' gradients are.</param>
     internal Gradients Backward(Tensor gateUp, Tensor down, Tensor arriving, bool isWanted = true)
     {
+        if (_hidden is null)
+        {
+            Project(gateUp);
+        }
+
         using var product = GroupedProduct.Rows(arriving, down, groups);
         var (activation, hidden, ofWeights) = GatedRows.Backward(_hidden!, weights, product);
         return new Gradients(isWanted ? GroupedProduct.Rows(hidden, gateUp, groups) : null, ofWeights, arriving, activation, hidden);

@@ -23,6 +23,7 @@ public sealed class Transformer : IDisposable
     private readonly Parameter _finalNorm;
     private readonly Parameter _head;
     private readonly DType _computeType;
+    private readonly ILookup<int?, Parameter> _parametersOfLayer;
 
     /// <param name="options">The model's shape.</param>
     /// <param name="dispatcher">Says which experts this rank holds, and brings the tokens to them.</param>
@@ -64,6 +65,7 @@ public sealed class Transformer : IDisposable
         _finalNorm = initializer.Norm("final_norm", options.Width);
         _head = options.TieEmbeddings ? _embedding : initializer.Normal("head", table, options.InitStd, ParameterKind.Head);
         Parameters = initializer.Parameters;
+        _parametersOfLayer = Parameters.ToLookup(parameter => parameter.Layer);
         SelectionBiases = [.. ExpertLayers.Select(experts => experts.Bias)];
     }
 
@@ -87,6 +89,9 @@ public sealed class Transformer : IDisposable
     /// with the number of layers, for final norm and head alone. Not called where nothing below takes a gradient.
     /// </summary>
     public Action<int>? LayerLeft { get; set; }
+
+    /// <summary>What its layers keep for backward. To be set before the first forward; the model disposes it.</summary>
+    public ActivationPlan Activations { get; init; } = new();
 
     private IEnumerable<MoeFeedForward> ExpertLayers => _layers.Select(layer => layer.Experts).OfType<MoeFeedForward>();
 
@@ -183,6 +188,7 @@ public sealed class Transformer : IDisposable
         }
 
         _rotary.Dispose();
+        Activations.Dispose();
     }
 
     // What a layer makes on the way ends with it; only its result and statistics go on, and what autograd keeps.
@@ -190,9 +196,11 @@ public sealed class Transformer : IDisposable
     {
         LayerStarting?.Invoke(layer);
         using var scope = new TensorScope();
-        var (output, routing) = _layers[layer].Forward(hidden, batch);
+        var (output, statistics) = Activations.Of(layer) == Recomputation.Block
+            ? PassTwice(layer, hidden, batch)
+            : Results(_layers[layer].Forward(hidden, batch, Activations.FormOf(layer)));
         hidden.Dispose();
-        if (routing is { Statistics: var statistics })
+        if (statistics is not null)
         {
             scope.Keep(statistics.Counts);
             scope.Keep(statistics.ScoreSums);
@@ -219,6 +227,35 @@ public sealed class Transformer : IDisposable
     private Tensor Counts(Tensor tokens, List<RouterStatistics> routers) => routers.Count == 0
         ? tokens.NewZeros([0, Options.Moe.Experts])
         : Shaping.Stack([.. routers.Select(router => router.Counts.Sum(0))]);
+
+    // Now, and again in backward.
+    private (Residual Output, RouterStatistics? Statistics) PassTwice(int index, Residual hidden, Batch batch)
+    {
+        var layer = _layers[index];
+        RouterStatistics? statistics = null;
+        var outputs = Recomputed.Apply(
+            hidden.Change is null ? [hidden.Stream] : [hidden.Stream, hidden.Change],
+            (inputs, keep) =>
+            {
+                var first = layer.Forward(Residual.Of(inputs), batch, SwiGluForm.Whole, keep);
+                statistics = first.Routing?.Statistics;
+                var decision = first.Routing?.Decision?.Saved(keep);
+                return new FirstPass(OnGraph(first), again =>
+                {
+                    LayerStarting?.Invoke(index);
+                    return OnGraph(layer.ForwardAgain(Residual.Of(again), batch, decision, first.Experts));
+                });
+            },
+            _parametersOfLayer[index].Any(parameter => parameter.Value.RequiresGrad),
+            Activations.Store);
+        return (Residual.Of(outputs), statistics is null ? null : statistics with { ScoreSums = outputs[2], SquaredLogSumExp = outputs[3] });
+    }
+
+    private static (Residual Output, RouterStatistics? Statistics) Results(LayerPass pass) => (pass.Output, pass.Routing?.Statistics);
+
+    private static Tensor[] OnGraph(LayerPass pass) => pass.Routing is { Statistics: var statistics }
+        ? [pass.Output.Stream, pass.Output.Change!, statistics.ScoreSums, statistics.SquaredLogSumExp]
+        : [pass.Output.Stream, pass.Output.Change!];
 
     private Batch Divide(Tensor tokens, long sequencesPerSegment, long sequencesPerCapacity)
     {

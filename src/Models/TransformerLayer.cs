@@ -41,12 +41,31 @@ internal sealed class TransformerLayer
     internal MoeFeedForward? Experts { get; }
 
     /// <summary>[B S, D] -> [B S, D], and what the router decided.</summary>
-    internal (Residual Output, Routing? Routing) Forward(Residual x, Batch batch)
+    /// <param name="x">The stream, and what is to be added to it.</param>
+    /// <param name="batch">How its rows divide.</param>
+    /// <param name="form">What the feed-forward parts keep.</param>
+    /// <param name="keep">Keeps a tensor until a second pass; null where there will be none.</param>
+    internal LayerPass Forward(Residual x, Batch batch, SwiGluForm form, Func<Tensor, Tensor>? keep = null)
     {
         var (stream, normed) = AfterAttention(x, batch);
         var routing = Experts?.Route(normed, batch);
-        var change = routing is null ? _dense!.Forward(normed) : Experts!.Forward(normed, routing);
-        return (new Residual(stream, OutputNorm(change, _feedForwardOutputNorm)), routing);
+        var (change, again) = routing is null ? (_dense!.Forward(normed, form), null) : Experts!.Forward(normed, routing, form, keep);
+        return new LayerPass(new Residual(stream, OutputNorm(change, _feedForwardOutputNorm)), routing, again);
+    }
+
+    /// <summary>The same once more, for its graph: what was decided stands, and what no backward within needs is not made.</summary>
+    /// <param name="x">As before.</param>
+    /// <param name="batch">As before.</param>
+    /// <param name="decision">What the router had decided; null in a dense layer.</param>
+    /// <param name="experts">Of the first pass; null in a dense layer.</param>
+    /// <returns>The change has values only where a norm follows within the layer.</returns>
+    internal LayerPass ForwardAgain(Residual x, Batch batch, RoutingDecision? decision, ExpertsAgain? experts)
+    {
+        var form = SwiGluForm.Whole with { MakesResult = _feedForwardOutputNorm is not null };
+        var (stream, normed) = AfterAttention(x, batch);
+        var routing = decision is null ? null : Experts!.RouteAgain(normed, decision);
+        var change = routing is null ? _dense!.Forward(normed, form) : experts!(normed, routing, form);
+        return new LayerPass(new Residual(stream, OutputNorm(change, _feedForwardOutputNorm)), routing, null);
     }
 
     /// <summary>What the router of a layer with experts decides, without the experts' work.</summary>
@@ -62,3 +81,9 @@ internal sealed class TransformerLayer
 
     private Tensor OutputNorm(Tensor x, Parameter? scale) => scale is null ? x : RmsNorm.Apply(x, scale.Value, _epsilon);
 }
+
+/// <summary>What a layer makes of a micro-batch.</summary>
+/// <param name="Output">Its results.</param>
+/// <param name="Routing">What its router decided; null in a dense layer.</param>
+/// <param name="Experts">Its experts once more; null in a dense layer, and of a second pass.</param>
+internal readonly record struct LayerPass(Residual Output, Routing? Routing, ExpertsAgain? Experts);

@@ -9,6 +9,9 @@ public static class Autograd
     /// <summary>Until the result is disposed, nothing that this thread computes is recorded.</summary>
     public static GradientMode NoGrad() => new(false);
 
+    /// <summary>Until the result is disposed, what this thread computes is recorded: inside a backward, whose own work is not.</summary>
+    public static GradientMode Recorded() => new(true);
+
     /// <summary>Accumulates the gradient of a scalar into <see cref="Tensor.Gradient"/> of every leaf that it was computed from.</summary>
     /// <param name="loss">A scalar, or any tensor where <paramref name="seed"/> is given.</param>
     /// <param name="seed">Gradient of the final quantity with respect to <paramref name="loss"/>, of its shape; left out, 1.</param>
@@ -24,7 +27,7 @@ public static class Autograd
     public static unsafe void OnGradient(Tensor tensor, Action action) =>
         Abi.Check(Abi.OnGradient(tensor.LiveHandle, &Run, &Release, GCHandle.ToIntPtr(GCHandle.Alloc(action))));
 
-    /// <summary>As <see cref="Backward(Tensor, Tensor?)"/>, from several roots at once.</summary>
+    /// <summary>As <see cref="Backward(Tensor, Tensor?)"/>, from several roots at once. A <see cref="Function"/>'s backward may call it for a graph of its own.</summary>
     public static unsafe void Backward(ReadOnlySpan<Tensor> roots, ReadOnlySpan<Tensor?> seeds)
     {
         var rootHandles = stackalloc nint[roots.Length];

@@ -15,6 +15,7 @@ public abstract class Function
     private static ExceptionDispatchInfo? s_pending;
 
     private readonly List<Tensor> _saved = [];
+    private HostStore.Parked? _parked;
     private bool[] _needsGradient = [];
     private bool _recording;
 
@@ -33,7 +34,7 @@ public abstract class Function
         Tensor[] outputs;
         try
         {
-            _recording = enabled != 0 && Array.Exists(_needsGradient, needs => needs);
+            _recording = enabled != 0 && (TrainsWithin || Array.Exists(_needsGradient, needs => needs));
             outputs = Forward(inputs);
         }
         catch
@@ -58,6 +59,9 @@ public abstract class Function
 
     internal static void ThrowPending() => Interlocked.Exchange(ref s_pending, null)?.Throw();
 
+    /// <summary>Whether backward gives gradients to tensors that are no inputs, so that it is to run even where no input asks for one.</summary>
+    protected virtual bool TrainsWithin => false;
+
     /// <summary>Computes the outputs; recording is off. An output must be a new tensor, not an input or a view of one.</summary>
     protected abstract Tensor[] Forward(Tensor[] inputs);
 
@@ -79,6 +83,20 @@ public abstract class Function
         return saved;
     }
 
+    /// <summary>The same, but what is saved waits in host memory from now until this function's backward, where a store is given.</summary>
+    /// <param name="tensor">Without gaps; memory that nothing else keeps for backward.</param>
+    /// <param name="store">Null to leave it where it is.</param>
+    protected Tensor Save(Tensor tensor, HostStore? store)
+    {
+        var saved = Save(tensor);
+        if (_recording && store is not null)
+        {
+            (_parked ??= store.Open()).Add(saved);
+        }
+
+        return saved;
+    }
+
     /// <summary>Whether the input at this place takes part in the graph, forward or backward: nothing does where nothing is recorded.</summary>
     protected bool NeedsGradient(int input) => _recording && _needsGradient[input];
 
@@ -88,6 +106,7 @@ public abstract class Function
         try
         {
             var function = (Function)GCHandle.FromIntPtr(context).Target!;
+            function._parked?.Return();
             using var scope = new TensorScope();
             using var mode = Autograd.NoGrad();
             var arriving = new Tensor?[outputs];
@@ -154,6 +173,8 @@ public abstract class Function
 
     private void Free()
     {
+        _parked?.Dispose();
+        _parked = null;
         foreach (var tensor in _saved)
         {
             tensor.Dispose();

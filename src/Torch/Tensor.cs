@@ -328,6 +328,16 @@ public sealed class Tensor : IDisposable
         return handle;
     }
 
+    /// <summary>Gives up the elements, but stays the handle of what <see cref="Refill"/> brings back.</summary>
+    internal void Vacate() => Abi.Check(Abi.Release(Surrender()));
+
+    /// <summary>Takes the elements of another tensor of its type and shape, whose handle ends here.</summary>
+    internal void Refill(Tensor elements)
+    {
+        Handle = elements.Surrender();
+        Interlocked.Increment(ref s_live);
+    }
+
     private unsafe void Describe()
     {
         if (_shape is not null && Handle != 0)

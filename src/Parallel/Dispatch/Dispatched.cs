@@ -1,6 +1,13 @@
 using Moe.Torch;
+using Moe.Torch.Kernels;
 
 namespace Moe.Distributed;
+
+/// <summary>Dispatches tokens [T, D] with weights [T, k] the way that others like them went, without finding that out anew.</summary>
+/// <param name="tokens">[T, D].</param>
+/// <param name="weights">[T, k].</param>
+/// <param name="makesResult">Whether the values of what is combined are wanted; otherwise it is nothing but a place in the graph, and nothing travels for it.</param>
+public delegate Dispatched DispatchCourse(Tensor tokens, Tensor weights, bool makesResult);
 
 /// <summary>The rows of this rank's experts, and the way back to their tokens.</summary>
 public sealed class Dispatched
@@ -29,6 +36,15 @@ public sealed class Dispatched
 
     /// <summary>How many of <see cref="Rows"/> each local expert has.</summary>
     public RowGroups Groups { get; }
+
+    /// <summary>What <see cref="Rows"/> can be gathered from again; null where that is not less.</summary>
+    public RowSource? Source { get; init; }
+
+    /// <summary>
+    /// Given what keeps tensors, the way of these tokens for a later dispatch; null where such a one finds it out anew. All ranks of the group make
+    /// that one in the same order among their collectives, as they do this one.
+    /// </summary>
+    public Func<Func<Tensor, Tensor>, DispatchCourse>? Course { get; init; }
 
     internal TokenDispatcher Dispatcher { get; }
 

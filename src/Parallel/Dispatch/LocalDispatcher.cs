@@ -9,7 +9,11 @@ public sealed class LocalDispatcher(int experts) : TokenDispatcher(experts, rank
 {
     private protected override Dispatched Route(Tensor tokens, Tensor expertIds, Tensor weights)
     {
-        var order = PairOrder.Of(expertIds, Experts);
+        return Along(PairOrder.Of(expertIds, Experts), tokens, weights, makesResult: true);
+    }
+
+    private Dispatched Along(PairOrder order, Tensor tokens, Tensor weights, bool makesResult)
+    {
         var outputs = new PermuteFunction(order, WeightType(tokens)).Apply(tokens, weights);
         return new Dispatched(
             this,
@@ -17,7 +21,19 @@ public sealed class LocalDispatcher(int experts) : TokenDispatcher(experts, rank
             outputs[1],
             order.Groups,
             tokens.Size(0),
-            (rows, added) => (added is null ? new SumFunction(order).Apply(rows) : new SumFunction(order).Apply(rows, added))[0]);
+            (rows, added) =>
+            {
+                var sum = new SumFunction(order, makesResult);
+                return (added is null ? sum.Apply(rows) : sum.Apply(rows, added))[0];
+            })
+        {
+            Source = new RowSource(tokens.Contiguous(), tokens.Size(1), order, IsAlone: false),
+            Course = save =>
+            {
+                var kept = order.Saved(save);
+                return (again, againWeights, wanted) => Along(kept, again, againWeights, wanted);
+            },
+        };
     }
 
     /// <summary>tokens [T, D], weights [T, k] -> rows [R, D], weights [R].</summary>
@@ -52,7 +68,7 @@ public sealed class LocalDispatcher(int experts) : TokenDispatcher(experts, rank
     }
 
     /// <summary>rows [R, D] and what is added [T, D] -> tokens [T, D].</summary>
-    private sealed class SumFunction(PairOrder order) : Function
+    private sealed class SumFunction(PairOrder order, bool makesResult) : Function
     {
         private PairOrder _order = order;
         private bool _adds;
@@ -61,7 +77,9 @@ public sealed class LocalDispatcher(int experts) : TokenDispatcher(experts, rank
         {
             _order = _order.Saved(Save);
             _adds = inputs.Length > 1;
-            return [_order.Sum(inputs[0].Contiguous(), _adds ? inputs[1].Contiguous() : null)];
+            return makesResult
+                ? [_order.Sum(inputs[0].Contiguous(), _adds ? inputs[1].Contiguous() : null)]
+                : [inputs[0].NewEmpty([_order.Places.Count / _order.Slots, inputs[0].Size(1)])];
         }
 
         protected override Tensor?[] Backward(Tensor?[] outputGradients)

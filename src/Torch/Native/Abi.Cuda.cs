@@ -73,4 +73,13 @@ internal static unsafe partial class Abi
 
     [LibraryImport(Library, EntryPoint = "moe_graph_free")]
     public static partial int GraphFree(nint graph);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_host_allocate")]
+    public static partial int CudaHostAllocate(long bytes, out nint address);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_host_free")]
+    public static partial int CudaHostFree(nint address);
+
+    [LibraryImport(Library, EntryPoint = "moe_cuda_copy")]
+    public static partial int CudaCopy(nint stream, nint to, nint from, long bytes);
 }

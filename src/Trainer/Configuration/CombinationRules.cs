@@ -75,6 +75,16 @@ internal static class CombinationRules
             c => c.Train.Weights == StoredType.BFloat16 && c.Optimizer.Names.FirstOrDefault(name => name != OptimizerName.AdamW) is not OptimizerName.AdamW and var other
                 ? $"train.weights bfloat16 needs optimizer.name adamw, which alone steps such weights, not {ConfigScalar.Write(other)}" : null,
             c => "set train.weights to float32"),
+        new(["train.recompute_layers", "model.layers"],
+            c => c.Train.RecomputeLayers > c.Model.Layers ? $"train.recompute_layers {c.Train.RecomputeLayers} exceeds model.layers {c.Model.Layers}" : null,
+            _ => "leave it out for all layers"),
+        new(["train.offload", "parallel.device"],
+            c => c is { Train.Offload: Offload.Activations, Parallel.Device: DeviceName.Cpu }
+                ? "train.offload activations copies what a GPU keeps into the host's memory, but parallel.device is cpu: it is there already" : null,
+            _ => "train.recompute experts or block keeps less"),
+        new(["train.memory_budget"],
+            c => c.Train.MemoryBudget is { } text && ByteSize.Parse(text) is null ? $"train.memory_budget is {ConfigScalar.Write(ConfigScalar.Shorten(text))}, which is no size" : null,
+            _ => "a number above 0 with KiB, MiB, GiB, TiB, KB, MB, GB or TB, as in 60GiB"),
         new(["parallel.device", "optimizer.precondition"],
             c => c.Parallel.Device == DeviceName.Cuda && c.Optimizer.Precondition != Precondition.None
                 ? $"optimizer.precondition {ConfigScalar.Write(c.Optimizer.Precondition)} runs on the CPU only, but parallel.device is cuda" : null,

@@ -24,6 +24,20 @@ public sealed record TrainConfig
     [Setting("Whether forward and backward are captured after two steps and then launched as one CUDA graph: for a lone rank with `parallel.device: cuda` and accumulation 1.")]
     public bool GraphCapture { get; init; }
 
+    [Setting("What backward computes again instead of keeping it: `experts`, the first product of each feed-forward part and the experts' rows; `block`, whole layers; or `auto`: what "
+        + "`memory_budget` asks for, without one nothing. Routing is never decided again, and no bit of a gradient changes; see docs/memory.md.")]
+    public Recompute Recompute { get; init; } = Recompute.Auto;
+
+    [Setting("In so many layers, the first ones.", AtLeast = 1, Default = "null (all)", When = "train.recompute=experts|block")]
+    public int? RecomputeLayers { get; init; }
+
+    [Setting("Where a GPU keeps what its layers keep for backward: `activations` in the host's memory, copied while it computes; `none` in its own; or `auto`: in its own where `memory_budget` can be met so.")]
+    public Offload Offload { get; init; } = Offload.Auto;
+
+    [Setting("What the tensors of a rank may take at most, as in `60GiB`, `800MiB`: with `recompute: auto` the least is computed again with which the planned bytes fit; where nothing fits, nothing starts.",
+        Default = "null (no limit)")]
+    public string? MemoryBudget { get; init; }
+
     [Setting("Steps between rows of metrics.jsonl.", AtLeast = 1)]
     public int LogEvery { get; init; } = 10;
 
@@ -53,6 +67,35 @@ public sealed record TrainConfig
 
     [Setting("Text that the sample continues.")]
     public string SamplePrompt { get; init; } = "The";
+}
+
+/// <summary>Values of <c>train.recompute</c>.</summary>
+public enum Recompute
+{
+    /// <summary>What the budget asks for.</summary>
+    Auto,
+
+    /// <summary>Nothing.</summary>
+    None,
+
+    /// <summary>The first product of every feed-forward part, and the experts' rows.</summary>
+    Experts,
+
+    /// <summary>Whole layers.</summary>
+    Block,
+}
+
+/// <summary>Values of <c>train.offload</c>.</summary>
+public enum Offload
+{
+    /// <summary>What the budget asks for.</summary>
+    Auto,
+
+    /// <summary>In the device's memory.</summary>
+    None,
+
+    /// <summary>In the host's.</summary>
+    Activations,
 }
 
 /// <summary>Values of <c>train.weights</c> and <c>optimizer.state_type</c>.</summary>

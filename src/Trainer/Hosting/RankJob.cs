@@ -7,6 +7,7 @@ using Moe.Torch;
 using Moe.Training.Benchmarks;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
+using Moe.Training.Planning;
 using Moe.Training.Reports;
 using Moe.Training.Tracking;
 using Moe.Training.Verification;
@@ -111,7 +112,7 @@ internal sealed class RankJob(
         // Steps of the schedule, so that none of those measured has a learning rate of 0.
         var steps = config.Train with { Steps = Math.Max(config.Train.Steps, arguments.Warmup + arguments.Repeats + 1), EvalEvery = 0 };
         using var mesh = Mesh(config, world);
-        using var session = new TrainingSession(config with { Train = steps }, mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
+        using var session = new TrainingSession(Within(config with { Train = steps }, world), mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
         var row = new StepBenchmark(session, arguments.Warmup, arguments.Repeats, ProfileFile).Run();
         if (IsFirst)
         {
@@ -138,7 +139,8 @@ internal sealed class RankJob(
         using var mesh = Mesh(config, world);
         var checkpoints = new CheckpointFolder(Folder.CheckpointsFolder);
         using var resumed = ResumeSource.Choose(arguments.Resume, checkpoints, world, Warn);
-        using var session = new TrainingSession(resumed is null ? config : resumed.Adapt(config, world.Size, Warn), mesh, checkpoints, device: _device);
+        var adapted = resumed is null ? config : resumed.Adapt(config, world.Size, Warn);
+        using var session = new TrainingSession(Within(adapted, world), mesh, checkpoints, device: _device);
         if (resumed is not null)
         {
             session.Resume(resumed.Checkpoint, Warn);
@@ -219,6 +221,24 @@ internal sealed class RankJob(
         }
     }
 
+    // What is computed again or offloaded so that the run keeps within its memory: the same on every rank, since nothing of the machine goes in.
+    private RunConfig Within(RunConfig config, ProcessGroup world)
+    {
+        if (config.Train is { MemoryBudget: null, Recompute: Recompute.Auto or Recompute.None, Offload: not Offload.Activations })
+        {
+            return config;
+        }
+
+        var decision = MemoryBudget.Decide(config, world.Size);
+        if (IsFirst)
+        {
+            link.ReportEvent("memory", trace.Step ?? 0, decision.ToString());
+            logger.Planned(decision.ToString());
+        }
+
+        return config with { Train = decision.Choice.In(config.Train) };
+    }
+
     private RunFolder Folder => new(rank.RunFolder ?? Path.GetDirectoryName(Path.GetFullPath(arguments.ConfigFile))!);
 
     // A file for each rank where there are several: trace.json, trace.rank_00001.json.
@@ -247,4 +267,7 @@ internal static partial class RankLogMessages
 
     [LoggerMessage(3, LogLevel.Warning, "{Text}")]
     public static partial void Warned(this ILogger logger, string text);
+
+    [LoggerMessage(4, LogLevel.Information, "memory: {Text}")]
+    public static partial void Planned(this ILogger logger, string text);
 }

@@ -59,10 +59,13 @@ internal sealed class CollectivePlan
 
         // The count of a step's routing goes forward only, and not into the last layer's experts.
         var counted = _model.CountsFirst ? accumulation * (layers - 1) : 0;
+        // Backward dispatches once more where it computes whole layers again, by the sizes that it knows; back come rows only where a norm wants their sum.
+        var choice = MemoryChoice.Of(config);
+        var again = accumulation * (choice.Recompute == Recompute.Block ? Math.Max(0, choice.Layers - config.Model.DenseLayers) : 0);
         var width = (double)config.Model.Width * _model.ActivationSize;
         if (config.Parallel.Dispatcher == DispatcherName.AllGather)
         {
-            Gathered(group, trained, counted, width);
+            Gathered(group, trained, counted + again, width);
         }
         else if (group.Size > 1 || config.Parallel.Dispatcher == DispatcherName.AllToAll)
         {
@@ -74,6 +77,8 @@ internal sealed class CollectivePlan
             Exchange("token counts", group, trained + counted, 2.0 * chunks * (group.Size - 1) * sizeof(long));
             Rows("tokens forward", trained + counted, Packed(withIds: true));
             Rows("tokens forward", trained + counted, width);
+            Rows("tokens again", again, Packed(withIds: true));
+            Rows("tokens again", config.Model.Norm == NormPlacement.Peri ? again : 0, width);
             Rows("tokens backward", trained, width);
             Rows("tokens backward", trained, Packed(withIds: false));
         }

@@ -12,7 +12,7 @@ public readonly record struct MemoryItem(string Kind, long Bytes);
 /// <summary>What the fullest rank of a mesh holds at the fullest moment of a step.</summary>
 /// <param name="Persistent">Weights, gradients and the optimizer's state: from the first step to the last.</param>
 /// <param name="Activations">Kept from forward to backward of one micro-batch.</param>
-/// <param name="Workspace">The largest that one operation takes beside them.</param>
+/// <param name="Workspace">The largest that one operation takes beside them, with what backward computes again of one layer.</param>
 /// <param name="Communication">Buffers of the reduction of gradients, when the activations are gone.</param>
 /// <param name="Update">Taken by the optimizer's step, when the activations are gone: directions that are made orthogonal.</param>
 /// <param name="Process">Taken before the first tensor is made.</param>
@@ -30,17 +30,32 @@ public sealed record MemoryPlan(
     /// <param name="process">Bytes of a process that has trained nothing.</param>
     /// <param name="rank">World rank; null for the one whose optimizer keeps most.</param>
     /// <param name="collectives">How reductions travel; NCCL's buffers are its own, and part of the process.</param>
-    public static MemoryPlan Of(PlannedModel model, long process = 0, int? rank = null, CollectiveForm collectives = CollectiveForm.Direct) => new(
+    public static MemoryPlan Of(
+        PlannedModel model, long process = 0, int? rank = null, CollectiveForm collectives = CollectiveForm.Direct)
+    {
+        var kept = new KeptActivations(model, MemoryChoice.Of(model.Config));
+        return new(
         [
             new("weights", model.Parameters.Sum(parameter => parameter.Value.Count * parameter.Value.DType.Size())),
             new("gradients", model.Buckets.Sum(bucket => bucket.Count * bucket.Type.Size())),
             .. OptimizerState(model, rank ?? model.FullestRank()),
         ],
-        ActivationBytes(model),
-        WorkspaceBytes(model, collectives == CollectiveForm.Direct),
+        kept.Items(),
+        WorkspaceBytes(model, kept.Again(), collectives == CollectiveForm.Direct),
         collectives == CollectiveForm.Direct ? ReductionBytes(model, rank ?? model.FullestRank()) : 0,
         UpdateBytes(model, rank ?? model.FullestRank()),
         process);
+    }
+
+    /// <summary>The same rank with other activations.</summary>
+    /// <param name="model">As before.</param>
+    /// <param name="choice">What is computed again and offloaded.</param>
+    /// <param name="collectives">As before.</param>
+    internal MemoryPlan With(PlannedModel model, MemoryChoice choice, CollectiveForm collectives)
+    {
+        var kept = new KeptActivations(model, choice);
+        return this with { Activations = kept.Items(), Workspace = WorkspaceBytes(model, kept.Again(), collectives == CollectiveForm.Direct) };
+    }
 
     private static long Sum(IEnumerable<MemoryItem> items) => items.Sum(item => item.Bytes);
 
@@ -94,41 +109,9 @@ public sealed record MemoryPlan(
         return matrices.Sum(matrix => matrix.Count * model.WideSize) + largest;
     }
 
-    // What each part of a layer hands to its backward: `Save` in the functions of Moe.Models and Moe.Distributed, and what libtorch's operators save.
-    private static MemoryItem[] ActivationBytes(PlannedModel model)
-    {
-        var shape = model.Config.Model;
-        var (tokens, rows, width) = (model.Tokens, model.Rows, (long)shape.Width);
-        var (narrow, wide) = (model.ActivationSize, model.WideSize);
-        var (heads, shared, head) = ((long)shape.Heads, (long)shape.KeyValueHeadCount, (long)shape.HeadSize);
-        var (layers, moeLayers) = ((long)shape.Layers, (long)model.ExpertLayers);
-        var moe = shape.Moe;
-        var norms = shape.Norm == NormPlacement.Peri ? 4 : 2;
-        var norm = tokens * ((width * narrow) + wide); // the sum that it norms, and one number a row
-        var normed = tokens * width * narrow;
-        var headNorms = shape.QueryKeyNorm ? tokens * (heads + shared) * ((head * narrow) + wide) : 0;
-        var attention = tokens * ((((2 * heads) + (2 * shared)) * head * narrow) + (heads * wide)); // projection, result, one number a query
-        var router = (tokens * ((moe.Experts * wide) + (moe.TopK * 4L * sizeof(long)))) + (narrow == wide ? 0 : tokens * width * wide);
-        var experts = rows * ((width * narrow) + (2L * moe.ExpertWidth * narrow) + wide);
-        var sharedHidden = tokens * 2L * moe.SharedExperts * moe.ExpertWidth * narrow;
-        var denseHidden = tokens * 2L * shape.DenseHiddenSize * narrow;
-        var copies = model.Parameters
-            .Where(parameter => parameter.Kind is ParameterKind.Matrix or ParameterKind.Expert && parameter.Value.DType.Size() != narrow)
-            .Sum(parameter => parameter.Value.Count * narrow);
-        return
-        [
-            new("norms", (layers * ((norms * norm) + (2 * normed) + headNorms)) + norm),
-            new("attention", layers * attention),
-            new("router", moeLayers * router),
-            new("experts", moeLayers * (experts + sharedHidden)),
-            new("dense feed-forward", (layers - moeLayers) * denseHidden),
-            new("head's gradients", (shape.Vocabulary * width * wide) + normed), // made in forward, see LinearCrossEntropy
-            new("weights in the type of the products", copies),
-        ];
-    }
-
-    // A chunk of logits with its gradients and the head's, or a layer's experts in backward: their hidden gradients, the rows' and the weights'.
-    private static long WorkspaceBytes(PlannedModel model, bool isOnHost)
+    // A chunk of logits with its gradients and the head's, or what is computed again of a layer and its experts in backward: their hidden
+    // gradients, the rows' and the weights'.
+    private static long WorkspaceBytes(PlannedModel model, long again, bool isOnHost)
     {
         const long HostChunk = 64 << 20, DeviceChunk = 512 << 20; // LinearCrossEntropyKernel
         var shape = model.Config.Model;
@@ -137,7 +120,7 @@ public sealed record MemoryPlan(
         var experts = model.ExpertLayers == 0
             ? 0
             : ((rows * ((3 * width) + (4 * hidden))) + (3L * model.LocalExperts * hidden * width)) * model.ActivationSize;
-        return Math.Max(logits, experts);
+        return Math.Max(logits, again + experts);
     }
 
     // Where ranks send to each other directly, every rank's contribution to what this one adds up, all buckets under way at once.

@@ -116,6 +116,9 @@ public sealed class PlannedModel : IDisposable
     internal PlannedModel WithBatch(int microBatch, int accumulation) =>
         new(this, Config.Train with { MicroBatch = microBatch, Accumulation = accumulation });
 
+    /// <summary>The same ranks, which keep what is chosen; it lives as long as this one.</summary>
+    internal PlannedModel With(MemoryChoice choice) => new(this, choice.In(Config.Train));
+
     /// <summary>What an optimizer keeps.</summary>
     internal StateSize StateOf(SteppedMatrix matrix) => _states.Value[(matrix.Choice, matrix.Type)];
 

@@ -90,7 +90,23 @@ public sealed record StepPlan
         return Of(model, device, nodes, perNode, load);
     }
 
-    internal static StepPlan Of(PlannedModel model, DeviceRecord device, int nodes, int perNode, double load) =>
+    internal static StepPlan Of(PlannedModel model, DeviceRecord device, int nodes, int perNode, double load)
+    {
+        var (decision, _) = MemoryBudget.Cheapest(model, device.Collectives);
+        return OfChoice(model.With(decision.Choice), device, nodes, perNode, load);
+    }
+
+    /// <summary>This step with each thing computed again, in all layers, and nothing, and on a GPU with all of it offloaded.</summary>
+    public IReadOnlyList<(MemoryChoice Choice, StepPlan Plan)> Choices(double load)
+    {
+        using var model = new PlannedModel(Config with { Parallel = Config.Parallel with { ExpertParallel = ExpertParallel } }, Ranks);
+        var layers = Config.Model.Layers;
+        MemoryChoice[] forms = [new(Recompute.None, 0, false), new(Recompute.Experts, layers, false), new(Recompute.Block, layers, false)];
+        MemoryChoice[] all = Device.SharedCores is null ? [.. forms, new(Recompute.Block, layers, true)] : forms;
+        return [.. all.Select(choice => (choice, OfChoice(model.With(choice), Device, Nodes, PerNode, load)))];
+    }
+
+    private static StepPlan OfChoice(PlannedModel model, DeviceRecord device, int nodes, int perNode, double load) =>
         new()
         {
             Config = model.Config,

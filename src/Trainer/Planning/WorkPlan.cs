@@ -52,6 +52,7 @@ internal sealed class WorkPlan
             plan.Layers(0, forwardsOnly: training);
         }
 
+        plan.Again(training);
         plan.Head(training);
         plan.Gradients(training);
         plan.Update();
@@ -67,7 +68,7 @@ internal sealed class WorkPlan
         var (layers, moeLayers) = (shape.Layers, _model.ExpertLayers);
         Linear("attention projections", layers, tokens, queries + (2 * shared), width, trained, forwardsOnly);
         Linear("attention projections", layers, tokens, width, queries, trained, forwardsOnly);
-        Attention(layers, trained, forwardsOnly);
+        Attention("attention", layers, trained, forwardsOnly);
         var norms = shape.Norm == NormPlacement.Peri ? 4 : 2;
         Kernel("norms", KernelKind.Norm, layers * norms * tokens * width, 8, layers * norms * 2, trained, forwardsOnly);
         if (shape.QueryKeyNorm)
@@ -112,6 +113,49 @@ internal sealed class WorkPlan
         Product(kind, isGrouped, layers, rows, 2 * hidden, width, count, trained, forwardsOnly);
         Product(kind, isGrouped, layers, rows, width, hidden, count, trained, forwardsOnly);
         Kernel("activation", KernelKind.SwiGlu, layers * rows * count * hidden, 9, layers * 2, trained, forwardsOnly);
+    }
+
+    // A forward once more of what backward makes again: of whole layers all but the last product of the feed-forward part, which no backward asks for.
+    private void Again(double passes)
+    {
+        const string Kind = "computed again";
+        var (shape, choice) = (_model.Config.Model, MemoryChoice.Of(_model.Config));
+        var dense = Math.Min(choice.Layers, shape.DenseLayers);
+        var moe = choice.Layers - dense;
+        var (tokens, width, rows) = ((double)_model.Tokens, (long)shape.Width, (double)_model.Rows);
+        FirstProduct(Kind, dense, tokens, shape.DenseHiddenSize, 1, isGrouped: false, passes);
+        FirstProduct(Kind, moe, rows * _load / _model.LocalExperts, shape.Moe.ExpertWidth, _model.LocalExperts, isGrouped: true, passes);
+        FirstProduct(Kind, moe, tokens, shape.Moe.SharedExperts * shape.Moe.ExpertWidth, 1, isGrouped: false, passes);
+        Kernel(Kind, KernelKind.Permute, moe * rows * width, 6, moe * 6, 0, passes / 2);
+        if (choice.Recompute != Recompute.Block)
+        {
+            return;
+        }
+
+        var (queries, shared) = ((long)shape.Heads * shape.HeadSize, (long)shape.KeyValueHeadCount * shape.HeadSize);
+        Linear(Kind, choice.Layers, tokens, queries + (2 * shared), width, 0, passes);
+        Linear(Kind, choice.Layers, tokens, width, queries, 0, passes);
+        Attention(Kind, choice.Layers, 0, passes);
+        Kernel(Kind, KernelKind.Norm, choice.Layers * (shape.Norm == NormPlacement.Peri ? 4 : 2) * tokens * width, 8, choice.Layers * 4, 0, passes);
+        if (moe > 0)
+        {
+            Linear(Kind, moe, tokens, shape.Moe.Experts, width, 0, passes, isWide: true);
+        }
+    }
+
+    private void FirstProduct(string kind, int layers, double rows, long hidden, int count, bool isGrouped, double passes)
+    {
+        if (layers * hidden == 0)
+        {
+            return;
+        }
+
+        var width = _model.Config.Model.Width;
+        Product(kind, isGrouped, layers, rows, 2 * hidden, width, count, 0, passes);
+        if (MemoryChoice.Of(_model.Config).Recompute == Recompute.Block && _model.Config.Model.Norm == NormPlacement.Peri)
+        {
+            Product(kind, isGrouped, layers, rows, width, hidden, count, 0, passes);
+        }
     }
 
     private void Head(double trained)
@@ -211,7 +255,7 @@ internal sealed class WorkPlan
         Add(kind, 3 * layers * trained * operations, 0, layers * trained * (forward + backward));
     }
 
-    private void Attention(int layers, double trained, double forwardsOnly)
+    private void Attention(string kind, int layers, double trained, double forwardsOnly)
     {
         // Scores and mixing, the causal half of each; backward makes five products of that size where forward makes two.
         const double Backward = 2.5;
@@ -219,7 +263,7 @@ internal sealed class WorkPlan
         var forward = 2.0 * _model.Tokens * (shape.SequenceLength + 1) * shape.Heads * shape.HeadSize;
         var operations = layers * forward * ((trained * (1 + Backward)) + forwardsOnly);
         var rate = _device.Attention.TryGetValue(_type, out var own) ? own : _device.Attention["float32"];
-        Add("attention", operations, 0, (operations / rate) + (layers * ((2 * trained) + forwardsOnly) * _device.LaunchTime));
+        Add(kind, operations, 0, (operations / rate) + (layers * ((2 * trained) + forwardsOnly) * _device.LaunchTime));
     }
 
     // Kernels are counted with both directions; a forward alone is about a third of the two.

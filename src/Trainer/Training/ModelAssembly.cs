@@ -3,6 +3,7 @@ using Moe.Models;
 using Moe.Optimizers;
 using Moe.Torch;
 using Moe.Training.Configuration;
+using Moe.Training.Planning;
 
 namespace Moe.Training;
 
@@ -17,6 +18,7 @@ public static class ModelAssembly
     public static Transformer Build(RunConfig config, DeviceMesh mesh, Device device = default, Action<string>? note = null) => new(
         Options(config.Model), DispatcherAssembly.Build(config, mesh, device, note), config.Run.Seed, WeightType(config.Train), ComputeType(config.Train.Precision), device)
     {
+        Activations = MemoryChoice.Of(config).ToPlan(device),
         LayerStarting = layer => mesh.World.Trace.Layer = layer,
     };
 
