@@ -6,7 +6,7 @@ namespace Moe.Launch.Terminal;
 /// <summary>A plan as one JSON object: bytes, seconds, operations.</summary>
 internal static class PlanJson
 {
-    public static void Write(TextWriter output, StepPlan plan, IReadOnlyList<StepPlan> others) => JsonView.WriteObject(output, json =>
+    public static void Write(TextWriter output, StepPlan plan, IReadOnlyList<(MemoryChoice Choice, StepPlan Plan)> choices, IReadOnlyList<StepPlan> others) => JsonView.WriteObject(output, json =>
     {
         WriteSummary(json, plan);
         json.WriteString("device", plan.Device.Name);
@@ -29,6 +29,20 @@ internal static class PlanJson
         json.WriteNumber("update", plan.Memory.Update);
         json.WriteNumber("available", plan.Device.Memory);
         json.WriteEndObject();
+        json.WriteStartArray("memory_choices");
+        foreach (var (choice, other) in choices)
+        {
+            json.WriteStartObject();
+            json.WriteString("recompute", choice.Recompute.ToString().ToLowerInvariant());
+            json.WriteNumber("recompute_layers", choice.Layers);
+            json.WriteBoolean("offload", choice.Offloads);
+            json.WriteNumber("kept_bytes", other.Memory.Activations.Sum(item => item.Bytes));
+            json.WriteNumber("peak_bytes", other.Memory.Peak);
+            json.WriteNumber("step_s", other.StepTime);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
         json.WriteStartArray("work");
         foreach (var item in plan.Work)
         {

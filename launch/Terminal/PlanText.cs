@@ -8,7 +8,7 @@ internal static class PlanText
 {
     private const double MiB = 1 << 20;
 
-    public static void Write(TextWriter output, StepPlan plan, IReadOnlyList<StepPlan> others)
+    public static void Write(TextWriter output, StepPlan plan, IReadOnlyList<(MemoryChoice Choice, StepPlan Plan)> choices, IReadOnlyList<StepPlan> others)
     {
         void Line(FormattableString text) => output.WriteLine(text.ToString(CultureInfo.InvariantCulture));
 
@@ -26,6 +26,13 @@ internal static class PlanText
         }
 
         Line($"  {"at the fullest moment",-37} {plan.Memory.Peak / MiB,12:0.0}  {(plan.Fits ? "fits" : "does not fit")}: {(plan.Device.SharedCores is null ? "" : $"{plan.Ranks} such ranks, ")}{plan.NeededMemory / MiB:0} of {plan.Device.Memory / MiB:0}");
+        Line($"");
+        Line($"what backward computes again (train.recompute)    kept MiB    peak MiB   step ms");
+        foreach (var (choice, other) in choices)
+        {
+            Line($"{(choice == MemoryChoice.Of(plan.Config) ? "*" : " "),2}{choice,-44} {other.Memory.Activations.Sum(item => item.Bytes) / MiB,11:0.0} {other.Memory.Peak / MiB,11:0.0} {1000 * other.StepTime,9:0.0}");
+        }
+
         Line($"");
         Line($"work of a rank and step                      ms    share      GFLOP         MB");
         var sharing = plan.Device.Sharing(plan.Ranks);

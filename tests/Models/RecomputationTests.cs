@@ -174,7 +174,7 @@ public class RecomputationTests : ScopedTests
             if (result.Routers.Count > 0)
             {
                 loss = loss + BalanceLoss.Local(result.Routers) * 0.3 + BalanceLoss.RouterZ(result.Routers) * 0.1;
-                numbers[$"counts {pass}"] = [.. result.Counts(6).ToArray<long>().Select(count => (double)count)];
+                numbers[$"counts {pass}"] = [.. result.Routers.SelectMany(router => router.Counts.ToArray<long>()).Select(count => (double)count)];
                 numbers[$"dropped {pass}"] = [.. result.Routers.Select(router => router.Dropped.Item())];
             }
 

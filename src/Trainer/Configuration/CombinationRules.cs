@@ -82,6 +82,10 @@ internal static class CombinationRules
             c => c is { Train.Offload: Offload.Activations, Parallel.Device: DeviceName.Cpu }
                 ? "train.offload activations copies what a GPU keeps into the host's memory, but parallel.device is cpu: it is there already" : null,
             _ => "train.recompute experts or block keeps less"),
+        new(["train.offload", "train.graph_capture"],
+            c => c.Train is { Offload: Offload.Activations, GraphCapture: true }
+                ? "train.offload activations copies at times that the host decides, but train.graph_capture replays a fixed order of work" : null,
+            _ => "set one of them to none or false"),
         new(["train.memory_budget"],
             c => c.Train.MemoryBudget is { } text && ByteSize.Parse(text) is null ? $"train.memory_budget is {ConfigScalar.Write(ConfigScalar.Shorten(text))}, which is no size" : null,
             _ => "a number above 0 with KiB, MiB, GiB, TiB, KB, MB, GB or TB, as in 60GiB"),

@@ -44,13 +44,24 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
         ];
     }
 
-    /// <summary>What backward makes once more of the layer that needs most of it.</summary>
-    public long Again() => Enumerable.Range(0, _shape.Layers).Max(layer => choice.Of(layer) switch
+    /// <summary>What backward makes once more of a layer, beyond what the layers above it have freed by then; of the layer where that is most.</summary>
+    public long Again()
     {
-        Recompute.Block => Kept(layer, Recompute.None).Sum(item => item.Bytes) + Copies(layer),
-        Recompute.Experts => FeedForward(layer, Recompute.None) - FeedForward(layer, Recompute.Experts),
-        _ => 0,
-    });
+        var (most, freed) = (0L, 0L);
+        for (var layer = _shape.Layers - 1; layer >= 0; layer--)
+        {
+            var again = choice.Of(layer) switch
+            {
+                Recompute.Block => Kept(layer, Recompute.None).Sum(item => item.Bytes) + Copies(layer),
+                Recompute.Experts => FeedForward(layer, Recompute.None) - FeedForward(layer, Recompute.Experts),
+                _ => 0,
+            };
+            most = Math.Max(most, again - freed);
+            freed += Kept(layer, choice.Of(layer)).Sum(item => item.Bytes) - (choice.Offloads ? Movable(layer) : 0);
+        }
+
+        return most;
+    }
 
     /// <summary>Bytes that go to the host's memory in a forward, and come back in a backward.</summary>
     public long Moved() => choice.Offloads ? Enumerable.Range(0, _shape.Layers).Sum(Movable) : 0;
@@ -78,7 +89,7 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
             yield return new(InputsKind, Inputs(layer));
             if (!IsDense(layer))
             {
-                yield return new("router", Choices);
+                yield return new("router", Choices(recompute) + (_tokens * _shape.Moe.TopK * _wide));
             }
 
             yield break;
@@ -91,14 +102,32 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
         yield return new("attention", _tokens * ((((2 * heads) + (2 * shared)) * head * _narrow) + (heads * _wide))); // projection, result, one number a query
         if (!IsDense(layer))
         {
-            yield return new("router", (_tokens * _shape.Moe.Experts * _wide) + Choices + (_narrow == _wide ? 0 : _tokens * _shape.Width * _wide));
+            yield return new("router", (_tokens * _shape.Moe.Experts * _wide) + Choices(recompute) + (_narrow == _wide ? 0 : _tokens * _shape.Width * _wide));
         }
 
         yield return new(FeedForwardKind(layer), FeedForward(layer, recompute));
     }
 
-    // Ids, weights, and the orders of the rows that follow from them.
-    private long Choices => _tokens * _shape.Moe.TopK * 4L * sizeof(long);
+    // Ids, and the orders of the rows that follow from them: of the tokens by rank, and of what arrived by expert where the rows are kept.
+    private long Choices(Recompute recompute)
+    {
+        var slots = (long)_shape.Moe.TopK;
+        if (model.Config.Parallel.Dispatcher == DispatcherName.AllGather)
+        {
+            return _tokens * slots * 4 * sizeof(long);
+        }
+
+        if (!Exchanges)
+        {
+            return _tokens * slots * (sizeof(long) + (2 * sizeof(int)));
+        }
+
+        var byRank = _tokens * Math.Min(slots, model.Mesh.Expert.Size) * (sizeof(long) + (2 * sizeof(int)));
+        var byExpert = recompute == Recompute.None ? sizeof(int) * (model.Rows + (long)(model.PackedRows * slots)) : 0;
+        return (_tokens * slots * sizeof(long)) + byRank + byExpert;
+    }
+
+    private bool Exchanges => model.Config.Parallel.Dispatcher is DispatcherName.AllToAll or DispatcherName.TwoLevel || model.Mesh.Expert.Size > 1;
 
     // The stream and its change; the first layer's input has none.
     private long Inputs(int layer) => (layer == 0 ? 1 : 2) * _tokens * _shape.Width * _narrow;
@@ -112,23 +141,21 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
         }
 
         var hidden = (model.Rows * 2L * moe.ExpertWidth * _narrow) + (_tokens * 2L * moe.SharedExperts * moe.ExpertWidth * _narrow);
-        return (model.Rows * _wide) + (recompute == Recompute.None ? (model.Rows * _shape.Width * _narrow) + hidden : Arrived);
+        return recompute == Recompute.None ? (model.Rows * ((_shape.Width * _narrow) + _wide)) + hidden : Arrived;
     }
 
-    // What rows are gathered from again: of other ranks what they sent; on a rank alone the tokens that the router keeps. The slow reference keeps the rows.
-    private long Arrived => model.Config.Parallel.Dispatcher switch
-    {
-        DispatcherName.AllGather => model.Rows * _shape.Width * _narrow,
-        DispatcherName.AllToAll => Packed,
-        _ => model.Mesh.Expert.Size > 1 ? Packed : 0,
-    };
+    // What rows are gathered from again: of other ranks what they sent, weights included; on a rank alone the tokens that the router keeps. The slow
+    // reference keeps the rows.
+    private long Arrived => model.Config.Parallel.Dispatcher == DispatcherName.AllGather ? model.Rows * ((_shape.Width * _narrow) + _wide)
+        : Exchanges ? Packed
+        : model.Rows * _wide;
 
     private long Packed => (long)(model.PackedRows * PackedRows.Stride(ModelAssembly.ComputeType(model.Config.Train.Precision), _shape.Width, _shape.Moe.TopK, withIds: true) * _narrow);
 
     private long Movable(int layer) => choice.Of(layer) switch
     {
         Recompute.Block => Inputs(layer),
-        Recompute.Experts => IsDense(layer) ? 0 : Arrived,
+        Recompute.Experts => IsDense(layer) || !Exchanges ? 0 : Arrived,
         _ => FeedForward(layer, Recompute.None) - (IsDense(layer) ? 0 : model.Rows * _wide),
     };
 

@@ -83,7 +83,7 @@ public static class MemoryBudget
     {
         var stated = MemoryChoice.Of(config);
         var (train, layers) = (config.Train, config.Model.Layers);
-        bool[] offloads = train is { MemoryBudget: not null, Offload: Offload.Auto } && config.Parallel.Device == DeviceName.Cuda ? [false, true] : [stated.Offloads];
+        bool[] offloads = train is { MemoryBudget: not null, Offload: Offload.Auto, GraphCapture: false } && config.Parallel.Device == DeviceName.Cuda ? [false, true] : [stated.Offloads];
         MemoryChoice[] forms = train is { MemoryBudget: not null, Recompute: Recompute.Auto }
             ? [stated, .. Enumerable.Range(1, layers).SelectMany(count => (MemoryChoice[])[new(Recompute.Experts, count, false), new(Recompute.Block, count, false)])]
             : [stated];
@@ -124,6 +124,6 @@ public static class MemoryBudget
             ways.Add("train.recompute auto");
         }
 
-        return string.Join(", ", ways) + "; launch plan shows the bytes of each choice";
+        return string.Join(", or ", ways) + "; launch plan shows the bytes of each choice";
     }
 }

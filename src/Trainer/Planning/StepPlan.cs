@@ -63,8 +63,11 @@ public sealed record StepPlan
     /// <summary>Operations as a share of what the device can do at most; ranks on shared cores have their share of it.</summary>
     public double Utilisation => OperationsPerSecond * Device.Sharing(Ranks) / PeakRate;
 
+    /// <summary>Whether <c>train.memory_budget</c> is kept, where there is one, with the least that is computed again for it.</summary>
+    public bool IsWithinBudget { get; init; } = true;
+
     /// <summary>Whether the fullest rank has room; ranks of one machine share its memory.</summary>
-    public bool Fits => NeededMemory <= Device.Memory;
+    public bool Fits => NeededMemory <= Device.Memory && IsWithinBudget;
 
     /// <summary>Bytes to be held against <see cref="DeviceRecord.Memory"/>.</summary>
     public double NeededMemory => (double)Memory.Peak * (Device.SharedCores is null ? 1 : Ranks);
@@ -92,8 +95,8 @@ public sealed record StepPlan
 
     internal static StepPlan Of(PlannedModel model, DeviceRecord device, int nodes, int perNode, double load)
     {
-        var (decision, _) = MemoryBudget.Cheapest(model, device.Collectives);
-        return OfChoice(model.With(decision.Choice), device, nodes, perNode, load);
+        var (decision, fits) = MemoryBudget.Cheapest(model, device.Collectives);
+        return OfChoice(model.With(decision.Choice), device, nodes, perNode, load) with { IsWithinBudget = fits };
     }
 
     /// <summary>This step with each thing computed again, in all layers, and nothing, and on a GPU with all of it offloaded.</summary>

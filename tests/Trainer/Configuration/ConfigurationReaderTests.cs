@@ -146,7 +146,7 @@ internal sealed class ConfigurationReaderTests
         "optimizer.muon.table" => "optimizer: {muon: {rows: [{a: 1.5, b: -0.5, c: 0}]}}" + Domains,
         "model.head_width" or "model.heads" or "model.width" => "model: {heads: 1}" + Domains,
         "data.eval_fraction" => "train: {eval_every: 0}" + Domains,
-        "train.offload" => "parallel: {device: cuda}" + Domains,
+        "train.offload" or "train.graph_capture" => "parallel: {device: cuda}" + Domains,
         "train.weights" => "train: {precision: bfloat16}" + Domains,
         "schedule.name" => "schedule: {file: /schedule.json}" + Domains,
         "model.vocabulary" => Domains,

@@ -5,7 +5,7 @@ namespace Moe.Tests.Training;
 /// <summary>Configurations whose plan is held against what a real run allocates and sends.</summary>
 internal static class PlanningCase
 {
-    public static readonly string[] Names = ["adamw", "sgd", "muon", "mkor", "replicas", "unsharded", "amsgrad rules", "exact counts", "all_gather", "chunks", "dense layers", "float64", "bfloat16 weights", "bfloat16 state"];
+    public static readonly string[] Names = ["adamw", "sgd", "muon", "mkor", "replicas", "unsharded", "amsgrad rules", "exact counts", "all_gather", "chunks", "dense layers", "float64", "bfloat16 weights", "bfloat16 state", "experts again", "block again", "block again peri", "block again all_gather"];
 
     /// <param name="name">One of <see cref="Names"/>.</param>
     /// <param name="folder">With the text of <see cref="TinyRun"/>.</param>
@@ -36,10 +36,17 @@ internal static class PlanningCase
             "bfloat16 state" => With(config, new() { Name = OptimizerName.AdamW, StateType = StoredType.BFloat16, MasterWeights = false })
                 with
             { Train = config.Train with { Precision = Precision.BFloat16, Weights = StoredType.BFloat16 } },
+            "experts again" => Again(config, Recompute.Experts, null),
+            "block again" => Again(config, Recompute.Block, 1),
+            "block again peri" => Again(config with { Model = config.Model with { DenseLayers = 1, Norm = NormPlacement.Peri } }, Recompute.Block, null),
+            "block again all_gather" => Again(config with { Parallel = config.Parallel with { Dispatcher = DispatcherName.AllGather } }, Recompute.Block, null),
             "float64" => config with { Train = config.Train with { Precision = Precision.Float64 } },
             _ => throw new ArgumentException($"there is no case '{name}'", nameof(name)),
         };
     }
+
+    private static RunConfig Again(RunConfig config, Recompute recompute, int? layers) =>
+        config with { Train = config.Train with { Recompute = recompute, RecomputeLayers = layers } };
 
     private static RunConfig With(RunConfig config, OptimizerConfig optimizer) => config with { Optimizer = optimizer };
 }

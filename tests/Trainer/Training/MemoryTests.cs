@@ -1,0 +1,57 @@
+using Moe.Tests.Distributed;
+using Moe.Torch;
+using Moe.Training.Configuration;
+using NUnit.Framework;
+
+namespace Moe.Tests.Training;
+
+/// <summary>Whole steps that compute again what they did not keep.</summary>
+public class MemoryTests : TinyRunTests
+{
+    [Test]
+    public void Steps_are_those_of_keeping_everything([Values(1, 2, 4)] int ranks, [ValueSource(typeof(Ranks), nameof(Ranks.Backends))] string backend) =>
+        Ranks.Run(MemoryScenarios.ComputeAgain, [Folder], ranks, backend, TimeSpan.FromMinutes(2));
+
+    [TestCaseSource(typeof(Ranks), nameof(Ranks.Backends))]
+    public void A_rank_that_fails_is_told_by_what_others_compute_again(string backend)
+    {
+        var report = Ranks.Spawn(MemoryScenarios.StayAway, 2, backend, groupTimeout: TimeSpan.FromSeconds(2), arguments: Folder);
+        Assert.That(report.Ranks[1].ExitCode, Is.EqualTo(RankScenario.Failed), report.ToString());
+        if (backend == "gloo") // under MPI it is mpirun that notices, and ends the others
+        {
+            Assert.That(report.Ranks[0].ExitCode, Is.EqualTo(RankScenario.CommunicationFailed), report.ToString());
+            Assert.That(report.Ranks[0].Output, Does.Contain("step 17, layer 1, moe.dispatch: all_to_all"), report.ToString());
+        }
+    }
+
+    [Test]
+    public void Kept_bytes_of_two_ranks_are_as_planned() => Ranks.Run(MemoryScenarios.KeepWhatIsPlanned, [Folder], 2, Ranks.Backends[0]);
+
+    [Test]
+    public void Kept_bytes_of_one_rank_are_as_planned()
+    {
+        using var mesh = TinyRun.Alone();
+        using var scope = new TensorScope();
+        foreach (var precision in new[] { Precision.Float32, Precision.BFloat16, Precision.Float64 })
+        {
+            var kept = new List<long>();
+            foreach (var (recompute, layers) in new (Recompute, int?)[]
+            {
+                (Recompute.None, null), (Recompute.Experts, 2), (Recompute.Experts, 4), (Recompute.Block, 2), (Recompute.Block, 4),
+            })
+            {
+                var config = MemoryMeasurement.Config(Folder, recompute, layers);
+                kept.Add(MemoryMeasurement.MustBeAsPlanned(config with { Train = config.Train with { Precision = precision } }, mesh));
+                var peri = config with { Model = config.Model with { Norm = NormPlacement.Peri, QueryKeyNorm = true } };
+                MemoryMeasurement.MustBeAsPlanned(peri with { Train = config.Train with { Precision = precision } }, mesh);
+            }
+
+            Assert.That(kept[1], Is.LessThan(kept[0]));
+            Assert.That(kept[2], Is.LessThan(kept[1]));
+            Assert.That(kept[4], Is.LessThan(kept[3]).And.LessThan(kept[2] / 2));
+        }
+    }
+
+    [Test]
+    public void Verification_holds_where_layers_are_computed_again() => Ranks.Run(MemoryScenarios.Verify, [Folder], 2, Ranks.Backends[0]);
+}
