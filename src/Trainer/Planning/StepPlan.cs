@@ -99,14 +99,15 @@ public sealed record StepPlan
         return OfChoice(model.With(decision.Choice), device, nodes, perNode, load) with { IsWithinBudget = fits };
     }
 
-    /// <summary>This step with each thing computed again, in all layers, and nothing, and on a GPU with all of it offloaded.</summary>
+    /// <summary>This step as it is, with nothing computed again, with each thing in all layers, and on a GPU with what is kept then offloaded.</summary>
     public IReadOnlyList<(MemoryChoice Choice, StepPlan Plan)> Choices(double load)
     {
         using var model = new PlannedModel(Config with { Parallel = Config.Parallel with { ExpertParallel = ExpertParallel } }, Ranks);
         var layers = Config.Model.Layers;
         MemoryChoice[] forms = [new(Recompute.None, 0, false), new(Recompute.Experts, layers, false), new(Recompute.Block, layers, false)];
         MemoryChoice[] all = Device.SharedCores is null ? [.. forms, new(Recompute.Block, layers, true)] : forms;
-        return [.. all.Select(choice => (choice, OfChoice(model.With(choice), Device, Nodes, PerNode, load)))];
+        return [.. all.Prepend(MemoryChoice.Of(Config)).Distinct().OrderBy(choice => choice.Offloads).ThenBy(choice => choice.Recompute).ThenBy(choice => choice.Layers)
+            .Select(choice => (choice, OfChoice(model.With(choice), Device, Nodes, PerNode, load)))];
     }
 
     private static StepPlan OfChoice(PlannedModel model, DeviceRecord device, int nodes, int perNode, double load) =>

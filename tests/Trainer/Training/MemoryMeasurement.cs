@@ -21,7 +21,11 @@ internal static class MemoryMeasurement
         {
             Model = config.Model with
             {
-                Layers = 4, DenseLayers = 1, Width = 32, SequenceLength = 64, Vocabulary = 256,
+                Layers = 4,
+                DenseLayers = 1,
+                Width = 32,
+                SequenceLength = 64,
+                Vocabulary = 256,
                 Moe = config.Model.Moe with { TopK = 8, ExpertWidth = 32, SharedExperts = 1 },
             },
             Train = config.Train with { MicroBatch = 4, Recompute = recompute, RecomputeLayers = recompute is Recompute.Auto or Recompute.None ? null : layers },
