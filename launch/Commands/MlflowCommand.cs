@@ -33,35 +33,49 @@ internal static class MlflowCommand
                 result.AddError($"--uri {TrackingTarget.Fault(text) ?? "names no server"}; give http://HOST:PORT or file:PATH.");
             }
         });
-        sync.SetAction(async (result, _) =>
-        {
-            var environment = TrackingEnvironment.Read(host.Variable);
-            var worst = ExitCodes.Done;
-            foreach (var folder in Folders(result, run, all, host))
-            {
-                try
-                {
-                    var report = await RunSync.SendAsync(
-                        folder, environment.Connection, TimeSpan.FromSeconds(result.GetValue(wait)), line => host.Screen.Error.WriteLine($"warning: {line}"), result.GetValue(uri)).ConfigureAwait(false);
-                    worst = Math.Max(worst, Say(folder, report, isAlone: result.GetResult(all) is null, host));
-                }
-                catch (Exception e) when (e is IOException or UnauthorizedAccessException && result.GetResult(all) is not null)
-                {
-                    // One damaged folder keeps nothing back of the others.
-                    host.Screen.WriteHeadline($"{host.Shorten(folder.Path)} is not sent: {e.Message}");
-                    worst = Math.Max(worst, ExitCodes.Preflight);
-                }
-            }
-
-            return worst;
-        });
+        sync.SetAction((result, _) => SyncAsync(
+            Folders(result, run, all, host), isAlone: result.GetResult(all) is null, TimeSpan.FromSeconds(result.GetValue(wait)), result.GetValue(uri), host));
         return sync.WithExamples(
             "launch mlflow sync --run runs/mine",
             "launch mlflow sync --all",
             "launch mlflow sync --run runs/mine --uri http://other:5000",
             "",
             "User name, password and token come from MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN.",
-            "Exit codes: 0 MLflow has everything, 1 usage, 2 a folder cannot be read, 4 MLflow lacks something still.");
+            "Exit codes: 0 MLflow has everything, 1 usage, 2 a folder cannot be read, or with --run another process still sends it, 4 MLflow lacks something still.",
+            "With --all, runs that other processes still send (trainings and sweeps that go on) are counted in the last line and are no fault.");
+    }
+
+    private static async Task<int> SyncAsync(List<RunFolder> folders, bool isAlone, TimeSpan wait, string? uri, LaunchHost host)
+    {
+        var connection = TrackingEnvironment.Read(host.Variable).Connection;
+        var (worst, unreadable) = (ExitCodes.Done, 0);
+        var outcomes = new List<SyncOutcome>();
+        foreach (var folder in folders)
+        {
+            try
+            {
+                var report = await RunSync.SendAsync(folder, connection, wait, line => host.Screen.Error.WriteLine($"warning: {line}"), uri).ConfigureAwait(false);
+                worst = Math.Max(worst, Say(folder, report, isAlone, host));
+                outcomes.Add(report.Outcome);
+            }
+            catch (Exception e) when (!isAlone && e is IOException or UnauthorizedAccessException)
+            {
+                // One damaged folder keeps nothing back of the others.
+                host.Screen.WriteHeadline($"{host.Shorten(folder.Path)} is not sent: {e.Message}");
+                worst = Math.Max(worst, ExitCodes.Preflight);
+                unreadable++;
+            }
+        }
+
+        if (!isAlone)
+        {
+            int Count(SyncOutcome outcome) => outcomes.Count(one => one == outcome);
+            host.Screen.Output.WriteLine(string.Create(
+                CultureInfo.InvariantCulture,
+                $"runs={folders.Count} whole={Count(SyncOutcome.Whole)} busy={Count(SyncOutcome.Busy)} behind={Count(SyncOutcome.Behind)} unreadable={unreadable}"));
+        }
+
+        return worst;
     }
 
     private static Command Status(LaunchHost host)
@@ -121,8 +135,10 @@ internal static class MlflowCommand
             case SyncOutcome.Whole:
                 host.Screen.Output.WriteLine($"run={name} sent={report.Lines} uri={report.State!.Uri} mlflow_run={report.State.RunId}");
                 return ExitCodes.Done;
+            case SyncOutcome.Busy when isAlone:
+                throw new LaunchException(ExitCodes.Preflight, $"nothing of {name} was sent: {report.Fault}", "the same command when that process has ended");
             case SyncOutcome.Busy:
-                host.Screen.Output.WriteLine($"run={name} sent=0 its own process sends it");
+                host.Screen.Output.WriteLine($"run={name} sent=0 busy: {report.Fault}");
                 return ExitCodes.Done;
             case SyncOutcome.NotTracked when isAlone:
                 throw new LaunchException(

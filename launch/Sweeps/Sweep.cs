@@ -49,7 +49,7 @@ internal static class Sweep
             DomainTokens.Prepare(data, error.WriteLine);
         }
 
-        var tracking = await SweepTracking.OpenAsync(request, plan, folder.Path, host).ConfigureAwait(false);
+        using var tracking = await SweepTracking.OpenAsync(request, plan, folder.Path, host).ConfigureAwait(false);
         var state = new SweepState(request, plan, folder, tracking.ParentRunId, error.WriteLine);
         var code = await RunAsync(request, plan, folder, state, tracking, host).ConfigureAwait(false);
         Conclude(request, folder, state, code, host);

@@ -5,23 +5,17 @@ using Moe.Training.Tracking;
 namespace Moe.Launch.Sweeps;
 
 /// <summary>Holds the runs of a sweep together in MLflow: they are shown under one parent run, which gets the results.</summary>
-internal sealed class SweepTracking
+/// <remarks>Until it is disposed of, no other process sends the parent run.</remarks>
+internal sealed class SweepTracking : IDisposable
 {
     // The first run waits for the parent's id.
     private static readonly TimeSpan OpenPatience = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan EndPatience = TimeSpan.FromSeconds(10);
 
-    private readonly TrackingEnvironment _environment;
-    private readonly RunFolder _folder;
-    private readonly Action<string> _warn;
+    private readonly ParentRun? _parent;
 
-    private SweepTracking(TrackingEnvironment environment, RunFolder folder, string? parentRunId, Action<string> warn)
-    {
-        (_environment, _folder, _warn) = (environment, folder, warn);
-        ParentRunId = parentRunId;
-    }
+    private SweepTracking(ParentRun? parent) => (_parent, ParentRunId) = (parent, parent?.RunId);
 
-    /// <summary>The server's id of the parent run; null where nothing is tracked.</summary>
+    /// <summary>The server's id of the parent run; null where nothing is tracked, or the server has not told it.</summary>
     public string? ParentRunId { get; }
 
     /// <summary>What the launchers of the points are given: the parent, and no run of their own from our environment.</summary>
@@ -45,14 +39,18 @@ internal sealed class SweepTracking
 
         parameters["metric"] = request.Metric;
         parameters["goal"] = request.Maximize ? "max" : "min";
-        var runFolder = new RunFolder(folder);
         return new SweepTracking(
-            environment, runFolder, await ParentRun.OpenAsync(plan.Points[0].Config, environment, runFolder, parameters, OpenPatience, warn).ConfigureAwait(false), warn);
+            await ParentRun.OpenAsync(plan.Points[0].Config, environment, new RunFolder(folder), parameters, OpenPatience, warn).ConfigureAwait(false));
     }
 
     /// <summary>Tells how the sweep ended, with its table, plot and record.</summary>
-    public Task EndAsync(SweepFolder folder, SweepState state, int exitCode)
+    public async Task EndAsync(SweepFolder folder, SweepState state, int exitCode)
     {
+        if (_parent is null)
+        {
+            return;
+        }
+
         var results = new Dictionary<string, double>
         {
             ["sweep/finished"] = state.Points.Count(point => point.Record.Status == PointStatus.Done),
@@ -64,6 +62,9 @@ internal sealed class SweepTracking
         }
 
         string[] files = [.. new[] { folder.TableFile, folder.PlotFile, folder.RecordFile }.Select(file => Path.GetFileName(file))];
-        return ParentRun.EndAsync(_environment, _folder, (int)results["sweep/finished"], results, files, exitCode, EndPatience, _warn);
+        await _parent.EndAsync((int)results["sweep/finished"], results, files, exitCode).ConfigureAwait(false);
     }
+
+    /// <inheritdoc/>
+    public void Dispose() => _parent?.Dispose();
 }

@@ -197,11 +197,29 @@ internal sealed class SweepTests
     [Test]
     public void Server_that_is_away_costs_the_parent_run_but_not_the_sweep()
     {
-        var code = Sweep("recorded", "--metric", "train/loss", "--seeds", "1", "--set", "tracking.mlflow=http://127.0.0.1:9").End();
+        var code = Sweep("recorded", "--metric", "train/loss", "--seeds", "1", "--set", "tracking.mlflow=http://127.0.0.1:9", "--set", "tracking.finish_wait_seconds=0.2").End();
 
         Assert.That(code, Is.Zero, _run.Error);
         Assert.That(_run.Error, Does.Contain("shown without a parent run"));
         Assert.That(Statuses("tiny-seeds"), Is.All.EqualTo("done"));
+    }
+
+    [Test]
+    public void Sync_during_a_sweep_counts_its_parent_run_as_busy_and_ends_nothing()
+    {
+        var store = Path.Combine(_run.Scratch, "mlruns");
+        Sweep("endless", "--seeds", "1", "--metric", "train/loss", "--set", $"tracking.mlflow=file:{store}");
+        WaitUntilRunning("tiny-seeds", "seed=1");
+
+        using var other = new LaunchedRun();
+        Assert.That(other.StartElsewhere(_run.Scratch, "endless", "mlflow", "sync", "--all").End(), Is.Zero, other.Error);
+        Assert.That(other.Output, Does.Match(@"(?m)^run=runs/sweeps/tiny-seeds sent=0 busy: another process \(pid \d+ on \S+\) sends it$").And.EndsWith("runs=1 whole=0 busy=1 behind=0 unreadable=0\n"));
+
+        Assert.That(_run.Signal(2).End(), Is.EqualTo(ExitCodes.Stopped), _run.Error);
+        var journal = File.ReadAllText(new RunFolder(Path.Combine(Sweeps, "tiny-seeds")).TrackingFile);
+        Assert.That(journal, Does.Contain("SCHEDULED").And.Not.Contain("KILLED"));
+        Assert.That(other.StartElsewhere(_run.Scratch, "endless", "mlflow", "sync", "--all").End(), Is.Zero, other.Error);
+        Assert.That(other.Output, Does.EndWith("runs=1 whole=1 busy=0 behind=0 unreadable=0\n"));
     }
 
     [Test]

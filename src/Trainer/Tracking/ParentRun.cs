@@ -1,4 +1,3 @@
-using System.Globalization;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 
@@ -8,122 +7,131 @@ namespace Moe.Training.Tracking;
 /// The MLflow run that the runs of a sweep are shown under. The sweep's folder holds its journal and its state, as a run folder holds a run's:
 /// the command that continues a sweep continues it, and <c>launch mlflow sync --run</c> sends what a lost server missed.
 /// </summary>
-public static class ParentRun
+/// <remarks>From opening to disposal it alone sends that journal: a sync in between would take the sweep for one that was killed.</remarks>
+public sealed class ParentRun : IDisposable
 {
-    /// <summary>Finds the parent run of a sweep, or makes it.</summary>
+    private readonly RunFolder _folder;
+    private readonly TrackingSettings _settings;
+    private readonly IReadOnlyDictionary<string, string> _parameters;
+    private readonly Action<string> _warn;
+    private HeldJournal? _held;
+
+    private ParentRun(RunFolder folder, TrackingSettings settings, IReadOnlyDictionary<string, string> parameters, Action<string> warn) =>
+        (_folder, _settings, _parameters, _warn) = (folder, settings, parameters, warn);
+
+    /// <summary>The server's id of the run; null where the server has not told it yet.</summary>
+    public string? RunId => _held?.Sender.State.RunId ?? Written();
+
+    /// <summary>Finds the parent run of a sweep, or makes it, and tries again where the server is away.</summary>
     /// <param name="config">Of any run of the sweep.</param>
     /// <param name="environment">What the environment says.</param>
     /// <param name="folder">Of the sweep.</param>
     /// <param name="parameters">What the sweep is, for its first attempt.</param>
-    /// <param name="patience">How long the server may take: the runs wait for the id.</param>
-    /// <param name="warn">Told where there is no parent run, or something cannot be told.</param>
-    /// <returns>The server's id of the run; null where nothing is tracked, or the server does not answer.</returns>
-    public static async Task<string?> OpenAsync(
+    /// <param name="patience">How long the server may take, or another process that sends the run: the sweep's runs wait for the id.</param>
+    /// <param name="warn">Told where the id is not known in time, or something cannot be told.</param>
+    /// <returns>Null where nothing is tracked.</returns>
+    public static async Task<ParentRun?> OpenAsync(
         RunConfig config, TrackingEnvironment environment, RunFolder folder, IReadOnlyDictionary<string, string> parameters, TimeSpan patience, Action<string> warn)
     {
-        // The environment's own run is none that several runs can be written to.
-        if (TrackingSettings.Of(config, environment with { RunId = null, RunName = null }, folder) is not { } settings)
+        // The parent is named after the sweep's folder, and the environment's own run is none that several runs can be written to.
+        var ofParent = config with { Tracking = config.Tracking with { RunName = null } };
+        if (TrackingSettings.Of(ofParent, environment with { RunId = null, RunName = null }, folder) is not { } settings)
         {
             return null;
         }
 
-        try
+        var run = new ParentRun(folder, settings, parameters, warn);
+        if (await run.TryBeginAsync(patience).ConfigureAwait(false) is { } fault)
         {
-            using var alone = SenderLock.TryTake(folder) ?? throw new IOException($"'{folder.TrackingLockFile}' is held by another process");
-            using var journal = TrackingJournal.OpenEnded(folder.TrackingFile);
-            var now = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
-            var state = TrackingState.Read(folder.TrackingStateFile) is { } earlier && earlier.Uri == settings.Target.Uri
-                ? earlier
-                : new TrackingState(settings.Target.Uri, settings.Experiment, Path.GetFileName(folder.Path), Guid.NewGuid().ToString("N"), now)
-                {
-                    ExperimentId = settings.ExperimentId,
-                    ParentRunId = settings.ParentRunId,
-                };
-            journal.Append(new StatusEntry(TrackedStatus.Running, now));
-            journal.Append(new TagsEntry(new Dictionary<string, string>(settings.Tags) { ["moe.sweep_folder"] = Path.GetFullPath(folder.Path) }));
-            var told = journal.History.Parameters;
-            if (parameters.Where(parameter => !told.ContainsKey(parameter.Key)).ToDictionary() is { Count: > 0 } news)
-            {
-                journal.Append(new ParametersEntry(news));
-            }
+            warn(run.RunId is null
+                ? $"MLflow: the runs of this sweep are shown without a parent run: {fault}"
+                : $"MLflow: the sweep's parent run is told later: {fault}");
+        }
 
-            using var timeout = new CancellationTokenSource(patience);
-            using var store = TrackingSettings.Open(settings.Target, settings.Connection, warn);
-            var sender = new JournalSender(folder, state, store, warn, journal.Sync);
-            await sender.SendAsync(timeout.Token).ConfigureAwait(false);
-            return sender.State.RunId;
-        }
-        catch (Exception e) when (e is MlflowException or OperationCanceledException or IOException or UnauthorizedAccessException or System.Text.Json.JsonException)
-        {
-            // The run may have been made before the connection broke.
-            var id = Written(folder, settings.Target.Uri);
-            var reason = e is OperationCanceledException ? string.Create(CultureInfo.InvariantCulture, $"{settings.Target.Uri} did not answer within {patience.TotalSeconds:0} s") : e.Message;
-            warn(id is null
-                ? $"MLflow: the runs of this sweep are shown without a parent run: {reason}"
-                : $"MLflow: the sweep's parent run is told later: {reason}");
-            return id;
-        }
+        return run;
     }
 
-    /// <summary>Tells how a sweep ended, and stores its results.</summary>
-    /// <param name="environment">What the environment says.</param>
-    /// <param name="folder">Of the sweep.</param>
+    /// <summary>Tells how the sweep ended, and stores its results. Waits for the server as long as an ended run does.</summary>
     /// <param name="finished">Runs that are done.</param>
     /// <param name="results">By metric.</param>
     /// <param name="files">Names of files in the folder.</param>
     /// <param name="exitCode">The sweep's.</param>
-    /// <param name="patience">How long the server may take.</param>
-    /// <param name="warn">Told what could not be told.</param>
-    public static async Task EndAsync(
-        TrackingEnvironment environment,
-        RunFolder folder,
-        int finished,
-        IReadOnlyDictionary<string, double> results,
-        IReadOnlyList<string> files,
-        int exitCode,
-        TimeSpan patience,
-        Action<string> warn)
+    public async Task EndAsync(int finished, IReadOnlyDictionary<string, double> results, IReadOnlyList<string> files, int exitCode)
     {
-        if (!RunSync.IsTracked(folder))
-        {
-            return;
-        }
-
         try
         {
-            using (var journal = TrackingJournal.OpenEnded(folder.TrackingFile))
+            if (Held(_settings.FinishWait) is not { } held)
             {
-                var now = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
-                if (results.Count > 0)
-                {
-                    journal.Append(new MetricsEntry(now, finished, results.ToDictionary()));
-                }
-
-                foreach (var file in files.Where(file => File.Exists(Path.Combine(folder.Path, file))))
-                {
-                    journal.Append(new ArtifactEntry(file, now));
-                }
+                _warn($"MLflow was not told how the sweep ended: {Busy}; the same command tells it when that has ended");
+                return;
             }
 
-            var report = await RunSync.SendAsync(folder, environment.Connection, patience, warn, ended: TrackedStatus.Of(exitCode)).ConfigureAwait(false);
-            if (report.Outcome is SyncOutcome.Behind or SyncOutcome.Busy)
+            var now = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
+            if (results.Count > 0)
             {
-                warn($"MLflow lacks the end of the sweep's parent run ({report.Fault}); to send it: {RunSync.Command(folder)}");
+                held.Journal.Append(new MetricsEntry(now, finished, results.ToDictionary()));
+            }
+
+            foreach (var file in files.Where(file => File.Exists(Path.Combine(_folder.Path, file))))
+            {
+                held.Journal.Append(new ArtifactEntry(file, now));
+            }
+
+            held.Journal.Append(new StatusEntry(TrackedStatus.Of(exitCode), now));
+            if (await ForegroundSender.SendAsync(held.Sender, _settings.Connection.Retry, _settings.FinishWait).ConfigureAwait(false) is { } fault)
+            {
+                _warn($"MLflow lacks the end of the sweep's parent run ({fault}); to send it: {RunSync.Command(_folder)}");
             }
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (DiskFault.IsOne(e) || e is MlflowException)
         {
-            warn($"MLflow was not told how the sweep ended: {e.Message}");
+            _warn($"MLflow was not told how the sweep ended: {e.Message}");
         }
     }
 
-    private static string? Written(RunFolder folder, string uri)
+    /// <summary>Lets others send the journal.</summary>
+    public void Dispose() => _held?.Dispose();
+
+    private string Busy => $"{SenderLock.Holder(_folder)} sends what the sweep's folder holds";
+
+    // Why the server does not have the run as it stands; null where it has.
+    private async Task<string?> TryBeginAsync(TimeSpan patience)
     {
         try
         {
-            return TrackingState.Read(folder.TrackingStateFile) is { } state && state.Uri == uri ? state.RunId : null;
+            return Held(patience) is { } held ? await ForegroundSender.SendAsync(held.Sender, _settings.Connection.Retry, patience).ConfigureAwait(false) : Busy;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or System.Text.Json.JsonException)
+        catch (Exception e) when (DiskFault.IsOne(e) || e is MlflowException)
+        {
+            return e.Message;
+        }
+    }
+
+    // What was another process's at the start of the sweep may be free at its end.
+    private HeldJournal? Held(TimeSpan patience)
+    {
+        if (_held is null && HeldJournal.TryOpen(_folder, _settings, long.MaxValue, patience, DateTimeOffset.UtcNow, _warn) is { } held)
+        {
+            _held = held;
+            held.Journal.Append(new StatusEntry(TrackedStatus.Running, DateTimeOffset.UtcNow.ToUnixTimeMilliseconds()));
+            held.Journal.Append(new TagsEntry(new Dictionary<string, string>(_settings.Tags) { ["moe.sweep_folder"] = Path.GetFullPath(_folder.Path) }));
+            var told = held.Journal.History.Parameters;
+            if (_parameters.Where(parameter => !told.ContainsKey(parameter.Key)).ToDictionary() is { Count: > 0 } news)
+            {
+                held.Journal.Append(new ParametersEntry(news));
+            }
+        }
+
+        return _held;
+    }
+
+    private string? Written()
+    {
+        try
+        {
+            return TrackingState.Read(_folder.TrackingStateFile) is { } state && state.Uri == _settings.Target.Uri ? state.RunId : null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return null;
         }

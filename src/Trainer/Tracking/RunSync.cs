@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Moe.Training.Hosting;
 
 namespace Moe.Training.Tracking;
@@ -56,10 +55,10 @@ public static class RunSync
         using var alone = SenderLock.TryTake(folder);
         if (alone is null)
         {
-            return new SyncReport(SyncOutcome.Busy, State: StateOf(folder));
+            return new SyncReport(SyncOutcome.Busy, Fault: $"{SenderLock.Holder(folder)} sends it", State: TrackingState.Read(folder.TrackingStateFile));
         }
 
-        var state = StateOf(folder);
+        var state = TrackingState.Read(folder.TrackingStateFile)!;
         if (uri is not null && TrackingTarget.Parse(uri) is { } target && target.Uri != state.Uri)
         {
             state = new TrackingState(target.Uri, state.Experiment, state.RunName, Guid.NewGuid().ToString("N"), state.StartTime) { ParentRunId = state.ParentRunId };
@@ -81,7 +80,7 @@ public static class RunSync
             return null;
         }
 
-        var state = StateOf(folder);
+        var state = TrackingState.Read(folder.TrackingStateFile)!;
         var history = JournalHistory.Read(folder.TrackingFile);
         return (state, Math.Max(0, history.Length - state.Synced), history.LastStatus);
     }
@@ -96,18 +95,6 @@ public static class RunSync
             {
                 store(name);
             }
-        }
-    }
-
-    private static TrackingState StateOf(RunFolder folder)
-    {
-        try
-        {
-            return TrackingState.Read(folder.TrackingStateFile)!;
-        }
-        catch (JsonException e)
-        {
-            throw new IOException($"'{folder.TrackingStateFile}' is damaged: {e.Message}", e);
         }
     }
 
@@ -134,40 +121,21 @@ public static class RunSync
     private static async Task<SyncReport> SendAsync(
         RunFolder folder, TrackingState state, TrackingJournal journal, MlflowConnection connection, TimeSpan patience, Action<string> warn)
     {
-        JournalSender? sender = null;
-        var (lines, before) = (0, state.Synced);
-        using var timeout = new CancellationTokenSource(patience);
-        string? fault = null;
+        var before = state.Synced;
+        string? fault;
         try
         {
             using var store = TrackingSettings.Open(TrackingTarget.Parse(state.Uri)!, connection, warn);
-            sender = new JournalSender(folder, state, store, warn, journal.Sync);
-            for (var failures = 1; ; failures++)
-            {
-                try
-                {
-                    await sender.SendAsync(timeout.Token).ConfigureAwait(false);
-                    fault = null;
-                    break;
-                }
-                catch (MlflowException e) when (e.Fault == MlflowFault.Unavailable)
-                {
-                    fault = e.Message;
-                    await Task.Delay(connection.Retry.Pause(failures, e.RetryAfter, Random.Shared.NextDouble()), timeout.Token).ConfigureAwait(false);
-                }
-            }
+            var sender = new JournalSender(folder, state, store, warn, journal.Sync);
+            fault = await ForegroundSender.SendAsync(sender, connection.Retry, patience).ConfigureAwait(false);
+            state = sender.State;
         }
         catch (MlflowException e)
         {
-            fault = e.Message;
-        }
-        catch (OperationCanceledException) when (timeout.IsCancellationRequested)
-        {
-            fault ??= FormattableString.Invariant($"{state.Uri} did not take everything within {patience.TotalSeconds:G3} s");
+            fault = e.Message; // a certificate file cannot be read
         }
 
-        state = sender?.State ?? state;
-        lines = JournalReader.All(folder.TrackingFile, before).TakeWhile(line => line.End <= state.Synced).Count();
+        var lines = JournalReader.All(folder.TrackingFile, before).TakeWhile(line => line.End <= state.Synced).Count();
         return new SyncReport(fault is null ? SyncOutcome.Whole : SyncOutcome.Behind, lines, fault, state);
     }
 }

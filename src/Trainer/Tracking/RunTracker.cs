@@ -18,43 +18,19 @@ internal sealed class RunTracker : IDisposable
     private readonly TrackingSettings _settings;
     private readonly Action<string> _warn;
     private readonly TimeProvider _time;
+    private readonly HeldJournal? _held;
     private readonly TrackingJournal _journal;
-    private readonly SenderLock? _lock;
-    private readonly ITrackingStore? _store;
-    private readonly JournalSender? _sender;
     private readonly BackgroundSender? _background;
-    private readonly MachineWatch? _watch;
+    private MachineWatch? _watch;
     private long _samples;
     private string? _checkpoint;
     private bool _hasWarned;
 
-    private RunTracker(RunFolder folder, TrackingSettings settings, long lastStep, Action<string> warn, TimeProvider time)
+    private RunTracker(RunFolder folder, TrackingSettings settings, HeldJournal? held, TrackingJournal journal, Action<string> warn, TimeProvider time)
     {
-        (_folder, _settings, _warn, _time) = (folder, settings, warn, time);
-        _lock = TakeLock(folder);
-        if (_lock is null)
-        {
-            // Whoever sends may be anywhere in the journal, so that nothing of it is taken back.
-            _journal = TrackingJournal.Open(folder.TrackingFile, lastStep, long.MaxValue);
-            warn($"MLflow: another process sends what this run folder holds; to send the rest: {RunSync.Command(folder)}");
-        }
-        else
-        {
-            var state = StateOf(folder, settings, Now, warn);
-            _journal = TrackingJournal.Open(folder.TrackingFile, lastStep, Math.Max(state.Synced, state.Sending));
-            state = state with { Synced = Math.Min(state.Synced, _journal.Length), Sending = Math.Min(state.Sending, _journal.Length) };
-            state.Write(folder.TrackingStateFile);
-            _store = TrackingSettings.Open(settings.Target, settings.Connection, warn);
-            _sender = new JournalSender(folder, state, _store, warn, _journal.Sync);
-            _background = new BackgroundSender(_sender, settings.Connection.Retry, warn, time);
-        }
-
-        _samples = _journal.History.Samples;
-        if (settings.MachineInterval is { } interval)
-        {
-            var load = new MachineLoad(settings.NodeId, folder.Path, Nvml.TryLoad());
-            _watch = new MachineWatch(load, interval, settings.SamplesOfPoint, sample => Append(new MachineEntry(Now, _samples++, sample)), time);
-        }
+        (_folder, _settings, _held, _journal, _warn, _time) = (folder, settings, held, journal, warn, time);
+        _background = held is null ? null : new BackgroundSender(held.Sender, settings.Connection.Retry, warn, time);
+        _samples = journal.History.Samples;
     }
 
     private long Now => _time.GetUtcNow().ToUnixTimeMilliseconds();
@@ -75,14 +51,16 @@ internal sealed class RunTracker : IDisposable
             return null;
         }
 
+        RunTracker? tracker = null;
         try
         {
-            var tracker = new RunTracker(folder, settings, lastStep, warn, time ?? TimeProvider.System);
+            tracker = Create(folder, settings, lastStep, warn, time ?? TimeProvider.System);
             tracker.Begin(description);
             return tracker;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or MlflowException or System.Text.Json.JsonException)
+        catch (Exception e) when (DiskFault.IsOne(e) || e is MlflowException)
         {
+            tracker?.Dispose();
             warn($"MLflow: the run is not tracked: {e.Message}");
             return null;
         }
@@ -138,47 +116,21 @@ internal sealed class RunTracker : IDisposable
     {
         _watch?.Dispose();
         _background?.Dispose();
-        _store?.Dispose();
+        _held?.Dispose();
         _journal.Dispose();
-        _lock?.Dispose();
     }
 
-    private static SenderLock? TakeLock(RunFolder folder)
+    private static RunTracker Create(RunFolder folder, TrackingSettings settings, long lastStep, Action<string> warn, TimeProvider time)
     {
-        for (var clock = System.Diagnostics.Stopwatch.StartNew(); ; Thread.Sleep(50))
+        if (HeldJournal.TryOpen(folder, settings, lastStep, LockPatience, time.GetUtcNow(), warn) is { } held)
         {
-            if (SenderLock.TryTake(folder) is { } taken)
-            {
-                return taken;
-            }
-
-            if (clock.Elapsed > LockPatience)
-            {
-                return null;
-            }
-        }
-    }
-
-    // A run continued towards another server is told to it whole, from the journal's first line.
-    private static TrackingState StateOf(RunFolder folder, TrackingSettings settings, long now, Action<string> warn)
-    {
-        var earlier = TrackingState.Read(folder.TrackingStateFile);
-        if (earlier is not null && earlier.Uri == settings.Target.Uri)
-        {
-            return earlier;
+            return new RunTracker(folder, settings, held, held.Journal, warn, time);
         }
 
-        if (earlier is not null)
-        {
-            warn($"MLflow: this run was told to {earlier.Uri}; all of it is told to {settings.Target.Uri} now, as a new run");
-        }
-
-        return new TrackingState(settings.Target.Uri, settings.Experiment, settings.RunName, Guid.NewGuid().ToString("N"), earlier?.StartTime ?? now)
-        {
-            ExperimentId = settings.ExperimentId,
-            RunId = earlier is null ? settings.RunId : null,
-            ParentRunId = settings.ParentRunId,
-        };
+        // Whoever sends may be anywhere in the journal, so that nothing of it is taken back.
+        var journal = TrackingJournal.Open(folder.TrackingFile, lastStep, long.MaxValue);
+        warn($"MLflow: {SenderLock.Holder(folder)} sends what this run folder holds; to send the rest: {RunSync.Command(folder)}");
+        return new RunTracker(folder, settings, null, journal, warn, time);
     }
 
     private void Begin(RunDescription description)
@@ -195,6 +147,12 @@ internal sealed class RunTracker : IDisposable
         if (_settings.Artifacts && File.Exists(_folder.ConfigFile))
         {
             Store(Path.GetFileName(_folder.ConfigFile));
+        }
+
+        if (_settings.MachineInterval is { } interval)
+        {
+            var load = new MachineLoad(_settings.NodeId, _folder.Path, Nvml.TryLoad());
+            _watch = new MachineWatch(load, interval, _settings.SamplesOfPoint, sample => Append(new MachineEntry(Now, _samples++, sample)), _time);
         }
     }
 
@@ -216,7 +174,7 @@ internal sealed class RunTracker : IDisposable
         {
             _journal.Append(entry);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
+        catch (Exception e) when (DiskFault.IsOne(e) || e is ObjectDisposedException)
         {
             if (!_hasWarned)
             {

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Moe.Training.Hosting;
 
 namespace Moe.Training.Tracking;
 
@@ -66,7 +67,7 @@ internal sealed class TrackingJournal : IDisposable
                 _stream.Flush();
                 Length += line.Length;
             }
-            catch (IOException)
+            catch (Exception e) when (DiskFault.IsOne(e))
             {
                 _stream.SetLength(Length); // a full disk may have taken half of it
                 _stream.Seek(0, SeekOrigin.End);

@@ -39,7 +39,18 @@ public sealed record TrackingState(string Uri, string Experiment, string RunName
     public void Write(string path) => Durable.WriteAllBytes(path, [.. JsonSerializer.SerializeToUtf8Bytes(this, MlflowJson.Default.TrackingState), (byte)'\n']);
 
     /// <summary>Reads a state; null where there is none.</summary>
-    /// <exception cref="JsonException">The file holds something else.</exception>
-    public static TrackingState? Read(string path) =>
-        File.Exists(path) ? JsonSerializer.Deserialize(File.ReadAllBytes(path), MlflowJson.Default.TrackingState) : null;
+    /// <exception cref="IOException">The file cannot be read, or holds something else.</exception>
+    public static TrackingState? Read(string path)
+    {
+        try
+        {
+            return !File.Exists(path) ? null
+                : JsonSerializer.Deserialize(File.ReadAllBytes(path), MlflowJson.Default.TrackingState) is { Uri: not null } state ? state
+                : throw new JsonException("it names no server");
+        }
+        catch (JsonException e)
+        {
+            throw new IOException($"'{path}' is damaged ({e.Message}); without that file the run is told as a new one", e);
+        }
+    }
 }

@@ -4,27 +4,8 @@ using NUnit.Framework;
 namespace Moe.Tests.Tracking;
 
 /// <summary>A run folder that is opened again: by a resumed training, or by <c>launch mlflow sync</c>.</summary>
-internal sealed class ResumedRunTests
+internal sealed class ResumedRunTests : TrackedRunFixture
 {
-    private FakeMlflow _server = null!;
-    private TrackedFolder _folder = null!;
-
-    [SetUp]
-    public void Start()
-    {
-        _server = new FakeMlflow();
-        _folder = new TrackedFolder(_server.Uri);
-    }
-
-    [TearDown]
-    public void Stop()
-    {
-        _server.Dispose();
-        _folder.Dispose();
-    }
-
-    private FakeRun OnlyRun => _server.Store.Runs.Single();
-
     [Test]
     public void Resumed_run_goes_on_in_its_mlflow_run()
     {
@@ -50,15 +31,15 @@ internal sealed class ResumedRunTests
     [Test]
     public void Rows_that_never_left_are_replaced_by_those_that_are_trained_again()
     {
-        _server.Stop();
-        using (var tracker = _folder.Open())
+        Server.Stop();
+        using (var tracker = Folder.Open())
         {
             Rows.Tell(tracker, 1, 10);
             Rows.Tell(tracker, 12, ("train/loss", 999));
             tracker.Finish(TrackedStatus.Failed, TimeSpan.Zero);
         }
 
-        _server.Start();
+        Server.Start();
         Attempt(10, 11, 20, TrackedStatus.Finished);
 
         Assert.That(Rows.Of(OnlyRun, "train/loss"), Is.EqualTo(Rows.Losses(20)));
@@ -68,7 +49,7 @@ internal sealed class ResumedRunTests
     public void Half_a_line_of_a_killed_process_is_gone()
     {
         Attempt(0, 1, 10, TrackedStatus.Stopped);
-        File.AppendAllText(_folder.Run.TrackingFile, "{\"kind\":\"metrics\",\"time\":17");
+        File.AppendAllText(Folder.Run.TrackingFile, "{\"kind\":\"metrics\",\"time\":17");
         Attempt(10, 11, 20, TrackedStatus.Finished);
         Assert.That(Rows.Of(OnlyRun, "train/loss"), Is.EqualTo(Rows.Losses(20)));
     }
@@ -77,20 +58,20 @@ internal sealed class ResumedRunTests
     public void Changed_parameters_stand_beside_the_first_ones()
     {
         Attempt(0, 1, 2, TrackedStatus.Stopped);
-        _folder.Config = _folder.Config with { Optimizer = new() { LearningRate = 0.5 } };
+        Folder.Config = Folder.Config with { Optimizer = new() { LearningRate = 0.5 } };
         Attempt(2, 3, 4, TrackedStatus.Finished, ranks: 2);
 
         Assert.That(OnlyRun.Parameters["ranks"], Is.EqualTo("1"));
         Assert.That(OnlyRun.Parameters["resume.1.ranks"], Is.EqualTo("2"));
         Assert.That(OnlyRun.Parameters["resume.1.optimizer.learning_rate"], Is.EqualTo("0.5"));
         Assert.That(OnlyRun.Parameters.Keys.Count(key => key.StartsWith("resume.", StringComparison.Ordinal)), Is.EqualTo(3), "and the mesh");
-        Assert.That(_folder.Warnings, Is.Empty);
+        Assert.That(Folder.Warnings, Is.Empty);
     }
 
     [Test]
     public void Machine_samples_go_on_counting()
     {
-        _folder.Config = _folder.Config with { Tracking = _folder.Config.Tracking with { SystemMetrics = true, SystemMetricsSeconds = 0.1 } };
+        Folder.Config = Folder.Config with { Tracking = Folder.Config.Tracking with { SystemMetrics = true, SystemMetricsSeconds = 0.1 } };
         Attempt(0, 1, 5, TrackedStatus.Stopped, pause: 350);
         Attempt(5, 6, 9, TrackedStatus.Finished, pause: 350);
 
@@ -102,16 +83,16 @@ internal sealed class ResumedRunTests
     public void Process_killed_between_sending_and_noting_tells_nothing_twice()
     {
         // What a kill leaves: the server has all, mlflow.json and nothing after the journal's last line says so.
-        using (var tracker = _folder.Open())
+        using (var tracker = Folder.Open())
         {
             Rows.Tell(tracker, 1, 10);
             Assert.That(SpinWait.SpinUntil(() => Rows.Of(OnlyRunOrNone, "train/loss").Length == 10, TimeSpan.FromSeconds(10)));
             tracker.Finish(TrackedStatus.Running);
         }
 
-        (_folder.State with { Synced = 0 }).Write(_folder.Run.TrackingStateFile);
+        (Folder.State with { Synced = 0 }).Write(Folder.Run.TrackingStateFile);
 
-        var report = _folder.Sync();
+        var report = Folder.Sync();
 
         Assert.That(report.Outcome, Is.EqualTo(SyncOutcome.Whole), report.Fault);
         Assert.That(report.Lines, Is.GreaterThan(10));
@@ -119,27 +100,27 @@ internal sealed class ResumedRunTests
         Assert.That(OnlyRun.Status, Is.EqualTo("KILLED"), "it ended without a word");
     }
 
-    private FakeRun OnlyRunOrNone => _server.Store.Runs.SingleOrDefault() ?? new FakeRun { Id = "", ExperimentId = "", ArtifactUri = "" };
+    private FakeRun OnlyRunOrNone => Server.Store.Runs.SingleOrDefault() ?? new FakeRun { Id = "", ExperimentId = "", ArtifactUri = "" };
 
     [Test]
     public void Sync_sends_what_a_lost_server_missed_and_then_nothing_more()
     {
-        _server.Stop();
-        using (var tracker = _folder.Open())
+        Server.Stop();
+        using (var tracker = Folder.Open())
         {
             Rows.Tell(tracker, 1, 300);
             Assert.That(tracker.Finish(TrackedStatus.Finished, TimeSpan.FromMilliseconds(100)), Is.False);
         }
 
-        Assert.That(_folder.Sync(0.3).Outcome, Is.EqualTo(SyncOutcome.Behind));
-        _server.Start();
-        var first = _folder.Sync();
-        var requests = _server.Requests.Count;
-        var second = _folder.Sync();
+        Assert.That(Folder.Sync(0.3).Outcome, Is.EqualTo(SyncOutcome.Behind));
+        Server.Start();
+        var first = Folder.Sync();
+        var requests = Server.Requests.Count;
+        var second = Folder.Sync();
 
         Assert.That((first.Outcome, second.Outcome, second.Lines), Is.EqualTo((SyncOutcome.Whole, SyncOutcome.Whole, 0)));
-        Assert.That(first.Lines, Is.EqualTo(Rows.Journal(_folder.Run).Length));
-        Assert.That(_server.Requests, Has.Count.EqualTo(requests), "a run that is told asks nothing");
+        Assert.That(first.Lines, Is.EqualTo(Rows.Journal(Folder.Run).Length));
+        Assert.That(Server.Requests, Has.Count.EqualTo(requests), "a run that is told asks nothing");
         Assert.That(Rows.Of(OnlyRun, "train/loss"), Is.EqualTo(Rows.Losses(300)));
         Assert.That(OnlyRun.Status, Is.EqualTo("FINISHED"));
     }
@@ -147,13 +128,13 @@ internal sealed class ResumedRunTests
     [Test]
     public void Sync_leaves_a_run_alone_that_is_sent_by_its_own_process()
     {
-        using var tracker = _folder.Open();
-        Assert.That(_folder.Sync().Outcome, Is.EqualTo(SyncOutcome.Busy));
+        using var tracker = Folder.Open();
+        Assert.That(Folder.Sync().Outcome, Is.EqualTo(SyncOutcome.Busy));
         Assert.That(tracker.Finish(TrackedStatus.Finished), Is.True);
     }
 
     [Test]
-    public void Sync_of_a_folder_that_was_not_tracked_says_so() => Assert.That(_folder.Sync(), Is.EqualTo(new SyncReport(SyncOutcome.NotTracked)));
+    public void Sync_of_a_folder_that_was_not_tracked_says_so() => Assert.That(Folder.Sync(), Is.EqualTo(new SyncReport(SyncOutcome.NotTracked)));
 
     [Test]
     public void Whole_run_can_be_told_to_another_server()
@@ -161,10 +142,10 @@ internal sealed class ResumedRunTests
         Attempt(0, 1, 10, TrackedStatus.Finished);
         using var other = new FakeMlflow();
 
-        Assert.That(_folder.Sync(uri: other.Uri).Outcome, Is.EqualTo(SyncOutcome.Whole));
+        Assert.That(Folder.Sync(uri: other.Uri).Outcome, Is.EqualTo(SyncOutcome.Whole));
         Assert.That(Rows.Of(other.Store.Runs.Single(), "train/loss"), Is.EqualTo(Rows.Losses(10)));
         Assert.That(other.Store.Runs.Single().Parameters, Is.EquivalentTo(OnlyRun.Parameters));
-        Assert.That(_folder.State.Uri, Is.EqualTo(other.Uri));
+        Assert.That(Folder.State.Uri, Is.EqualTo(other.Uri));
     }
 
     [Test]
@@ -172,39 +153,39 @@ internal sealed class ResumedRunTests
     {
         Attempt(0, 1, 10, TrackedStatus.Stopped);
         using var other = new FakeMlflow();
-        _folder.Uri = other.Uri;
+        Folder.Uri = other.Uri;
         Attempt(10, 11, 20, TrackedStatus.Finished);
 
         Assert.That(Rows.Of(other.Store.Runs.Single(), "train/loss"), Is.EqualTo(Rows.Losses(20)));
-        Assert.That(_folder.Warnings.Single(), Does.Contain("as a new run"));
+        Assert.That(Folder.Warnings.Single(), Does.Contain("as a new run"));
     }
 
     [Test]
     public void Damaged_line_is_left_out_and_counted()
     {
-        _server.Stop();
-        using (var tracker = _folder.Open())
+        Server.Stop();
+        using (var tracker = Folder.Open())
         {
             Rows.Tell(tracker, 1, 10);
             tracker.Finish(TrackedStatus.Finished, TimeSpan.Zero);
         }
 
-        var lines = File.ReadAllLines(_folder.Run.TrackingFile);
+        var lines = File.ReadAllLines(Folder.Run.TrackingFile);
         lines[^3] = new string('\0', 40);
-        File.WriteAllLines(_folder.Run.TrackingFile, lines);
-        _server.Start();
+        File.WriteAllLines(Folder.Run.TrackingFile, lines);
+        Server.Start();
 
-        Assert.That(_folder.Sync().Outcome, Is.EqualTo(SyncOutcome.Whole));
+        Assert.That(Folder.Sync().Outcome, Is.EqualTo(SyncOutcome.Whole));
         Assert.That(Rows.Of(OnlyRun, "train/loss"), Has.Length.EqualTo(9));
-        Assert.That(_folder.State.Refused, Is.EqualTo(1));
-        Assert.That(_folder.Warnings, Has.Some.Contains("is damaged at byte"));
+        Assert.That(Folder.State.Refused, Is.EqualTo(1));
+        Assert.That(Folder.Warnings, Has.Some.Contains("is damaged at byte"));
     }
 
     [Test]
     public void Journal_that_lost_its_end_to_a_power_cut_swallows_no_later_row()
     {
         Attempt(0, 1, 10, TrackedStatus.Stopped);
-        using (var stream = new FileStream(_folder.Run.TrackingFile, FileMode.Open))
+        using (var stream = new FileStream(Folder.Run.TrackingFile, FileMode.Open))
         {
             stream.SetLength(stream.Length / 2);
         }
@@ -214,11 +195,13 @@ internal sealed class ResumedRunTests
         Assert.That(OnlyRun.Status, Is.EqualTo("FINISHED"));
     }
 
-    private void Attempt(long lastStep, int from, int to, string status, int ranks = 1, int pause = 0)
-    {
-        using var tracker = _folder.Open(lastStep, ranks);
-        Rows.Tell(tracker, from, to);
-        Thread.Sleep(pause);
-        Assert.That(tracker.Finish(status), Is.True, string.Join('\n', _folder.Warnings));
-    }
+    private void Attempt(long lastStep, int from, int to, string status, int ranks = 1, int pause = 0) => Track(
+        tracker =>
+        {
+            Rows.Tell(tracker, from, to);
+            Thread.Sleep(pause);
+        },
+        lastStep,
+        ranks,
+        status);
 }

@@ -7,38 +7,19 @@ using NUnit.Framework;
 namespace Moe.Tests.Tracking;
 
 /// <summary>What a server has of a run that was tracked without trouble, and what it refuses.</summary>
-internal sealed class RunTrackerTests
+internal sealed class RunTrackerTests : TrackedRunFixture
 {
-    private FakeMlflow _server = null!;
-    private TrackedFolder _folder = null!;
-
-    [SetUp]
-    public void Start()
-    {
-        _server = new FakeMlflow();
-        _folder = new TrackedFolder(_server.Uri);
-    }
-
-    [TearDown]
-    public void Stop()
-    {
-        _server.Dispose();
-        _folder.Dispose();
-    }
-
-    private FakeRun OnlyRun => _server.Store.Runs.Single();
-
     [Test]
     public void Run_has_name_experiment_parameters_tags_and_configuration()
     {
-        _folder.Variables["SLURM_JOB_ID"] = "4711";
-        _folder.Variables["USER"] = "ada";
-        _folder.Variables["MOE_COMMAND"] = "launch --nodes 2";
-        _folder.Config = _folder.Config with { Tracking = _folder.Config.Tracking with { Tags = [new() { Key = "team", Value = "blue" }], ParentRunId = "p1" } };
+        Folder.Variables["SLURM_JOB_ID"] = "4711";
+        Folder.Variables["USER"] = "ada";
+        Folder.Variables["MOE_COMMAND"] = "launch --nodes 2";
+        Folder.Config = Folder.Config with { Tracking = Folder.Config.Tracking with { Tags = [new() { Key = "team", Value = "blue" }], ParentRunId = "p1" } };
         Track(ranks: 2);
 
         Assert.That(OnlyRun.Name, Is.EqualTo("run-1"));
-        Assert.That(OnlyRun.ExperimentId, Is.EqualTo(_server.Store.Experiments["tiny"].Id));
+        Assert.That(OnlyRun.ExperimentId, Is.EqualTo(Server.Store.Experiments["tiny"].Id));
         Assert.That(OnlyRun.Parameters["model.moe.top_k"], Is.EqualTo("2"));
         Assert.That(OnlyRun.Parameters["optimizer.name"], Is.EqualTo("adamw"));
         Assert.That(OnlyRun.Parameters["mesh"], Is.EqualTo("replica 1 x expert 2"));
@@ -55,7 +36,7 @@ internal sealed class RunTrackerTests
             ["moe.hosts"] = "here x 2",
         }));
         Assert.That(OnlyRun.Tags["mlflow.source.git.commit"], Does.Match("^[0-9a-f]{40}$"));
-        Assert.That(Encoding.UTF8.GetString(_server.Store.Artifacts.Single().Value), Is.EqualTo("run:\n  seed: 1\n"));
+        Assert.That(Encoding.UTF8.GetString(Server.Store.Artifacts.Single().Value), Is.EqualTo("run:\n  seed: 1\n"));
         Assert.That(OnlyRun.StatusHistory, Is.EqualTo(new[] { "RUNNING", "RUNNING", "FINISHED" }));
         Assert.That(OnlyRun.EndTime, Is.Not.Null);
     }
@@ -68,7 +49,7 @@ internal sealed class RunTrackerTests
         using var body = new StringContent(
             $"{{\"run_id\":\"{OnlyRun.Id}\",\"metrics\":[{{\"key\":\"a\",\"value\":1,\"timestamp\":5,\"step\":1}},{{\"key\":\"b\",\"value\":NaN,\"timestamp\":5,\"step\":1}},{{\"key\":\"c\",\"value\":2,\"timestamp\":5,\"step\":1}}]}}",
             Encoding.UTF8, new System.Net.Http.Headers.MediaTypeHeaderValue("application/json"));
-        using var answer = http.PostAsync(_server.Uri + "/api/2.0/mlflow/runs/log-batch", body).GetAwaiter().GetResult();
+        using var answer = http.PostAsync(Server.Uri + "/api/2.0/mlflow/runs/log-batch", body).GetAwaiter().GetResult();
 
         Assert.That((int)answer.StatusCode, Is.EqualTo(200));
         Assert.That(OnlyRun.Points.Select(point => point.Key), Is.EquivalentTo(new[] { "a", "" }), "c is lost without a word");
@@ -94,14 +75,14 @@ internal sealed class RunTrackerTests
     {
         var tags = Enumerable.Range(0, 250).Select(i => new TrackingTag { Key = $"tag {i}", Value = new string('ä', 9000) }).ToArray();
         var domains = Enumerable.Range(0, 150).Select(i => new DomainConfig { Name = $"domain{i}", Path = "/" + new string('p', 200) }).ToArray();
-        _folder.Config = _folder.Config with { Tracking = _folder.Config.Tracking with { Tags = [.. tags] }, Data = new() { Domains = [.. domains] } };
+        Folder.Config = Folder.Config with { Tracking = Folder.Config.Tracking with { Tags = [.. tags] }, Data = new() { Domains = [.. domains] } };
         Track(tracker => Rows.Tell(tracker, 1, [.. Enumerable.Range(0, 2500).Select(i => ($"moe/load/expert{i}/{new string('x', 200)}", (double)i))]));
 
-        Assert.That(_folder.Warnings, Is.Empty);
+        Assert.That(Folder.Warnings, Is.Empty);
         Assert.That(OnlyRun.Points.Count(point => point.Key.StartsWith("moe/load.expert", StringComparison.Ordinal)), Is.EqualTo(2500));
         Assert.That(OnlyRun.Tags["tag 249"], Has.Length.EqualTo(5000).And.EndsWith("..."));
         Assert.That(OnlyRun.Parameters.Count(parameter => parameter.Key.StartsWith("data.domains.", StringComparison.Ordinal)), Is.EqualTo(450));
-        Assert.That(_server.Store.LargestBatch, Is.LessThanOrEqualTo(1000));
+        Assert.That(Server.Store.LargestBatch, Is.LessThanOrEqualTo(1000));
     }
 
     [TestCase("eval/loss", "eval/loss")]
@@ -119,7 +100,7 @@ internal sealed class RunTrackerTests
     [Test]
     public void Point_that_is_refused_takes_no_other_with_it()
     {
-        _server.Store.RefusedKey = "train/odd";
+        Server.Store.RefusedKey = "train/odd";
         Track(tracker =>
         {
             Rows.Tell(tracker, 1, 30);
@@ -127,15 +108,15 @@ internal sealed class RunTrackerTests
         });
 
         Assert.That(Rows.Of(OnlyRun, "train/loss"), Is.EqualTo(Rows.Losses(31)));
-        Assert.That(_folder.State.Refused, Is.EqualTo(1));
-        Assert.That(_folder.Warnings, Has.One.Items.And.One.Contains("refuses train/odd = 1 of step 31"));
+        Assert.That(Folder.State.Refused, Is.EqualTo(1));
+        Assert.That(Folder.Warnings, Has.One.Items.And.One.Contains("refuses train/odd = 1 of step 31"));
     }
 
     [Test]
     public void Old_server_has_long_parameters_cut_to_what_it_takes()
     {
-        _server.Store.ParameterLength = 500;
-        _folder.Config = _folder.Config with { Data = new() { Domains = [new() { Name = "a", Path = "/" + new string('p', 900) }] } };
+        Server.Store.ParameterLength = 500;
+        Folder.Config = Folder.Config with { Data = new() { Domains = [new() { Name = "a", Path = "/" + new string('p', 900) }] } };
         Track();
 
         Assert.That(OnlyRun.Parameters["data.domains.0.path"], Has.Length.EqualTo(500).And.EndsWith("..."));
@@ -147,7 +128,7 @@ internal sealed class RunTrackerTests
     {
         Track();
         OnlyRun.Parameters["run.seed"] = "99";
-        using var other = new TrackedFolder(_server.Uri) { Connection = _folder.Connection };
+        using var other = new TrackedFolder(Server.Uri) { Connection = Folder.Connection };
         other.Variables["MLFLOW_RUN_ID"] = OnlyRun.Id;
         using (var tracker = other.Open())
         {
@@ -162,11 +143,11 @@ internal sealed class RunTrackerTests
     public void Experiment_that_another_run_makes_at_the_same_moment_is_taken()
     {
         var asked = 0;
-        _server.Always = path =>
+        Server.Always = path =>
         {
             if (path.EndsWith("experiments/create", StringComparison.Ordinal) && asked++ == 0)
             {
-                _server.Store.Experiments["tiny"] = ("77", "active");
+                Server.Store.Experiments["tiny"] = ("77", "active");
             }
 
             return null;
@@ -178,35 +159,35 @@ internal sealed class RunTrackerTests
     [Test]
     public void Deleted_run_loses_nothing_and_has_the_rest_once_it_is_restored()
     {
-        using (var tracker = _folder.Open())
+        using (var tracker = Folder.Open())
         {
             Rows.Tell(tracker, 1, 10);
-            Assert.That(SpinWait.SpinUntil(() => _folder.State.Synced > 0, TimeSpan.FromSeconds(10)));
+            Assert.That(SpinWait.SpinUntil(() => Folder.State.Synced > 0, TimeSpan.FromSeconds(10)));
             OnlyRun.LifecycleStage = "deleted";
             Rows.Tell(tracker, 11, 20);
             Assert.That(tracker.Finish(TrackedStatus.Finished), Is.False);
         }
 
-        Assert.That(_folder.Warnings.Single(), Does.Contain("is deleted; restore it"));
+        Assert.That(Folder.Warnings.Single(), Does.Contain("is deleted; restore it"));
         OnlyRun.LifecycleStage = "active";
-        Assert.That(_folder.Sync().Outcome, Is.EqualTo(SyncOutcome.Whole));
+        Assert.That(Folder.Sync().Outcome, Is.EqualTo(SyncOutcome.Whole));
         Assert.That(Rows.Of(OnlyRun, "train/loss"), Is.EqualTo(Rows.Losses(20)));
-        Assert.That(_folder.State.Refused, Is.Zero);
+        Assert.That(Folder.State.Refused, Is.Zero);
     }
 
     [Test]
     public void Deleted_experiment_is_named_with_what_to_do()
     {
-        _server.Store.Experiments["tiny"] = ("5", "deleted");
-        using var tracker = _folder.Open();
+        Server.Store.Experiments["tiny"] = ("5", "deleted");
+        using var tracker = Folder.Open();
         Assert.That(tracker.Finish(TrackedStatus.Finished), Is.False);
-        Assert.That(_folder.Warnings.Single(), Does.Contain("the experiment 'tiny' is deleted").And.Contain("tracking.experiment"));
+        Assert.That(Folder.Warnings.Single(), Does.Contain("the experiment 'tiny' is deleted").And.Contain("tracking.experiment"));
     }
 
     [Test]
     public void Machine_is_sampled_under_mlflows_names()
     {
-        _folder.Config = _folder.Config with { Tracking = _folder.Config.Tracking with { SystemMetrics = true, SystemMetricsSeconds = 0.1 } };
+        Folder.Config = Folder.Config with { Tracking = Folder.Config.Tracking with { SystemMetrics = true, SystemMetricsSeconds = 0.1 } };
         Track(_ => Thread.Sleep(600));
 
         var memory = Rows.Of(OnlyRun, "system/system_memory_usage_percentage");
@@ -234,15 +215,33 @@ internal sealed class RunTrackerTests
     [Test]
     public void Folder_that_cannot_be_written_costs_the_tracking_and_not_the_training()
     {
-        Directory.CreateDirectory(_folder.Run.TrackingFile); // where the journal would be
-        Assert.That(_folder.Open(), Is.Null);
-        Assert.That(_folder.Warnings.Single(), Does.StartWith("MLflow: the run is not tracked: "));
+        Directory.CreateDirectory(Folder.Run.TrackingFile); // where the journal would be
+        Assert.That(Folder.Open(), Is.Null);
+        Assert.That(Folder.Warnings.Single(), Does.StartWith("MLflow: the run is not tracked: "));
     }
 
-    private void Track(Action<RunTracker>? tell = null, int ranks = 1, string status = TrackedStatus.Finished)
+    [TestCase("state")]
+    [TestCase("journal")]
+    [TestCase("certificate")]
+    public void Run_that_cannot_be_tracked_leaves_the_right_to_send_to_others(string fault)
     {
-        using var tracker = _folder.Open(ranks: ranks);
-        tell?.Invoke(tracker);
-        Assert.That(tracker.Finish(status), Is.True, string.Join('\n', _folder.Warnings));
+        switch (fault)
+        {
+            case "state":
+                File.WriteAllText(Folder.Run.TrackingStateFile, "{ half");
+                break;
+            case "journal":
+                Directory.CreateDirectory(Folder.Run.TrackingFile);
+                break;
+            default:
+                Folder.Uri = "https://127.0.0.1:1";
+                Folder.Connection = Folder.Connection with { ServerCertificateFile = "/nowhere/ca.pem" };
+                break;
+        }
+
+        Assert.That(Folder.Open(), Is.Null);
+        Assert.That(Folder.Warnings.Single(), Does.StartWith("MLflow: the run is not tracked: "));
+        using var free = SenderLock.TryTake(Folder.Run);
+        Assert.That(free, Is.Not.Null);
     }
 }

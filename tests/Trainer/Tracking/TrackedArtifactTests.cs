@@ -8,31 +8,14 @@ using NUnit.Framework;
 namespace Moe.Tests.Tracking;
 
 /// <summary>Files that are stored with a run.</summary>
-internal sealed class TrackedArtifactTests
+internal sealed class TrackedArtifactTests : TrackedRunFixture
 {
-    private FakeMlflow _server = null!;
-    private TrackedFolder _folder = null!;
-
-    [SetUp]
-    public void Start()
-    {
-        _server = new FakeMlflow();
-        _folder = new TrackedFolder(_server.Uri);
-    }
-
-    [TearDown]
-    public void Stop()
-    {
-        _server.Dispose();
-        _folder.Dispose();
-    }
-
     private Dictionary<string, byte[]> Stored
     {
         get
         {
-            var run = _server.Store.Runs.Single();
-            return _server.Store.Artifacts.ToDictionary(file => file.Key[$"{run.ExperimentId}/{run.Id}/artifacts/".Length..], file => file.Value);
+            var run = OnlyRun;
+            return Server.Store.Artifacts.ToDictionary(file => file.Key[$"{run.ExperimentId}/{run.Id}/artifacts/".Length..], file => file.Value);
         }
     }
 
@@ -41,8 +24,8 @@ internal sealed class TrackedArtifactTests
     {
         Track(() =>
         {
-            File.WriteAllText(Path.Combine(_folder.Run.Path, "report.html"), "<html>");
-            File.WriteAllText(_folder.Run.SampleFile, "ROMEO: é");
+            File.WriteAllText(Path.Combine(Folder.Run.Path, "report.html"), "<html>");
+            File.WriteAllText(Folder.Run.SampleFile, "ROMEO: é");
         });
 
         Assert.That(Stored.Keys, Is.EquivalentTo(new[] { "config.yaml", "report.html", "sample.txt" }));
@@ -54,11 +37,11 @@ internal sealed class TrackedArtifactTests
     {
         Track(() => { });
         Thread.Sleep(10);
-        File.WriteAllText(_folder.Run.SampleFile, "late");
+        File.WriteAllText(Folder.Run.SampleFile, "late");
 
-        Assert.That(_folder.Sync().Lines, Is.EqualTo(1));
+        Assert.That(Folder.Sync().Lines, Is.EqualTo(1));
         Assert.That(Stored, Contains.Key("sample.txt"));
-        Assert.That(_folder.Sync().Lines, Is.Zero);
+        Assert.That(Folder.Sync().Lines, Is.Zero);
     }
 
     [TestCase(TrackedCheckpoints.None, new string[0])]
@@ -72,7 +55,7 @@ internal sealed class TrackedArtifactTests
         {
             foreach (var step in new[] { 1, 2 })
             {
-                var folder = Directory.CreateDirectory(Path.Combine(_folder.Run.CheckpointsFolder, $"step_{step:D8}")).FullName;
+                var folder = Directory.CreateDirectory(Path.Combine(Folder.Run.CheckpointsFolder, $"step_{step:D8}")).FullName;
                 File.WriteAllBytes(Path.Combine(folder, "rank_00000.safetensors"), bytes);
                 File.WriteAllText(Path.Combine(folder, "manifest.json"), "{}");
                 tracker.Observe(new EventMessage("checkpoint", step, "written"));
@@ -92,60 +75,53 @@ internal sealed class TrackedArtifactTests
     {
         Configure(TrackedCheckpoints.All);
         Track(tracker => tracker.Observe(new EventMessage("checkpoint", 3, "written")));
-        Assert.That(_folder.Warnings.Single(), Does.Contain("checkpoints/step_00000003 is gone"));
-        Assert.That(_server.Store.Runs.Single().Status, Is.EqualTo("FINISHED"));
+        Assert.That(Folder.Warnings.Single(), Does.Contain("checkpoints/step_00000003 is gone"));
+        Assert.That(OnlyRun.Status, Is.EqualTo("FINISHED"));
     }
 
     [Test]
     public void Server_without_a_store_of_files_is_asked_once_a_file_and_has_the_rows()
     {
-        _server.ServesArtifacts = false;
-        using var tracker = _folder.Open();
+        Server.ServesArtifacts = false;
+        using var tracker = Folder.Open();
         Rows.Tell(tracker, 1, 10);
         Assert.That(tracker.Finish(TrackedStatus.Finished), Is.True);
 
-        Assert.That(_server.Requests.Count(request => request.Method == "PUT"), Is.EqualTo(1), "its 503 is for good");
-        Assert.That(_folder.Warnings.Single(), Does.Contain("config.yaml is not stored").And.Contain("--no-serve-artifacts"));
-        Assert.That(Rows.Of(_server.Store.Runs.Single(), "train/loss"), Is.EqualTo(Rows.Losses(10)));
+        Assert.That(Server.Requests.Count(request => request.Method == "PUT"), Is.EqualTo(1), "its 503 is for good");
+        Assert.That(Folder.Warnings.Single(), Does.Contain("config.yaml is not stored").And.Contain("--no-serve-artifacts"));
+        Assert.That(Rows.Of(OnlyRun, "train/loss"), Is.EqualTo(Rows.Losses(10)));
     }
 
     [Test]
     public void Folder_that_the_server_shares_with_this_machine_is_written_directly()
     {
-        var shared = Path.Combine(_folder.Root, "shared");
+        var shared = Path.Combine(Folder.Root, "shared");
         Directory.CreateDirectory(Path.Combine(shared, "1"));
-        _server.ArtifactRoot = "file://" + shared;
+        Server.ArtifactRoot = "file://" + shared;
         Track(() => { });
 
-        var run = _server.Store.Runs.Single();
+        var run = OnlyRun;
         Assert.That(File.ReadAllText(Path.Combine(shared, "1", run.Id, "artifacts", "config.yaml")), Does.StartWith("run:"));
     }
 
     [Test]
     public void Store_of_a_cloud_is_named_and_costs_no_row()
     {
-        _server.ArtifactRoot = "s3://bucket";
+        Server.ArtifactRoot = "s3://bucket";
         Track(() => { });
-        Assert.That(_folder.Warnings.Single(), Does.Contain("s3://bucket").And.Contain("--serve-artifacts"));
+        Assert.That(Folder.Warnings.Single(), Does.Contain("s3://bucket").And.Contain("--serve-artifacts"));
     }
 
     [Test]
     public void Nothing_is_stored_where_artifacts_are_off()
     {
-        _folder.Config = _folder.Config with { Tracking = _folder.Config.Tracking with { Artifacts = false } };
-        Track(() => File.WriteAllText(_folder.Run.SampleFile, "text"));
-        Assert.That(_server.Store.Artifacts, Is.Empty);
+        Folder.Config = Folder.Config with { Tracking = Folder.Config.Tracking with { Artifacts = false } };
+        Track(() => File.WriteAllText(Folder.Run.SampleFile, "text"));
+        Assert.That(Server.Store.Artifacts, Is.Empty);
     }
 
     private void Configure(TrackedCheckpoints checkpoints) =>
-        _folder.Config = _folder.Config with { Tracking = _folder.Config.Tracking with { Checkpoints = checkpoints } };
+        Folder.Config = Folder.Config with { Tracking = Folder.Config.Tracking with { Checkpoints = checkpoints } };
 
     private void Track(Action work) => Track(_ => work());
-
-    private void Track(Action<RunTracker> work)
-    {
-        using var tracker = _folder.Open();
-        work(tracker);
-        Assert.That(tracker.Finish(TrackedStatus.Finished), Is.True, string.Join('\n', _folder.Warnings));
-    }
 }

@@ -54,18 +54,19 @@ internal sealed class TrackedFolder : IDisposable
     public SyncReport Sync(double seconds = 20, string? uri = null) =>
         RunSync.SendAsync(Run, Connection, TimeSpan.FromSeconds(seconds), Warn, uri).GetAwaiter().GetResult();
 
-    /// <summary>Every byte below the folder as text, for what must not be in it.</summary>
-    public string AllText() => string.Concat(Directory.EnumerateFiles(Root, "*", SearchOption.AllDirectories).Select(File.ReadAllText));
-
-    public void Dispose() => _root.Delete(recursive: true);
-
-    private void Warn(string text)
+    /// <summary>Takes what a user is told, from any thread.</summary>
+    public void Warn(string text)
     {
         lock (Warnings)
         {
             Warnings.Add(text);
         }
     }
+
+    /// <summary>Every byte below the folder as text, for what must not be in it.</summary>
+    public string AllText() => string.Concat(Directory.EnumerateFiles(Root, "*", SearchOption.AllDirectories).Select(File.ReadAllText));
+
+    public void Dispose() => _root.Delete(recursive: true);
 }
 
 /// <summary>Rows that a training might tell.</summary>
