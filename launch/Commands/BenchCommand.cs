@@ -29,13 +29,13 @@ internal static class BenchCommand
         var repeats = RunOptions.Count("--repeats", "Steps measured.", 20);
         command.Options.Add(warmup);
         command.Options.Add(repeats);
-        var profile = new Option<string?>("--profile") { Description = "Writes the trace of one further step, for chrome://tracing or Perfetto.", HelpName = "FILE" };
-        command.Options.Add(profile);
+        var profile = new ProfileOptions(choosesSteps: false);
+        profile.AddTo(command);
         command.SetAction((result, _) =>
         {
             string[] arguments = ["--warmup", Text(result.GetValue(warmup)), "--repeats", Text(result.GetValue(repeats))];
             return RankRun.ExecuteAsync(
-                options.Read(result, "bench", result.GetValue(profile) is { } file ? [.. arguments, "--profile", Path.GetFullPath(file)] : arguments), host);
+                options.Read(result, "bench", arguments).Profiled(profile.Read(result, host.WorkingDirectory)), host);
         });
         return command.WithExamples(
             "launch bench step --config configs/bench/cpu-4r.yaml --nodes 4",

@@ -56,6 +56,7 @@ internal static class RankRun
             Preflight.Devices(device, backend, placement is ThisMachine ? request.WorldSize : request.ProcessesPerNode, request.WorldSize, host);
         }
 
+        ProfileOptions.Check(request.Profile, resolved.Config);
         var resume = ResumePoint(request, host);
         if (placement is HostList hosts)
         {

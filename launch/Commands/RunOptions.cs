@@ -4,6 +4,7 @@ using Moe.Launch.Dashboard;
 using Moe.Launch.Hosts;
 using Moe.Launch.Terminal;
 using Moe.Training.Configuration;
+using Moe.Training.Profiling;
 
 namespace Moe.Launch.Commands;
 
@@ -172,6 +173,12 @@ internal sealed record RunRequest(
 
     /// <summary>Refuses, by a <see cref="ConfigException"/>, a configuration that the command has no use for; null for none.</summary>
     public Action<RunConfig>? Demand { get; init; }
+
+    /// <summary>What is to be profiled; null for nothing.</summary>
+    public ProfileRequest? Profile { get; private init; }
+
+    /// <summary>The same request with a profile.</summary>
+    public RunRequest Profiled(ProfileRequest? profile) => this with { Profile = profile, ModeArguments = [.. ModeArguments, .. ProfileOptions.ArgumentsOf(profile)] };
 
     /// <summary>Where the live page is served; null for none.</summary>
     public DashboardRequest? Dashboard { get; init; }

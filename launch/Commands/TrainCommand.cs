@@ -16,13 +16,16 @@ internal static class TrainCommand
     public static void Configure(Command command, LaunchHost host)
     {
         var options = new RunOptions();
+        var profile = new ProfileOptions(choosesSteps: true);
         options.AddTo(command);
-        command.SetAction((result, _) => RankRun.ExecuteAsync(options.Read(result, "train"), host));
+        profile.AddTo(command);
+        command.SetAction((result, _) => RankRun.ExecuteAsync(options.Read(result, "train").Profiled(profile.Read(result, host.WorkingDirectory)), host));
         command.WithExamples(
             "launch --nodes 4                                   configs/quickstart.yaml on four ranks",
             "launch --config my.yaml --nodes 2 --procs-per-node 2 --set train.steps=100",
             "launch --run-dir runs/mine --nodes 4               starts runs/mine, or continues it",
             "launch --nodes 4 --ui json > rows.jsonl            for programs",
+            "launch --nodes 4 --profile trace.json              says where a step goes",
             "",
             "Ctrl-C once: finish the step, save, exit 75. Twice: leave at once.",
             "Exit codes: 0 done, 1 usage or configuration, 2 preflight, 3 training failed, 4 communication, 5 checkpoint, 75 stopped.");

@@ -21,6 +21,7 @@ internal static class RunGauges
         ("train/balance_loss", "moe_train_balance_loss", "gauge", "Balancing loss, 1 when balanced.", 1),
         ("perf/tokens_per_s", "moe_tokens_per_second", "gauge", "Training tokens a second over all ranks.", 1),
         ("perf/step_ms", "moe_step_seconds", "gauge", "Time of a step.", 0.001),
+        ("perf/mfu_pct", "moe_flop_utilisation_ratio", "gauge", "Operations of the model over those that the ranks could make at most.", 0.01),
         ("perf/all_to_all_ms", "moe_all_to_all_seconds", "gauge", "Time that rank 0 waits for all-to-alls in a step.", 0.001),
         ("perf/data_ms", "moe_data_seconds", "gauge", "Time that rank 0 reads data in a step.", 0.001),
         ("perf/optimizer_ms", "moe_optimizer_seconds", "gauge", "Time of the update on rank 0.", 0.001),
@@ -34,6 +35,7 @@ internal static class RunGauges
         (RankMeter.StepTime, "moe_rank_step_seconds", "Time of a step, by rank.", 0.001),
         (RankMeter.BusyTime, "moe_rank_busy_seconds", "Time of a step less all waiting for other ranks.", 0.001),
         (RankMeter.AllToAllTime, "moe_rank_all_to_all_seconds", "Time waited for all-to-alls in a step.", 0.001),
+        (RankMeter.PeakCompute, "moe_rank_peak_compute_bytes", "Most bytes in tensors of the rank's GPU, or its largest resident size on the CPU.", 1L << 30),
         (RankMeter.PeakMemory, "moe_rank_peak_resident_bytes", "Largest resident size that the rank has had.", 1L << 30),
     ];
 

@@ -182,15 +182,12 @@ internal sealed class Supervisor : IDisposable
                 _lastStep = (long)metrics.Row.GetValueOrDefault("step", _lastStep);
                 _view.Metrics(metrics);
                 break;
-            case KernelsMessage { Report: var report }:
-                _view.Kernels(report);
-                break;
             case EventMessage e:
                 _recorder.Event(e.Kind, e.Step, e.Text);
                 _view.Event(e);
                 break;
-            case TextMessage text:
-                _view.Text(text.Line);
+            case TextMessage or ProfileMessage or KernelsMessage:
+                _view.Show(message);
                 break;
             case FailureMessage { Failure: var failure }:
                 rank.Failure = failure;

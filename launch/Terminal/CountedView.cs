@@ -1,5 +1,6 @@
 using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
+using Moe.Training.Profiling;
 
 namespace Moe.Launch.Terminal;
 
@@ -28,6 +29,8 @@ internal sealed class CountedView(IRunView view) : IRunView
     }
 
     public void Text(string line) => view.Text(line);
+
+    public void Profile(ProfileTable table) => view.Profile(table);
 
     public void Notice(string text)
     {

@@ -1,6 +1,7 @@
 using Moe.Launch.Supervision;
 using Moe.Training.Benchmarks;
 using Moe.Training.Hosting;
+using Moe.Training.Profiling;
 
 namespace Moe.Launch.Terminal;
 
@@ -27,6 +28,9 @@ internal interface IRunView : IAsyncDisposable
 
     /// <summary>A line for the user, as it is.</summary>
     public void Text(string line);
+
+    /// <summary>Where a step goes.</summary>
+    public void Profile(ProfileTable table);
 
     /// <summary>A word of the launcher itself.</summary>
     public void Notice(string text);

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json;
 using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
+using Moe.Training.Profiling;
 
 namespace Moe.Launch.Terminal;
 
@@ -46,6 +47,8 @@ internal sealed class JsonView(TextWriter output, TextWriter error) : IRunView
 
     public void Text(string line) => Write("text", json => json.WriteString("line", line));
 
+    public void Profile(ProfileTable table) => Write("profile", json => WriteProfile(json, table));
+
     public void Notice(string text) => error.WriteLine(text);
 
     public void Ended(RunOutcome outcome) => Write("end", json =>
@@ -75,6 +78,13 @@ internal sealed class JsonView(TextWriter output, TextWriter error) : IRunView
         {
             WriteNumber(json, key, value);
         }
+    }
+
+    /// <summary>Writes the table as the property <c>profile</c> of the object that is open.</summary>
+    internal static void WriteProfile(Utf8JsonWriter json, ProfileTable table)
+    {
+        json.WritePropertyName("profile");
+        table.WriteTo(json);
     }
 
     /// <summary>One JSON object on a line.</summary>

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
+using Moe.Training.Profiling;
 
 namespace Moe.Launch.Terminal;
 
@@ -57,6 +58,14 @@ internal sealed class LiveView : IRunView
     });
 
     public void Text(string line) => _region.Change(() => _region.Say(line));
+
+    public void Profile(ProfileTable table) => _region.Change(() =>
+    {
+        foreach (var line in table.Lines)
+        {
+            _region.Say(line);
+        }
+    });
 
     public void Notice(string text) => _region.Change(() => _region.Say(text));
 

@@ -19,6 +19,7 @@ internal static class MetricText
         ("train/tokens", "tokens", "F0"),
         ("perf/tokens_per_s", "tok_s", "F0"),
         ("perf/step_ms", "step_ms", "F1"),
+        ("perf/mfu_pct", "mfu_pct", "F1"),
         ("perf/all_to_all_ms", "a2a_ms", "F1"),
         (MemoryKey, "mem_gib", "F2"),
         ("moe/load_max_over_mean", "load_max_mean", "F2"),

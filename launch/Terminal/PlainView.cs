@@ -1,6 +1,7 @@
 using System.Globalization;
 using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
+using Moe.Training.Profiling;
 
 namespace Moe.Launch.Terminal;
 
@@ -34,6 +35,16 @@ internal sealed class PlainView(TextWriter output) : IRunView
     public void Event(EventMessage e) => Line($"event={e.Kind} step={e.Step} text={Quoted(e.Text)}");
 
     public void Text(string line) => output.WriteLine(line);
+
+    public void Profile(ProfileTable table)
+    {
+        foreach (var line in table.Lines)
+        {
+            output.WriteLine(line);
+        }
+
+        output.Flush();
+    }
 
     public void Notice(string text) => Line($"notice={Quoted(text)}");
 

@@ -1,5 +1,6 @@
 using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
+using Moe.Training.Profiling;
 
 namespace Moe.Launch.Terminal;
 
@@ -23,6 +24,14 @@ internal sealed class QuietView(TextWriter output) : IRunView
     }
 
     public void Text(string line) => output.WriteLine(line);
+
+    public void Profile(ProfileTable table)
+    {
+        foreach (var line in table.Lines)
+        {
+            output.WriteLine(line);
+        }
+    }
 
     public void Notice(string text)
     {

@@ -1,3 +1,5 @@
+using Moe.Training.Hosting;
+
 namespace Moe.Launch.Terminal;
 
 /// <summary>Chooses the view of a run.</summary>
@@ -14,4 +16,23 @@ internal static class RunViews
         Auto or Live when screen.IsInteractive => new CountedView(new LiveView(screen)),
         _ => new CountedView(new PlainView(screen.Output)),
     };
+
+    /// <summary>Shows what a rank says to the user.</summary>
+    /// <param name="view">Where to.</param>
+    /// <param name="message">A line, a profile, or what a benchmark of kernels found.</param>
+    public static void Show(this IRunView view, ControlMessage message)
+    {
+        if (message is TextMessage text)
+        {
+            view.Text(text.Line);
+        }
+        else if (message is ProfileMessage profile)
+        {
+            view.Profile(profile.Table);
+        }
+        else if (message is KernelsMessage kernels)
+        {
+            view.Kernels(kernels.Report);
+        }
+    }
 }

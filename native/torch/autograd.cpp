@@ -2,6 +2,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/variable.h>
 
@@ -51,6 +52,42 @@ struct ManagedNode : torch::autograd::Node {
     return result;
   }
 };
+
+// Told when the backward of a node begins (1) and when it has ended (0), on the thread that runs it. Throws nothing.
+using Watcher = void (*)(int64_t context, int32_t begins);
+
+struct BackwardBegins : torch::autograd::FunctionPreHook {
+  Watcher watcher;
+  int64_t context;
+
+  BackwardBegins(Watcher watcher, int64_t context) : watcher(watcher), context(context) {}
+
+  torch::autograd::variable_list operator()(const torch::autograd::variable_list& gradients) override {
+    watcher(context, 1);
+    return gradients;
+  }
+};
+
+struct BackwardEnds : torch::autograd::FunctionPostHook {
+  Watcher watcher;
+  int64_t context;
+
+  BackwardEnds(Watcher watcher, int64_t context) : watcher(watcher), context(context) {}
+
+  torch::autograd::variable_list operator()(const torch::autograd::variable_list& outputs, const torch::autograd::variable_list&) override {
+    watcher(context, 0);
+    return outputs;
+  }
+};
+
+bool is_watched(const torch::autograd::Node& node) {
+  for (const auto& hook : node.post_hooks()) {
+    if (dynamic_cast<const BackwardEnds*>(hook.get()) != nullptr) {
+      return true;
+    }
+  }
+  return false;
+}
 
 torch::autograd::variable_list borrow_all(const moe::Handle* handles, int32_t count) {
   torch::autograd::variable_list tensors;
@@ -118,6 +155,18 @@ MOE_EXPORT int32_t moe_attach_backward(
     node->set_next_edges(torch::autograd::collect_next_edges(borrow_all(inputs, input_count)));
     for (auto& output : borrow_all(outputs, output_count)) {
       torch::autograd::set_history(output, node);
+    }
+  }
+  MOE_CATCH
+}
+
+// Has the backward of the node that made a tensor watched; nothing where there is none, or where it is watched already.
+MOE_EXPORT int32_t moe_watch_backward(moe::Handle handle, Watcher watcher, int64_t context) {
+  MOE_TRY {
+    auto node = moe::borrow(handle).grad_fn();
+    if (node && !is_watched(*node)) {
+      node->add_pre_hook(std::make_unique<BackwardBegins>(watcher, context));
+      node->add_post_hook(std::make_unique<BackwardEnds>(watcher, context));
     }
   }
   MOE_CATCH

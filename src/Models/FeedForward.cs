@@ -22,8 +22,10 @@ internal sealed class FeedForward
     /// <summary>[T, D] -> [T, D].</summary>
     /// <param name="x">[T, D].</param>
     /// <param name="form">What it keeps and makes.</param>
-    internal Tensor Forward(Tensor x, SwiGluForm form) =>
-        GroupedSwiGlu.Apply(
+    internal Tensor Forward(Tensor x, SwiGluForm form)
+    {
+        using var span = Spans.Open("feed-forward");
+        return GroupedSwiGlu.Apply(
             x,
             GateUp.Value.To(x.DType).Unsqueeze(0),
             Down.Value.To(x.DType).Unsqueeze(0),
@@ -32,4 +34,5 @@ internal sealed class FeedForward
             GateUp.RowSums,
             Down.RowSums,
             form);
+    }
 }

@@ -42,11 +42,18 @@ internal sealed class MoeFeedForward : IDisposable
     public void Dispose() => Bias.Value.Dispose();
 
     /// <summary>Where the rows of x [T, D], of a batch, go.</summary>
-    internal Routing Route(Tensor x, Batch batch) =>
-        Router.Route(RouterProduct.Of(x, _router.Value), Bias.Value, batch.Segments, _options, batch.CapacitySegments);
+    internal Routing Route(Tensor x, Batch batch)
+    {
+        using var span = Spans.Open("router");
+        return Router.Route(RouterProduct.Of(x, _router.Value), Bias.Value, batch.Segments, _options, batch.CapacitySegments);
+    }
 
     /// <summary>The routing of the same x once more, as it was decided.</summary>
-    internal Routing RouteAgain(Tensor x, RoutingDecision decision) => Router.Again(RouterProduct.Of(x, _router.Value), Bias.Value, _options, decision);
+    internal Routing RouteAgain(Tensor x, RoutingDecision decision)
+    {
+        using var span = Spans.Open("router");
+        return Router.Again(RouterProduct.Of(x, _router.Value), Bias.Value, _options, decision);
+    }
 
     /// <summary>[T, D] -> [T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
     internal Tensor Forward(Tensor x, Routing routing) => Forward(x, routing, SwiGluForm.Whole).Result;
@@ -82,22 +89,28 @@ internal sealed class MoeFeedForward : IDisposable
 
     private Tensor Join(Tensor x, Dispatched dispatched, SwiGluForm form)
     {
-        var rows = GroupedSwiGlu.Apply(
+        return _dispatcher.Combine(PassExperts(dispatched, x.DType, form), dispatched, _shared?.Forward(x, form));
+    }
+
+    private Tensor PassExperts(Dispatched dispatched, DType type, SwiGluForm form)
+    {
+        using var span = Spans.Open("experts");
+        return GroupedSwiGlu.Apply(
             dispatched.Rows,
-            _gateUp.Value.To(x.DType),
-            _down.Value.To(x.DType),
+            _gateUp.Value.To(type),
+            _down.Value.To(type),
             dispatched.Groups,
             dispatched.RowWeights,
             _gateUp.RowSums,
             _down.RowSums,
             form with { Source = form.KeepsHidden ? null : dispatched.Source });
-        return _dispatcher.Combine(rows, dispatched, _shared?.Forward(x, form));
     }
 
     private RoutedSums Sums => new(_gateUp.RowSums, _down.RowSums, _shared?.GateUp.RowSums, _shared?.Down.RowSums);
 
     private Tensor[] Matrices(DType type)
     {
+        using var span = Spans.Open("experts");
         Tensor[] routed = [_gateUp.Value.To(type), _down.Value.To(type)];
         return _shared is null ? routed : [.. routed, _shared.GateUp.Value.To(type).Unsqueeze(0), _shared.Down.Value.To(type).Unsqueeze(0)];
     }

@@ -11,9 +11,11 @@ internal readonly record struct Residual(Tensor Stream, Tensor? Change)
     internal static Residual Of(Tensor[] tensors) => new(tensors[0], tensors.Length > 1 ? tensors[1] : null);
 
     /// <summary>The stream with its change, and the norm of that.</summary>
-    internal (Tensor Stream, Tensor Normed) Norm(Parameter scale, double epsilon) => Change is null
-        ? (Stream, RmsNorm.Apply(Stream, scale.Value, epsilon))
-        : ResidualNorm.Apply(Stream, Change, scale.Value, epsilon);
+    internal (Tensor Stream, Tensor Normed) Norm(Parameter scale, double epsilon)
+    {
+        using var span = Spans.Open("norm");
+        return Change is null ? (Stream, RmsNorm.Apply(Stream, scale.Value, epsilon)) : ResidualNorm.Apply(Stream, Change, scale.Value, epsilon);
+    }
 
     /// <summary>Frees both.</summary>
     internal void Dispose()

@@ -64,6 +64,7 @@ internal sealed class RoutedFeedForward : Function
         RoutedCourse? course = null,
         Func<Tensor, Tensor>? keep = null)
     {
+        using var span = Spans.Open("dispatch"); // what lies within it and is another part has a span of its own
         var function = new RoutedFeedForward(dispatcher, routing.ExpertIds, name, sums, form ?? SwiGluForm.Whole, course, keep);
         return (function.Apply([x, routing.Weights, .. matrices])[0], function._course);
     }
@@ -107,9 +108,11 @@ internal sealed class RoutedFeedForward : Function
             var arrived = arriving.Await();
             using var sums = arrived.NewEmpty([_routes[chunk].ArrivingRows, _shape[1]]);
             _blocks[chunk] = ForwardBlocks(_routes[chunk], arrived, sums);
+            using var returning = Spans.Open("combine");
             pipeline.Returning(_routes[chunk].Return(sums));
         }
 
+        using var combine = Spans.Open("combine");
         pipeline.Finish();
         return [scope.Keep(output)];
     }
@@ -119,7 +122,7 @@ internal sealed class RoutedFeedForward : Function
     {
         var gradient = (outputGradients[0] ?? _matrices[0].NewZeros(_shape)).Contiguous();
         var gradients = new Tensor?[X + 2 + _matrices.Length];
-        var sent = _routes[0].SendGradients(Part(gradient, _routes[0]));
+        var sent = SendGradients(0, gradient);
         var added = BackwardShared(gradient, gradients);
         var goesBack = NeedsGradient(X) || NeedsGradient(Weights);
         var tokens = NeedsGradient(X) ? gradient.NewEmpty(_shape) : null;
@@ -142,14 +145,7 @@ internal sealed class RoutedFeedForward : Function
         var (gateUp, down) = (NeedsGradient(GateUp) ? new GradientTotal(parts) : null, NeedsGradient(Down) ? new GradientTotal(parts) : null);
         for (var chunk = 0; chunk < _routes.Length; chunk++)
         {
-            var under = sent;
-            under.Continue();
-            if (chunk + 1 < _routes.Length)
-            {
-                sent = _routes[chunk + 1].SendGradients(Part(gradient, _routes[chunk + 1]));
-            }
-
-            using var arriving = under.Await();
+            using var arriving = AwaitGradients(chunk, ref sent, gradient);
             BackwardBlocks(chunk, arriving, goesBack ? pipeline : null, gateUp, down);
         }
 
@@ -159,6 +155,26 @@ internal sealed class RoutedFeedForward : Function
         gradients[GateUp] = gateUp?.Take();
         gradients[Down] = down?.Take();
         return gradients;
+    }
+
+    private RowsUnderWay SendGradients(int chunk, Tensor gradient)
+    {
+        using var span = Spans.OpenBackward("combine");
+        return _routes[chunk].SendGradients(Part(gradient, _routes[chunk]));
+    }
+
+    // Those of a chunk, when those of the next are under way.
+    private Tensor AwaitGradients(int chunk, ref RowsUnderWay sent, Tensor gradient)
+    {
+        using var span = Spans.OpenBackward("combine");
+        var under = sent;
+        under.Continue();
+        if (chunk + 1 < _routes.Length)
+        {
+            sent = _routes[chunk + 1].SendGradients(Part(gradient, _routes[chunk + 1]));
+        }
+
+        return under.Await();
     }
 
     private DType WeightType => _type == DType.Float64 ? DType.Float64 : DType.Float32;
@@ -209,6 +225,7 @@ internal sealed class RoutedFeedForward : Function
             return null;
         }
 
+        using var span = Spans.Open("feed-forward");
         var output = shared.Forward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp]);
         _shared = shared.Saved(Save, _form.KeepsHidden ? SaveLarge : null);
         return output;
@@ -224,6 +241,7 @@ internal sealed class RoutedFeedForward : Function
             return null;
         }
 
+        using var span = Spans.OpenBackward("feed-forward");
         using var scope = new TensorScope();
         var (gateUp, down) = (NeedsGradient(SharedGateUp) ? new GradientTotal(1) : null, NeedsGradient(SharedDown) ? new GradientTotal(1) : null);
         var ofRows = _shared.Backward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp], gradient, NeedsGradient(X));
@@ -246,6 +264,7 @@ internal sealed class RoutedFeedForward : Function
 
     private ExpertBlock[] ForwardBlocks(TokenRoute route, Tensor arrived, Tensor sums)
     {
+        using var span = Spans.Open("experts");
         var cuts = _plan.Blocks(route.ArrivingRows);
         var blocks = TakeBlocks(route, arrived);
         if (_plan.Keeps)
@@ -266,6 +285,7 @@ internal sealed class RoutedFeedForward : Function
     // The rows' gradients start on their way back before those of the matrices are made, but for blocks that are many since memory is short.
     private void BackwardBlocks(int chunk, Tensor arriving, ChunkPipeline? pipeline, GradientTotal? gateUp, GradientTotal? down)
     {
+        using var span = Spans.OpenBackward("experts");
         using var scope = new TensorScope();
         var (route, blocks) = (_routes[chunk], _blocks[chunk]);
         var cuts = _plan.Blocks(route.ArrivingRows);
@@ -278,6 +298,7 @@ internal sealed class RoutedFeedForward : Function
             var (rows, ofRows) = blocks[i].Backward(_matrices[0], _matrices[1], arriving.Narrow(0, start, length), packed?.Narrow(0, start, length));
             if (i == blocks.Length - 1)
             {
+                using var returning = Spans.OpenBackward("dispatch");
                 pipeline?.Returning(route.ReturnGradients(packed!, _shape[1]));
             }
 

@@ -31,6 +31,7 @@ internal sealed class SelfAttention
     /// <summary>[B S, D] -> [B S, D], with <paramref name="length"/> = S.</summary>
     internal Tensor Forward(Tensor x, long length)
     {
+        using var span = Spans.Open("attention");
         var projected = x.Project(_projection);
         if (_queryNorm is not null)
         {

@@ -126,8 +126,15 @@ public sealed class Transformer : IDisposable
 
         Watch(_layers.Length, hidden);
         using var scope = new TensorScope();
-        counted?.Invoke(Counts(tokens, routers));
-        var loss = LinearCrossEntropy.Apply(FinalNorm(hidden), _head.Value, targets.Reshape(-1));
+        if (counted is not null)
+        {
+            using var counting = Spans.Open("balance");
+            counted(Counts(tokens, routers));
+        }
+
+        var normed = FinalNorm(hidden);
+        using var span = Spans.Open("head");
+        var loss = LinearCrossEntropy.Apply(normed, _head.Value, targets.Reshape(-1));
         hidden.Dispose();
         return new ForwardResult(scope.Keep(loss), routers);
     }
@@ -168,6 +175,7 @@ public sealed class Transformer : IDisposable
         if (_layers[^1].Experts is not null)
         {
             LayerStarting?.Invoke(_layers.Length - 1);
+            using var span = Spans.Phase("layer", _layers.Length - 1);
             routers.Add(_layers[^1].RouteOnly(hidden, batch).Statistics);
         }
 
@@ -195,6 +203,7 @@ public sealed class Transformer : IDisposable
     private Residual Pass(int layer, Residual hidden, Batch batch, List<RouterStatistics> routers)
     {
         LayerStarting?.Invoke(layer);
+        using var span = Spans.Phase("layer", layer);
         using var scope = new TensorScope();
         var (output, statistics) = Activations.Of(layer) == Recomputation.Block
             ? PassTwice(layer, hidden, batch)
@@ -273,6 +282,7 @@ public sealed class Transformer : IDisposable
 
     private Residual Embed(Tensor tokens)
     {
+        using var span = Spans.Open("embedding");
         using var scope = new TensorScope();
         return new Residual(scope.Keep(_embedding.Value.Embedding(tokens.Reshape(-1)).To(_computeType)), null);
     }

@@ -79,7 +79,16 @@ internal sealed class TransformerLayer
         return new Residual(stream, change).Norm(_feedForwardNorm, _epsilon);
     }
 
-    private Tensor OutputNorm(Tensor x, Parameter? scale) => scale is null ? x : RmsNorm.Apply(x, scale.Value, _epsilon);
+    private Tensor OutputNorm(Tensor x, Parameter? scale)
+    {
+        if (scale is null)
+        {
+            return x;
+        }
+
+        using var span = Spans.Open("norm");
+        return RmsNorm.Apply(x, scale.Value, _epsilon);
+    }
 }
 
 /// <summary>What a layer makes of a micro-batch.</summary>

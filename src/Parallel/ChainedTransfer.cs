@@ -10,6 +10,8 @@ internal sealed class ChainedTransfer(Transfer first, Func<Transfer> next) : Tra
     private Transfer _current = first;
     private bool _continued;
 
+    public override bool IsTimedByDevice => _current.IsTimedByDevice;
+
     public override bool Test()
     {
         while (_current.Test())

@@ -92,6 +92,7 @@ public sealed class GradientReduction : IDisposable
             return;
         }
 
+        using var span = Spans.Open("reduction");
         using var mode = Autograd.NoGrad();
         foreach (var store in Active.Where(store => store.Group.Size > 1 && !_started.ContainsKey(store) && store.IsWholeBehind(layer)))
         {

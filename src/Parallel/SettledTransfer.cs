@@ -5,6 +5,8 @@ namespace Moe.Distributed;
 /// <param name="then">Run once, when <paramref name="transfer"/> is done.</param>
 internal sealed class SettledTransfer(Transfer transfer, Action? then = null) : Transfer
 {
+    public override bool IsTimedByDevice => transfer.IsTimedByDevice;
+
     public override bool Test()
     {
         var done = transfer.Test();

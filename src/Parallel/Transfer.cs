@@ -6,6 +6,9 @@ internal abstract class Transfer
     /// <summary>A transfer that needed no waiting.</summary>
     public static Transfer Done { get; } = new Finished();
 
+    /// <summary>Whether its own marks on the device tell when it ran: the host goes on before it is done.</summary>
+    public virtual bool IsTimedByDevice => false;
+
     /// <summary>Drives the transfer on without waiting.</summary>
     /// <returns>Whether it is done; after that it is not asked again.</returns>
     /// <exception cref="TransferException">The transport failed.</exception>

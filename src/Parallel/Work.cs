@@ -8,6 +8,7 @@ public sealed class Work
 {
     private readonly CollectiveCall _call;
     private readonly Tensor[] _tensors;
+    private readonly long _begun; // 0 where nobody wants to know
     private Transfer? _transfer;
     private CommunicationException? _failure;
 
@@ -16,6 +17,7 @@ public sealed class Work
         _call = call;
         _transfer = transfer;
         _tensors = tensors;
+        _begun = Spans.IsOn && !transfer.IsTimedByDevice ? Stopwatch.GetTimestamp() : 0;
         call.Group.UnderWay++;
     }
 
@@ -78,7 +80,9 @@ public sealed class Work
         }
         finally
         {
-            _call.Group.Trace.Waited(_call.Collective, Stopwatch.GetElapsedTime(begin));
+            var waited = Stopwatch.GetElapsedTime(begin);
+            _call.Group.Trace.Waited(_call.Collective, waited);
+            Spans.AddWaiting(waited);
         }
 
         Finish();
@@ -104,6 +108,11 @@ public sealed class Work
     private void Finish()
     {
         _transfer = null;
+        if (_begun != 0)
+        {
+            Spans.AddBeside(_call.Operation, _call.Phase, _call.Layer, _call.Bytes, _begun);
+        }
+
         _call.Group.UnderWay--;
         foreach (var tensor in _tensors)
         {

@@ -169,6 +169,7 @@ public abstract class Function
         var callbacks = new NodeCallbacks { Backward = &OnBackward, ReleaseSaved = &OnReleaseSaved, Release = &OnRelease };
         var context = GCHandle.ToIntPtr(GCHandle.Alloc(this));
         Abi.Check(Abi.AttachBackward(inputHandles, inputs.Length, outputHandles, outputs.Length, callbacks, context));
+        Spans.Watch(outputs[0].LiveHandle);
     }
 
     private void Free()

@@ -175,6 +175,11 @@ public sealed unsafe class Operator(string name, string overload = "")
             }
 
             Abi.Check(Abi.Call(Handle, values, arguments.Length, results, capacity, out var returned));
+            if (Spans.IsOn)
+            {
+                Spans.Watch(results, returned);
+            }
+
             return returned;
         }
     }

@@ -62,6 +62,7 @@ public abstract class TokenDispatcher
             throw new ArgumentException($"weights should be a floating-point [{string.Join(", ", expertIds.Shape)}], not {weights}", nameof(weights));
         }
 
+        using var span = Spans.Open("dispatch");
         return Route(tokens, expertIds, weights);
     }
 
@@ -94,6 +95,7 @@ public abstract class TokenDispatcher
             throw new ArgumentException($"what is added should be a {rows.DType} [{dispatched.Tokens}, {rows.Size(1)}], not {added}", nameof(added));
         }
 
+        using var span = Spans.Open("combine");
         return dispatched.Combine(rows, added);
     }
 

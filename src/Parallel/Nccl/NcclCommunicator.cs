@@ -106,6 +106,11 @@ internal sealed class NcclCommunicator : IDisposable
             while (_running.TryPeek(out var first) && first.IsDone)
             {
                 Session.Trace.Waited(first.Call.Collective, first.Events.Begin.Until(first.Events.End));
+                if (first.IsRecorded)
+                {
+                    Spans.AddBeside(first.Call.Operation, first.Call.Phase, first.Call.Layer, first.Call.Bytes, first.Events.Begin, first.Events.End);
+                }
+
                 _spare.Push(first.Events);
                 _running.Dequeue();
             }

@@ -18,11 +18,16 @@ internal sealed class NcclOperation(NcclCommunicator communicator, CollectiveCal
 
     public (CudaEvent Begin, CudaEvent End) Events => events;
 
+    /// <summary>Whether spans were kept when it was started.</summary>
+    public bool IsRecorded { get; } = Spans.IsOn;
+
     /// <summary>When the device was first seen to have come to it (<see cref="Stopwatch.GetTimestamp"/>); null before.</summary>
     public long? BegunAt { get; set; }
 
     /// <summary>Whether the device is done with it, or was freed of it after a failure.</summary>
     public bool IsDone => _isDone || (_isDone = events.End.IsDone);
+
+    public override bool IsTimedByDevice => true;
 
     public override bool Test()
     {

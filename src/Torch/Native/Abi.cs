@@ -133,6 +133,9 @@ internal static unsafe partial class Abi
     [LibraryImport(Library, EntryPoint = "moe_backward")]
     public static partial int Backward(nint* roots, nint* seeds, int count);
 
+    [LibraryImport(Library, EntryPoint = "moe_watch_backward")]
+    public static partial int WatchBackward(nint handle, delegate* unmanaged<long, int, void> watcher, long context);
+
     [LibraryImport(Library, EntryPoint = "moe_attach_backward")]
     public static partial int AttachBackward(
         nint* inputs,

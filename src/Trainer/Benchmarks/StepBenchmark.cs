@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Moe.Distributed;
 using Moe.Torch;
+using Moe.Training.Profiling;
 
 namespace Moe.Training.Benchmarks;
 
@@ -12,9 +13,15 @@ namespace Moe.Training.Benchmarks;
 /// <param name="session">At step 0, of a configuration with enough steps.</param>
 /// <param name="warmup">Steps made first, unmeasured.</param>
 /// <param name="repeats">Steps measured, at least 1.</param>
-/// <param name="profile">File for the trace of one further step; null for none.</param>
-internal sealed class StepBenchmark(TrainingSession session, int warmup, int repeats, string? profile = null)
+/// <param name="profile">What to profile of further steps; null for nothing.</param>
+/// <param name="warn">Told what went wrong with that.</param>
+internal sealed class StepBenchmark(TrainingSession session, int warmup, int repeats, ProfileRequest? profile = null, Action<string>? warn = null)
 {
+    /// <summary>Steps made at most for a profile.</summary>
+    public const int MostProfiled = ProfiledSteps + 1;
+
+    private const int ProfiledSteps = 3;
+
     // On a GPU they would be those of the host, which only queues the update.
     private static readonly string[] HostTimes = ["optimizer_ms", "optimizer_ms_p10", "optimizer_ms_p90", "optimizer_ns_per_parameter"];
 
@@ -26,6 +33,9 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
     private long _begun;
     private long _mark;
     private double _loss;
+
+    /// <summary>Where a step goes, on the first rank where that was asked for.</summary>
+    public ProfileTable? Profile { get; private set; }
 
     /// <summary>Makes the steps, and puts what they took into a row. Every rank calls this; the row is the same on every rank but for noise.</summary>
     /// <returns>By name: milliseconds, tokens a second over all ranks, percentages of <see cref="MachineRates"/>.</returns>
@@ -47,10 +57,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
 
         if (profile is not null)
         {
-            CudaRuntime.BeginProfile();
-            Advance(measured: false);
-            Finish();
-            CudaRuntime.EndProfile(profile);
+            ProfileSteps(profile);
         }
 
         var time = Spread.Of(_stepMs);
@@ -91,6 +98,20 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
         return row;
     }
 
+    // After those that are timed: what keeps spans takes its time.
+    private void ProfileSteps(ProfileRequest request)
+    {
+        var (done, steps) = (session.Step, request.Kernels ? MostProfiled : ProfiledSteps);
+        using var profiler = new StepProfiler(
+            request with { Steps = new StepRange(done + 1, done + ProfiledSteps) }, session.Mesh.World, session.Device, done, done + steps, warn ?? (_ => { }));
+        for (var step = done + 1; step <= done + steps; step++)
+        {
+            profiler.Begin(step);
+            Advance(measured: false);
+            Profile = profiler.End(step, isLast: false) ?? Profile;
+        }
+    }
+
     // All work of the warm-up is done when the time begins.
     private void Begin()
     {
@@ -124,7 +145,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             _mark = Stopwatch.GetTimestamp();
         }
 
-        var result = session.Advance(stop: false);
+        var result = Step();
         var elapsed = Stopwatch.GetElapsedTime(_mark);
         _mark = Stopwatch.GetTimestamp();
         _loss = result.Loss;
@@ -136,6 +157,12 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             _operations += session.Optimizer.Operations;
             _allToAllMs += trace.Totals(Collective.AllToAll).Waited.TotalMilliseconds;
         }
+    }
+
+    private StepResult Step()
+    {
+        using var span = StepProfiler.OpenStep(session.Step + 1);
+        return session.Advance(stop: false);
     }
 
     // An update is made when its last rank has made it.

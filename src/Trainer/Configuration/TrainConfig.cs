@@ -38,6 +38,9 @@ public sealed record TrainConfig
         Default = "null (no limit)")]
     public string? MemoryBudget { get; init; }
 
+    [Setting("TFLOP/s that a rank can make at most, which `perf/mfu_pct` is held against.", Above = 0, Default = "null (by the GPU's name for `precision: bfloat16`, else measured at the start)")]
+    public double? PeakTflops { get; init; }
+
     [Setting("Steps between rows of metrics.jsonl.", AtLeast = 1)]
     public int LogEvery { get; init; } = 10;
 

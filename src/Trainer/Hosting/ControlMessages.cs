@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using Moe.Training.Benchmarks;
+using Moe.Training.Profiling;
 
 namespace Moe.Training.Hosting;
 
@@ -20,6 +21,7 @@ namespace Moe.Training.Hosting;
 [JsonDerivedType(typeof(KernelsMessage), "kernels")]
 [JsonDerivedType(typeof(EventMessage), "event")]
 [JsonDerivedType(typeof(TextMessage), "text")]
+[JsonDerivedType(typeof(ProfileMessage), "profile")]
 [JsonDerivedType(typeof(FailureMessage), "failure")]
 [JsonDerivedType(typeof(GoodbyeMessage), "goodbye")]
 [JsonDerivedType(typeof(StopMessage), "stop")]
@@ -76,6 +78,10 @@ public sealed record EventMessage(string Kind, long Step, string Text) : Control
 /// <summary>A line for the user, shown as it is: a sample, a table of <c>verify</c>.</summary>
 /// <param name="Line">The text, without a line end.</param>
 public sealed record TextMessage(string Line) : ControlMessage;
+
+/// <summary>Where a step goes; sent by rank 0 when the steps to be profiled are made.</summary>
+/// <param name="Table">Of all ranks.</param>
+public sealed record ProfileMessage(ProfileTable Table) : ControlMessage;
 
 /// <summary>The rank cannot go on and is about to leave with a non-zero code.</summary>
 /// <param name="Failure">Its account.</param>

@@ -8,6 +8,7 @@ using Moe.Training.Benchmarks;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
 using Moe.Training.Planning;
+using Moe.Training.Profiling;
 using Moe.Training.Reports;
 using Moe.Training.Tracking;
 using Moe.Training.Verification;
@@ -110,12 +111,18 @@ internal sealed class RankJob(
     private int Bench(RunConfig config, ProcessGroup world)
     {
         // Steps of the schedule, so that none of those measured has a learning rate of 0.
-        var steps = config.Train with { Steps = Math.Max(config.Train.Steps, arguments.Warmup + arguments.Repeats + 1), EvalEvery = 0 };
+        var steps = config.Train with { Steps = Math.Max(config.Train.Steps, arguments.Warmup + arguments.Repeats + StepBenchmark.MostProfiled), EvalEvery = 0 };
         using var mesh = Mesh(config, world);
         using var session = new TrainingSession(Within(config with { Train = steps }, world), mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
-        var row = new StepBenchmark(session, arguments.Warmup, arguments.Repeats, ProfileFile).Run();
+        var benchmark = new StepBenchmark(session, arguments.Warmup, arguments.Repeats, arguments.Profile, Warn);
+        var row = benchmark.Run();
         if (IsFirst)
         {
+            if (benchmark.Profile is { } profile)
+            {
+                link.ReportProfile(profile);
+            }
+
             link.ReportMetrics(row);
         }
 
@@ -183,7 +190,26 @@ internal sealed class RankJob(
     private TrainingEnd Loop(TrainingSession session)
     {
         using var rows = IsFirst ? new RunRows(Folder, session.Step) : null;
-        return new TrainingLoop(session, link, rows).Run();
+        var train = session.Config.Train;
+        var last = train.StopAtStep > session.Step ? train.StopAtStep.Value : train.Steps;
+        using var profiler = arguments.Profile is { } request && last > session.Step
+            ? new StepProfiler(request, session.Mesh.World, session.Device, session.Step, last, Warn)
+            : null;
+        return new TrainingLoop(session, link, rows) { Profiler = profiler, Profiled = Tell }.Run();
+    }
+
+    // What the launcher shows stays with the run.
+    private void Tell(ProfileTable table)
+    {
+        link.ReportProfile(table);
+        try
+        {
+            File.WriteAllLines(Folder.ProfileFile, table.Lines);
+        }
+        catch (Exception e) when (DiskFault.IsOne(e))
+        {
+            Warn($"{Path.GetFileName(Folder.ProfileFile)} could not be written: {e.Message}");
+        }
     }
 
     // Where the launcher watches, it has the last word on how the run ended, and says what MLflow lacks.
@@ -240,11 +266,6 @@ internal sealed class RankJob(
     }
 
     private RunFolder Folder => new(rank.RunFolder ?? Path.GetDirectoryName(Path.GetFullPath(arguments.ConfigFile))!);
-
-    // A file for each rank where there are several: trace.json, trace.rank_00001.json.
-    private string? ProfileFile => arguments.Profile is not { } file || IsFirst
-        ? arguments.Profile
-        : Path.ChangeExtension(file, FormattableString.Invariant($".rank_{rank.Rank:D5}{Path.GetExtension(file)}"));
 
     private void Warn(string text)
     {

@@ -48,6 +48,9 @@ public sealed record RunFolder(string Path)
     /// <summary>The page that shows all of this, written at the run's end.</summary>
     public string ReportFile => Inside("report.html");
 
+    /// <summary>Where a step goes, as a table; only there where steps were profiled.</summary>
+    public string ProfileFile => Inside("profile.txt");
+
     /// <summary>Folder of the ranks' output.</summary>
     public string LogsFolder => Inside("logs");
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Moe.Training.Benchmarks;
+using Moe.Training.Profiling;
 
 namespace Moe.Training.Hosting;
 
@@ -66,6 +67,9 @@ public abstract class SupervisorLink : IDisposable
 
     /// <summary>Tells what a benchmark of kernels found. Rank 0 does.</summary>
     public void ReportKernels(KernelReport report) => Report(new KernelsMessage(report));
+
+    /// <summary>Tells where a step goes. Rank 0 does.</summary>
+    public void ReportProfile(ProfileTable table) => Report(new ProfileMessage(table));
 
     /// <summary>Shows a line to the user as it is.</summary>
     public void ReportText(string line) => Report(new TextMessage(line));

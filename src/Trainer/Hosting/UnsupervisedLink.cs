@@ -16,6 +16,7 @@ internal sealed class UnsupervisedLink(RankEnvironment rank) : SupervisorLink(ra
                 $"kernel=\"{kernel.Name}\" shape=\"{kernel.Shape}\" direction={kernel.Direction} ms={kernel.Ms:G6} gb_per_s={kernel.GbPerS:G6} tflops={kernel.Tflops:G6} ceiling={kernel.Ceiling} of_ceiling_pct={kernel.OfCeilingPct:G4}"))),
             EventMessage e => Invariant($"event={e.Kind} step={e.Step} {e.Text}"),
             TextMessage text => text.Line,
+            ProfileMessage { Table: var table } => string.Join('\n', table.Lines),
             FailureMessage { Failure: var failure } => Invariant($"failed rank={failure.Rank} step={failure.Step}: {failure.What}"),
             _ => null, // hello and goodbye have nobody to reach
         };

@@ -31,6 +31,11 @@ internal sealed class CapturedMicroStep(MicroStep step, Transformer model, Func<
     /// <param name="load">Takes the choices in.</param>
     public Tensor Run(MicroBatch batch, ExpertLoad load)
     {
+        if (Spans.IsOn)
+        {
+            return step.Run(batch, load, wholeBatch: null); // a graph has no parts, and what it captured can't be marked
+        }
+
         if (_made++ < WarmUps)
         {
             return step.Run(batch, load, wholeBatch: null);

@@ -21,8 +21,19 @@ internal sealed class MicroStep(Transformer model, DeviceMesh mesh, BalanceConfi
     /// <returns>This rank's sums over the tokens, as <see cref="StepTotals"/> adds them up; of the open scope.</returns>
     public Tensor Run(MicroBatch batch, ExpertLoad load, ExpertLoad? wholeBatch)
     {
+        var (loss, sums) = Forward(batch, load, wholeBatch);
+        mesh.World.Trace.Phase = "backward";
+        using var span = Spans.Phase("backward");
+        Autograd.Backward(loss);
+        return sums;
+    }
+
+    private (Tensor Loss, Tensor Sums) Forward(MicroBatch batch, ExpertLoad load, ExpertLoad? wholeBatch)
+    {
+        using var phase = Spans.Phase("forward");
         var forward = model.Forward(
             batch.Tokens, batch.Targets, balance.Scope == BalanceScope.Sequence ? 1 : sequencesPerSegment, sequencesPerSegment, load.Add);
+        using var span = Spans.Open("balance");
         var (loss, balanceLoss, z) = (forward.LossSum, (Tensor?)null, (Tensor?)null);
         if (_moeLayers > 0)
         {
@@ -32,10 +43,7 @@ internal sealed class MicroStep(Transformer model, DeviceMesh mesh, BalanceConfi
             loss = balance.ZLoss > 0 ? loss + z * balance.ZLoss : loss;
         }
 
-        var sums = StepTotals.Sums(forward.LossSum, balanceLoss, z, [.. forward.Routers.Select(router => router.Dropped)]);
-        mesh.World.Trace.Phase = "backward";
-        Autograd.Backward(loss);
-        return sums;
+        return (loss, StepTotals.Sums(forward.LossSum, balanceLoss, z, [.. forward.Routers.Select(router => router.Dropped)]));
     }
 
     private Tensor? BalanceLossOf(ForwardResult forward, ExpertLoad load) => balance.Scope switch

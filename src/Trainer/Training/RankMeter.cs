@@ -25,9 +25,15 @@ public sealed class RankMeter
     /// <summary>The largest resident size that the process has had.</summary>
     public const string PeakMemory = "mem/peak_resident_gib";
 
+    /// <summary>The most memory that the rank has had for computing: bytes in tensors of its GPU, or the resident size where it computes on the CPU.</summary>
+    public const string PeakCompute = "perf/peak_gib";
+
+    private const double GibiByte = 1L << 30;
+
     private readonly long _began = Stopwatch.GetTimestamp();
     private readonly CollectiveTrace _trace;
     private readonly TrainingBatches _batches;
+    private readonly Func<long>? _peakOfDevice;
     private Marks _last;
     private Marks _away;
     private Marks _left;
@@ -37,14 +43,15 @@ public sealed class RankMeter
     /// <param name="trace">Counts this rank's waiting.</param>
     /// <param name="batches">Counts its reading.</param>
     /// <param name="step">Steps done up to now.</param>
-    public RankMeter(CollectiveTrace trace, TrainingBatches batches, long step)
+    /// <param name="peakOfDevice">Bytes in tensors of this rank's GPU at most; null where it computes on the CPU.</param>
+    public RankMeter(CollectiveTrace trace, TrainingBatches batches, long step, Func<long>? peakOfDevice = null)
     {
-        (_trace, _batches, _step) = (trace, batches, step);
+        (_trace, _batches, _step, _peakOfDevice) = (trace, batches, step, peakOfDevice);
         _last = Now();
     }
 
     /// <summary>Keys of a reading, in its order.</summary>
-    public static IReadOnlyList<string> Keys { get; } = [StepTime, BusyTime, AllToAllTime, DataTime, PeakMemory];
+    public static IReadOnlyList<string> Keys { get; } = [StepTime, BusyTime, AllToAllTime, DataTime, PeakMemory, PeakCompute];
 
     /// <summary>Stops measuring: what follows is no part of a step.</summary>
     public void Pause() => _left = Now();
@@ -60,13 +67,15 @@ public sealed class RankMeter
         var each = (now - _last).Over(step - _step);
         (_last, _step) = (now, step);
         using var process = Process.GetCurrentProcess();
+        var resident = process.PeakWorkingSet64 / GibiByte;
         return
         [
             each.Clock.TotalMilliseconds,
             (each.Clock - each.Waited).TotalMilliseconds,
             each.AllToAll.TotalMilliseconds,
             each.Reading.TotalMilliseconds,
-            process.PeakWorkingSet64 / Math.Pow(2, 30),
+            resident,
+            _peakOfDevice is null ? resident : _peakOfDevice() / GibiByte,
         ];
     }
 

@@ -88,9 +88,7 @@ public sealed class TrainStep(
     /// <param name="meter">Read at the step's last exchange; null, on all ranks alike, where its numbers are not wanted.</param>
     public StepResult Run(TrainingBatches batches, long step, long consumed, double learningRate, bool stop, RankMeter? meter = null)
     {
-        optimizer.Begin(step);
-        FreezeAndThaw();
-        reduction.Zero();
+        Prepare(step);
         using var totals = new StepTotals();
         var load = NewLoad();
         var wholeBatch = CountFirst ? CountAll(batches, consumed) : null;
@@ -108,26 +106,27 @@ public sealed class TrainStep(
         }
 
         mesh.World.Trace.Layer = null;
-        reduction.Reduce(1.0 / batches.TokensPerStep);
-        optimizer.Prepare(IsFrozen);
-        var gradient = reduction.MeasureNorm();
-        totals.AllReduce(mesh.Metrics, stop, meter, step + 1);
-        load.Settle();
+        var gradient = ReduceGradients(1.0 / batches.TokensPerStep);
+        Agree(totals, load, stop, meter, step + 1);
         var updated = gradient.IsFinite && double.IsFinite(totals.Loss);
         var (time, started, calls) = (TimeSpan.Zero, 0L, 0L);
         if (updated)
         {
-            gradient.Clip(clipNorm);
-            if (!optimizer.ScalesGradients)
-            {
-                reduction.SettleScales();
-            }
-
+            Clip(gradient);
             var norm = clipNorm > 0 ? Math.Min(gradient.Norm, clipNorm) : gradient.Norm;
             (started, calls) = (Stopwatch.GetTimestamp(), Operator.Calls);
-            optimizer.Step(new OptimizerStep(learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle, IsFrozen));
+            var order = new OptimizerStep(learningRate, norm, totals.Loss / batches.TokensPerStep, load.IsIdle, IsFrozen);
+            using (Spans.Open("optimizer"))
+            {
+                optimizer.Step(order);
+            }
+
             calls = Operator.Calls - calls;
-            reduction.ShareValues();
+            using (Spans.Open("sharing"))
+            {
+                reduction.ShareValues();
+            }
+
             time = Stopwatch.GetElapsedTime(started);
             UpdateBias(load);
         }
@@ -158,6 +157,47 @@ public sealed class TrainStep(
     private CapturedMicroStep? Captured(TrainingBatches batches) =>
         capture && batches.Plan.Accumulation == 1 ? _captured ??= new CapturedMicroStep(_micro, model, NewLoad) : null;
 
+    private void Prepare(long step)
+    {
+        using var span = Spans.Open("preparation");
+        optimizer.Begin(step);
+        FreezeAndThaw();
+        reduction.Zero();
+    }
+
+    private GradientNorm ReduceGradients(double factor)
+    {
+        using (Spans.Open("reduction"))
+        {
+            reduction.Reduce(factor);
+        }
+
+        using (Spans.Open("optimizer"))
+        {
+            optimizer.Prepare(IsFrozen);
+        }
+
+        using var span = Spans.Open("gradient norm");
+        return reduction.MeasureNorm();
+    }
+
+    private void Agree(StepTotals totals, ExpertLoad load, bool stop, RankMeter? meter, long step)
+    {
+        using var span = Spans.Open("totals");
+        totals.AllReduce(mesh.Metrics, stop, meter, step);
+        load.Settle();
+    }
+
+    private void Clip(GradientNorm gradient)
+    {
+        using var span = Spans.Open("gradient norm");
+        gradient.Clip(clipNorm);
+        if (!optimizer.ScalesGradients)
+        {
+            reduction.SettleScales();
+        }
+    }
+
     // What the optimizer leaves alone in this step leaves the graph, alike on all ranks: backward ends where nothing below trains, and with it what
     // it would communicate. Gradients that are not computed stay zeros.
     private void FreezeAndThaw()
@@ -185,6 +225,7 @@ public sealed class TrainStep(
             return null;
         }
 
+        using var span = Spans.Phase("counting");
         using var mode = Autograd.NoGrad();
         var load = NewLoad();
         for (var microStep = 0; microStep < batches.Plan.Accumulation; microStep++)
@@ -201,6 +242,7 @@ public sealed class TrainStep(
     {
         if (balance.BiasRate > 0)
         {
+            using var span = Spans.Open("bias");
             using var scope = new TensorScope();
             var counts = load.ToTensor().To(model.Device);
             for (var layer = 0; layer < _moeLayers; layer++)

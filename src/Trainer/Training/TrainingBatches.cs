@@ -36,6 +36,7 @@ public sealed class TrainingBatches(SampleReader read, int length, BatchPlan pla
     /// <param name="microStep">0 to accumulation - 1.</param>
     public MicroBatch Read(long consumed, int microStep)
     {
+        using var span = Spans.Open("data");
         var started = Stopwatch.GetTimestamp();
         var tokens = Tensor.Empty([plan.MicroBatch, length], DType.Int64);
         var targets = Tensor.Empty([plan.MicroBatch, length], DType.Int64);

@@ -2,8 +2,10 @@ using System.Diagnostics;
 using System.Globalization;
 using Moe.Distributed;
 using Moe.Optimizers;
+using Moe.Torch;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
+using Moe.Training.Profiling;
 
 namespace Moe.Training;
 
@@ -29,9 +31,19 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
     /// <summary>When a row was written, in milliseconds since 1970, UTC.</summary>
     public const string TimeKey = "unix_ms";
 
+    /// <summary>Profiles some of the steps; null for none. Stays the caller's.</summary>
+    public StepProfiler? Profiler { get; init; }
+
+    /// <summary>Told where a step goes, on the first rank.</summary>
+    public Action<ProfileTable>? Profiled { get; init; }
+
     private readonly TrainConfig _train = session.Config.Train;
     private readonly Stopwatch _sinceRow = new();
-    private readonly RankMeter _meter = new(session.Mesh.World.Trace, session.Batches, session.Step);
+    private readonly RankMeter _meter = new(
+        session.Mesh.World.Trace, session.Batches, session.Step, session.Device.IsCuda ? () => session.PeakDeviceBytes : null);
+
+    private readonly double _operationsPerToken = session.Parameters.OperationsPerToken(session.Config.Model);
+    private double _peakRate;
     private long _stepsSinceRow;
     private TimeSpan _optimizerSinceRow;
     private TimeSpan _allToAllBefore;
@@ -43,6 +55,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
     {
         // The step that begins is the one that a failure is reported with.
         var trace = session.Mesh.World.Trace;
+        _peakRate = PeakRate.Of(session.Config.Train, session.Mesh.World, session.Device);
         Restart(trace);
         if (rows is not null && session.Optimizer is Mkor mkor)
         {
@@ -51,25 +64,27 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
 
         while (session.Step < _train.Steps)
         {
-            trace.Step = session.Step + 1;
-            var result = session.Advance(link.StopRequested, IsLogged(_train, session.Step + 1) ? _meter : null);
-            _stepsSinceRow++;
-            _optimizerSinceRow += result.OptimizerTime;
-            RefuseToGoOn(result);
-            var due = new Due(_train, session.Step, result.Stop);
-            if (due.Row || !result.Updated)
+            var number = session.Step + 1;
+            trace.Step = number;
+            if (Profiler?.BeginsBefore(number) is true)
             {
-                WriteRow(result, trace);
+                Aside(() => Profiler.Begin(number), trace);
             }
 
+            var due = Advance(number, trace);
             if (due.Evaluation)
             {
-                Aside(Evaluate, trace);
+                Aside("evaluation", Evaluate, trace);
             }
 
             if (due.Checkpoint)
             {
-                Aside(Save, trace);
+                Aside("checkpoint", Save, trace);
+            }
+
+            if (Profiler?.EndsBehind(number, due.Stop) is true)
+            {
+                Aside(() => EndProfile(number, due.Stop), trace);
             }
 
             if (due.Stop)
@@ -79,6 +94,31 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
         }
 
         return TrainingEnd.Finished;
+    }
+
+    private Due Advance(long number, CollectiveTrace trace)
+    {
+        using var span = StepProfiler.OpenStep(number);
+        var result = session.Advance(link.StopRequested, IsLogged(_train, number) ? _meter : null);
+        _stepsSinceRow++;
+        _optimizerSinceRow += result.OptimizerTime;
+        RefuseToGoOn(result);
+        var due = new Due(_train, session.Step, result.Stop);
+        if (due.Row || !result.Updated)
+        {
+            using var logging = Spans.Open("logging");
+            WriteRow(result, trace);
+        }
+
+        return due;
+    }
+
+    private void EndProfile(long step, bool isLast)
+    {
+        if (Profiler!.End(step, isLast) is { } table)
+        {
+            Profiled?.Invoke(table);
+        }
     }
 
     private void RefuseToGoOn(StepResult result)
@@ -97,6 +137,12 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
                 + $"{(result.NotFinite is null ? "" : $", first in '{result.NotFinite}'")}",
                 "a lower optimizer.learning_rate, a longer schedule.warmup_steps, or train.precision=float32");
         }
+    }
+
+    private void Aside(string name, Action work, CollectiveTrace trace)
+    {
+        using var span = Spans.Open(name);
+        Aside(work, trace);
     }
 
     // What is no part of a step is not counted as one.
@@ -120,6 +166,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
     private void WriteRow(StepResult result, CollectiveTrace trace)
     {
         var seconds = _sinceRow.Elapsed.TotalSeconds / _stepsSinceRow;
+        var operations = _operationsPerToken * session.Batches.TokensPerStep / seconds;
         var allToAll = (trace.Totals(Collective.AllToAll).Waited - _allToAllBefore) / _stepsSinceRow;
         var row = new Dictionary<string, double>
         {
@@ -134,6 +181,8 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
             ["train/skipped"] = session.SkippedInARow,
             ["perf/tokens_per_s"] = session.Batches.TokensPerStep / seconds,
             ["perf/step_ms"] = 1000 * seconds,
+            ["perf/tflops_per_rank"] = operations / session.Mesh.World.Size / 1e12,
+            ["perf/mfu_pct"] = 100 * operations / _peakRate,
             ["perf/all_to_all_ms"] = allToAll.TotalMilliseconds,
             ["perf/all_to_all_share"] = allToAll.TotalSeconds / seconds,
             ["perf/data_ms"] = (session.Batches.ReadTime - _readBefore).TotalMilliseconds / _stepsSinceRow,
@@ -145,6 +194,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
         if (result.Ranks is { } ranks)
         {
             row[RankMeter.PeakMemory] = ranks[RankMeter.PeakMemory].Max();
+            row[RankMeter.PeakCompute] = ranks[RankMeter.PeakCompute].Max();
         }
 
         if (rows is not null)

@@ -30,7 +30,7 @@ internal sealed class TrainedRunTests
     private static readonly string[] KeysOfEveryRow =
     [
         "step", "unix_ms", "train/loss", "train/balance_loss", "train/grad_norm", "train/lr", "train/tokens", "perf/tokens_per_s", "perf/step_ms",
-        "perf/all_to_all_ms", "perf/all_to_all_share", "perf/data_ms", "perf/optimizer_ms", "mem/peak_resident_gib", "moe/load_max_over_mean", "moe/dead_experts", "moe/dropped",
+        "perf/tflops_per_rank", "perf/mfu_pct", "perf/peak_gib", "perf/all_to_all_ms", "perf/all_to_all_share", "perf/data_ms", "perf/optimizer_ms", "mem/peak_resident_gib", "moe/load_max_over_mean", "moe/dead_experts", "moe/dropped",
     ];
 
     // Twelve steps on four ranks, once for all tests.

@@ -14,7 +14,8 @@ const CHARTS = [
     { title: "Throughput", unit: "tokens per second, all ranks", zero: true, curves: [["tokens/s", "perf/tokens_per_s"]] },
     { title: "Time of a step", unit: "ms, rank 0", zero: true, legend: true, curves: [["whole step", "perf/step_ms"], ["all-to-all", "perf/all_to_all_ms"], ["optimizer", "perf/optimizer_ms"], ["reading data", "perf/data_ms"]] },
     { title: "All-to-all share", unit: "% of the step, rank 0", zero: true, factor: 100, curves: [["all-to-all", "perf/all_to_all_share"]] },
-    { title: "Memory", unit: "GiB, largest peak of a rank", zero: true, curves: [["peak resident", "mem/peak_resident_gib"]] },
+    { title: "Model FLOP utilisation", unit: "% of the peak rate", zero: true, curves: [["MFU", "perf/mfu_pct"]] },
+    { title: "Memory", unit: "GiB, largest peak of a rank", zero: true, legend: true, curves: [["peak resident", "mem/peak_resident_gib"], ["peak of computing", "perf/peak_gib"]] },
   ] },
   { id: "experts", title: "Experts", charts: [
     { title: "Largest load over mean", unit: "1 when even", curves: [["max/mean", "moe/load_max_over_mean"]] },
@@ -136,6 +137,7 @@ function tiles(run) {
     ["train loss", number(run.last("train/loss")), "nats per token"],
     ["eval loss", number(run.last("eval/loss")), run.last("eval/loss") === null ? "" : `perplexity ${number(Math.exp(run.last("eval/loss")))}`],
     ["throughput", number(run.last("perf/tokens_per_s")), "tokens/s"],
+    ["MFU", run.last("perf/mfu_pct") === null ? "–" : `${number(run.last("perf/mfu_pct"))} %`, run.last("perf/tflops_per_rank") === null ? "" : `${number(run.last("perf/tflops_per_rank"))} TFLOP/s a rank`],
     ["largest load", number(run.last("moe/load_max_over_mean")), "times the mean"],
     ["dead experts", number(run.last("moe/dead_experts")), run.load.experts ? `of ${run.load.layers * run.load.experts}` : ""],
     ["all-to-all", share === null ? "–" : `${(100 * share).toFixed(0)} %`, "of the step"],
