@@ -85,7 +85,7 @@ public sealed class Muon : MultiTensorOptimizer
         foreach (var alike in Enumerable.Range(0, values.Length).GroupBy(i => MatrixShape(values[i])))
         {
             var places = alike.ToArray();
-            var batch = Tensor.Empty([places.Length, alike.Key.Rows, alike.Key.Columns], values[places[0]].DType);
+            var batch = values[places[0]].NewEmpty([places.Length, alike.Key.Rows, alike.Key.Columns]);
             var matrices = batch.Unbind();
             for (var i = 0; i < places.Length; i++)
             {

@@ -96,7 +96,7 @@ public sealed record NewtonSchulz : MatrixDirection
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
         var (m, n) = (x.Size(-2), x.Size(-1));
-        var batch = Tensor.Empty([x.Count / (m * n), m, n], x.DType == DType.Float64 ? DType.Float64 : DType.Float32);
+        var batch = x.NewEmpty([x.Count / (m * n), m, n], x.DType == DType.Float64 ? DType.Float64 : DType.Float32);
         var result = batch.View(x.Shape).CopyFrom_(x);
         Replace(batch, batch.Unbind());
         return scope.Keep(result.To(x.DType));
@@ -107,7 +107,7 @@ public sealed record NewtonSchulz : MatrixDirection
     {
         using var scope = new TensorScope();
         var divisors = Array.ConvertAll(MultiTensor.Norms(matrices), Divisor);
-        var x = batch.Divide_(Tensor.From(divisors, divisors.Length, 1, 1).To(batch.DType)).To(ComputeType(batch.DType));
+        var x = batch.Divide_(Tensor.From(divisors, divisors.Length, 1, 1).To(batch.DType).To(batch.Device)).To(ComputeType(batch.DType));
         var isTall = batch.Size(1) > batch.Size(2);
         x = Iterate(isTall ? x.Transpose().Contiguous() : x);
         batch.CopyFrom_(isTall ? x.Transpose() : x);
@@ -117,8 +117,8 @@ public sealed record NewtonSchulz : MatrixDirection
     private Tensor Iterate(Tensor x)
     {
         var (b, s) = (x.Size(0), x.Size(1));
-        var (gram, polynomial) = (Tensor.Empty([b, s, s], x.DType), Tensor.Empty([b, s, s], x.DType));
-        var next = Tensor.Empty(x.Shape, x.DType);
+        var (gram, polynomial) = (x.NewEmpty([b, s, s]), x.NewEmpty([b, s, s]));
+        var next = x.NewEmpty(x.Shape);
         for (var step = 0; step < Steps; step++)
         {
             var row = Table[Math.Min(step, Table.Count - 1)];

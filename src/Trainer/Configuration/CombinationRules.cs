@@ -97,6 +97,11 @@ internal static class CombinationRules
             c => c.Train.GraphCapture && c.Parallel.Device != DeviceName.Cuda
                 ? $"train.graph_capture needs a GPU, but parallel.device is {ConfigScalar.Write(c.Parallel.Device)}" : null,
             c => "set parallel.device to cuda, or train.graph_capture to false"),
+        new(["train.graph_capture", "train.precision", "model.width", "model.moe.expert_width"],
+            c => c.Train.GraphCapture && (c.Train.Precision != Precision.BFloat16 || c.Model.Width % 8 != 0 || c.Model.Moe.ExpertWidth % 8 != 0)
+                ? $"train.graph_capture needs the experts' grouped product, which train.precision bfloat16 has, and widths divisible by 8: "
+                    + $"train.precision is {ConfigScalar.Write(c.Train.Precision)}, model.width {c.Model.Width}, model.moe.expert_width {c.Model.Moe.ExpertWidth}" : null,
+            c => "set train.precision to bfloat16, or train.graph_capture to false"),
         new(["train.graph_capture", "train.accumulation"],
             c => c.Train is { GraphCapture: true, Accumulation: > 1 }
                 ? $"train.graph_capture captures steps of one micro-batch, but train.accumulation is {c.Train.Accumulation}" : null,

@@ -21,7 +21,7 @@ public sealed record TrainConfig
     [Setting("Type that matrices are stored in; norms and routers are float32 always, and under `precision: float64` all is float64.")]
     public StoredType Weights { get; init; } = StoredType.Float32;
 
-    [Setting("Whether forward and backward are captured after two steps and then launched as one CUDA graph: for a lone rank with `parallel.device: cuda` and accumulation 1.")]
+    [Setting("Whether forward and backward are captured after two steps and then launched as one CUDA graph: for a lone rank with `parallel.device: cuda`, `precision: bfloat16` and accumulation 1.")]
     public bool GraphCapture { get; init; }
 
     [Setting("What backward computes again instead of keeping it: `experts`, the first product of each feed-forward part and the experts' rows; `block`, whole layers; or `auto`: what "

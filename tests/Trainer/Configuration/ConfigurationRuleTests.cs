@@ -32,6 +32,7 @@ internal sealed class ConfigurationRuleTests
     [TestCase("optimizer={name: muon, muon: {table: rows}}", "optimizer.muon.table is rows, but optimizer.muon.rows has none")]
     [TestCase("optimizer={name: muon, muon: {table: rows, rows: [{a: 3, b: -4}]}}", "optimizer.muon.rows[0]")]
     [TestCase("optimizer={name: drop_muon, drop: {probability: 0}}", "optimizer.drop.probability is 0; it takes a number above 0 to 1")]
+    [TestCase("train.graph_capture=true", "train.precision is float32, model.width 128, model.moe.expert_width 256; set train.precision to bfloat16")]
     [TestCase("train.graph_capture=true", "train.graph_capture needs a GPU, but parallel.device is cpu; set parallel.device to cuda")]
     [TestCase("train={graph_capture: true, accumulation: 2}", "captures steps of one micro-batch, but train.accumulation is 2")]
     [TestCase("data.eval_fraction=0", "nothing to evaluate on every train.eval_every 100 steps")]
