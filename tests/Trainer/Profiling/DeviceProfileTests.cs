@@ -4,6 +4,7 @@ using Moe.Tests.Training;
 using Moe.Torch;
 using Moe.Training;
 using Moe.Training.Checkpoints;
+using Moe.Training.Configuration;
 using Moe.Training.Profiling;
 using NUnit.Framework;
 
@@ -50,9 +51,16 @@ public sealed class DeviceProfileTests(Device device) : TinyRunTests
     private ProfileTable Profile(string file, bool capture)
     {
         var config = TinyRun.Config(Folder);
+        config = capture
+            ? config with
+            {
+                Train = config.Train with { GraphCapture = true, Precision = Precision.BFloat16 },
+                Model = config.Model with { Moe = config.Model.Moe with { ExpertWidth = 16 } },
+            }
+            : config;
         using var mesh = TinyRun.Alone();
         using var session = new TrainingSession(
-            config with { Train = config.Train with { GraphCapture = capture } }, mesh, new CheckpointFolder("nowhere"), TinyRun.SegmentSequences, device);
+            config, mesh, new CheckpointFolder("nowhere"), TinyRun.SegmentSequences, device);
         using var profiler = new StepProfiler(new ProfileRequest(file, new StepRange(5, 6)), mesh.World, device, done: 0, last: 8, warn: text => Assert.Fail(text));
         ProfileTable? table = null;
         for (var step = 1; step <= 8; step++)
