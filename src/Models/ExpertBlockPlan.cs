@@ -18,11 +18,12 @@ internal sealed record ExpertBlockPlan(bool Keeps, long BlockRows)
     /// <param name="routes">The chunks, with the sizes of what arrives.</param>
     /// <param name="free">Bytes that may still be taken; null where there is no limit.</param>
     /// <param name="name">The layer's experts.</param>
+    /// <param name="keeps">Whether a backward will come: without one nothing is kept for it.</param>
     /// <exception cref="ExpertMemoryException">Not even the smallest blocks fit.</exception>
-    internal static ExpertBlockPlan Of(ExpertShape shape, IReadOnlyList<TokenRoute> routes, long? free, string name)
+    internal static ExpertBlockPlan Of(ExpertShape shape, IReadOnlyList<TokenRoute> routes, long? free, string name, bool keeps)
     {
         var whole = new ExpertBlockPlan(true, long.MaxValue);
-        if (free is not { } bytes || whole.Bytes(shape, routes) <= bytes)
+        if (free is not { } bytes || (keeps ? whole.Bytes(shape, routes) : Passing(shape, routes)) <= bytes)
         {
             return whole;
         }
@@ -44,9 +45,11 @@ internal sealed record ExpertBlockPlan(bool Keeps, long BlockRows)
     }
 
     private long Bytes(ExpertShape shape, IReadOnlyList<TokenRoute> routes) =>
-        routes.Sum(route => shape.BytesKept(route.ArrivingRows, route.ArrivingChoices))
-        + routes.Max(route => shape.BytesMoving(route.ArrivingRows + route.PassingRows) + shape.BytesWorked(route.ArrivingChoices))
-        + shape.BytesOfMatrices(Parts(routes));
+        routes.Sum(route => shape.BytesKept(route.ArrivingRows, route.ArrivingChoices)) + Passing(shape, routes) + shape.BytesOfMatrices(Parts(routes));
+
+    // Of the largest chunk, which is gone with the next.
+    private static long Passing(ExpertShape shape, IReadOnlyList<TokenRoute> routes) =>
+        routes.Max(route => shape.BytesMoving(route.ArrivingRows + route.PassingRows) + shape.BytesWorked(route.ArrivingChoices));
 
     // Beside the blocks: the packed rows stay for backward, and the largest chunk's travel.
     private static long Fixed(ExpertShape shape, IReadOnlyList<TokenRoute> routes) =>

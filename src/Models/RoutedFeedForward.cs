@@ -190,7 +190,8 @@ internal sealed class RoutedFeedForward : Function
         {
             var free = _dispatcher.FreeBytes?.Invoke(); // before the host waits for the sizes
             _routes = Array.ConvertAll(_dispatcher.Plan(_ids, _dispatcher.Chunks), route => route.Saved(Save));
-            _plan = ExpertBlockPlan.Of(new ExpertShape(_shape[1], hidden, _slots, _dispatcher.LocalExperts, _type), _routes, free, _name);
+            var keeps = _keep is not null || NeedsGradient(X) || NeedsGradient(GateUp) || NeedsGradient(Down); // now, or in a pass that goes by this plan
+            _plan = ExpertBlockPlan.Of(new ExpertShape(_shape[1], hidden, _slots, _dispatcher.LocalExperts, _type), _routes, free, _name, keeps);
         }
 
         _course = _keep is null ? null : new RoutedCourse(Array.ConvertAll(_routes, route => route.Saved(_keep)), _plan);

@@ -78,6 +78,9 @@ public sealed class AdamW : MultiTensorOptimizer
     }
 
     /// <inheritdoc/>
+    protected override bool Prepares => true;
+
+    /// <inheritdoc/>
     protected override PreparedUpdate PrepareUpdate(StepList list)
     {
         var values = _master is null ? list.Stored : list.Of(_master);

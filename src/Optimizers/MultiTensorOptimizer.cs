@@ -36,6 +36,11 @@ public abstract class MultiTensorOptimizer : Optimizer
     /// <inheritdoc/>
     public override void Prepare(Func<LogicalParameter, bool>? isFrozen)
     {
+        if (!Prepares)
+        {
+            return;
+        }
+
         using var mode = Autograd.NoGrad();
         ForgetPrepared();
         int[] active = [.. Enumerable.Range(0, Parameters.Count).Where(i => isFrozen is null || !isFrozen(Parameters[i]))];
@@ -43,7 +48,7 @@ public abstract class MultiTensorOptimizer : Optimizer
         {
             var list = new StepList(Parameters, active);
             list.Update = PrepareUpdate(list);
-            _prepared = list.Update is null ? null : list;
+            _prepared = list;
         }
     }
 
@@ -79,9 +84,12 @@ public abstract class MultiTensorOptimizer : Optimizer
         _owned.ForEach(tensor => tensor.Dispose());
     }
 
-    /// <summary>The update as far as it is known before its coefficients; null where there is nothing to prepare. Then <see cref="StepList.Update"/> is it, unless the step changes other parameters.</summary>
+    /// <summary>Whether the whole update is one that <see cref="PrepareUpdate"/> can make ready.</summary>
+    protected virtual bool Prepares => false;
+
+    /// <summary>The update as far as it is known before its coefficients. <see cref="StepList.Update"/> is it then, unless the step changes other parameters.</summary>
     /// <param name="list">What is likely to be stepped; its counts of steps are not known yet.</param>
-    protected virtual PreparedUpdate? PrepareUpdate(StepList list) => null;
+    protected virtual PreparedUpdate PrepareUpdate(StepList list) => throw new NotSupportedException($"{GetType().Name} prepares no update");
 
     /// <summary>The update itself; recording is off, the counts of steps already have this one, and a scope is open for temporaries.</summary>
     /// <param name="list">What to step; never empty.</param>

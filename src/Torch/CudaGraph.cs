@@ -13,16 +13,11 @@ public sealed class CudaGraph : IDisposable
 
     private CudaGraph(nint handle) => _handle = handle;
 
-    /// <summary>Bytes in tensors of the device at most while the work was noted: what a replay needs of the memory.</summary>
-    public long PeakBytes { get; private init; }
-
-    /// <summary>Notes the work of a device, backward included, without doing it.</summary>
-    /// <param name="device">Of all the work; the thread's own.</param>
+    /// <summary>Notes work of the thread's device, backward included, without doing it.</summary>
     /// <param name="work">Runs once, on this thread. It should have run before, so that libraries have made their plans.</param>
     /// <exception cref="TorchException">Something in it can't be captured; then nothing was done.</exception>
-    public static CudaGraph Capture(Device device, Action work)
+    public static CudaGraph Capture(Action work)
     {
-        CudaRuntime.ResetPeak(device);
         Abi.Check(Abi.GraphBegin(out var handle));
         try
         {
@@ -49,7 +44,7 @@ public sealed class CudaGraph : IDisposable
             }
         }
 
-        return new CudaGraph(handle) { PeakBytes = CudaRuntime.Memory(device).Peak };
+        return new CudaGraph(handle);
     }
 
     /// <summary>Queues the work to the device.</summary>

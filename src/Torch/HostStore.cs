@@ -21,6 +21,7 @@ public sealed class HostStore(Device device) : IDisposable
     private readonly CudaStream? _stream = device.IsCuda ? new CudaStream() : null;
     private readonly List<Parked> _open = []; // the oldest first
     private readonly List<HostBuffer> _idle = [];
+    private long _inUse; // bytes of the buffers that are rented
 
     /// <summary>Bytes that are in host memory alone.</summary>
     public long Bytes => _open.Sum(parked => parked.BytesAway);
@@ -62,11 +63,28 @@ public sealed class HostStore(Device device) : IDisposable
         var wanted = (bytes + step - 1) / step * step;
         if (_idle.Where(buffer => buffer.Bytes >= wanted && buffer.Bytes <= 2 * wanted).MinBy(buffer => buffer.Bytes) is not { } found)
         {
-            return new HostBuffer(wanted, pinned: _stream is not null);
+            FreeIdle();
+            found = new HostBuffer(wanted, pinned: _stream is not null);
         }
 
         _idle.Remove(found);
+        _inUse += found.Bytes;
         return found;
+    }
+
+    // Sizes drift with the routing: what no size asks for any more does not stay.
+    private void FreeIdle()
+    {
+        if (_idle.Sum(buffer => buffer.Bytes) > _inUse)
+        {
+            if (_stream is not null)
+            {
+                CudaRuntime.Synchronize(); // copies out of them may be under way
+            }
+
+            _idle.ForEach(buffer => buffer.Dispose());
+            _idle.Clear();
+        }
     }
 
     private unsafe void Copy(nint from, nint to, long bytes)
@@ -156,6 +174,7 @@ public sealed class HostStore(Device device) : IDisposable
 
             _copied?.Await();
             _store._idle.AddRange(_items.Select(item => item.Buffer));
+            _store._inUse -= _items.Sum(item => item.Buffer.Bytes);
             _items.Clear();
             _computed?.Dispose();
             _copied?.Dispose();

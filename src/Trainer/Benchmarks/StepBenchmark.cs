@@ -55,6 +55,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
 
         var wholeMs = Finish().TotalMilliseconds;
 
+        var peak = PeakGiB(); // of the measured steps alone
         if (profile is not null)
         {
             ProfileSteps(profile);
@@ -86,7 +87,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
             ["tflops_per_rank"] = operations / world.Size / 1e12,
             ["tflops_per_gpu"] = isCuda ? operations / world.Size / 1e12 : 0,
             ["mfu_pct"] = 100 * operations / rates.ProductsPerSecond,
-            ["peak_gib"] = PeakGiB(),
+            ["peak_gib"] = peak,
             ["machine_tflops"] = rates.ProductsPerSecond / 1e12,
             ["machine_copy_gb_per_s"] = rates.BytesPerSecond / 1e9,
         };

@@ -102,6 +102,20 @@ internal static class CombinationRules
                 ? $"train.graph_capture needs the experts' grouped product, which train.precision bfloat16 has, and widths divisible by 8: "
                     + $"train.precision is {ConfigScalar.Write(c.Train.Precision)}, model.width {c.Model.Width}, model.moe.expert_width {c.Model.Moe.ExpertWidth}" : null,
             c => "set train.precision to bfloat16, or train.graph_capture to false"),
+        new(["train.graph_capture", "model.moe.capacity_factor", "parallel.dispatcher"],
+            c => c.Train.GraphCapture && (c.Model.Moe.CapacityFactor is not null || c.Parallel.Dispatcher is not (DispatcherName.Auto or DispatcherName.Local))
+                ? $"train.graph_capture replays a fixed order of work, but model.moe.capacity_factor {ConfigScalar.Write(c.Model.Moe.CapacityFactor)} and parallel.dispatcher "
+                    + $"{ConfigScalar.Write(c.Parallel.Dispatcher)} have the host read what the device has counted" : null,
+            c => "set model.moe.capacity_factor to null and parallel.dispatcher to auto, or train.graph_capture to false"),
+        new(["train.graph_capture", "optimizer.name", "optimizer.rules"],
+            c => c.Train.GraphCapture && c.Optimizer.Names.Contains(OptimizerName.DropMuon)
+                ? "train.graph_capture replays a fixed order of work, but drop_muon leaves other layers out of each step" : null,
+            c => "set optimizer.name to muon, or train.graph_capture to false"),
+        new(["train.graph_capture", "train.recompute", "train.memory_budget"],
+            c => c.Train is { GraphCapture: true } and ({ Recompute: Recompute.Experts or Recompute.Block } or { MemoryBudget: not null })
+                ? $"train.graph_capture keeps all that backward needs in the graph's memory, but train.recompute is {ConfigScalar.Write(c.Train.Recompute)} and train.memory_budget "
+                    + $"{ConfigScalar.Write(c.Train.MemoryBudget)}" : null,
+            c => "set train.recompute to none and train.memory_budget to null, or train.graph_capture to false"),
         new(["train.graph_capture", "train.accumulation"],
             c => c.Train is { GraphCapture: true, Accumulation: > 1 }
                 ? $"train.graph_capture captures steps of one micro-batch, but train.accumulation is {c.Train.Accumulation}" : null,

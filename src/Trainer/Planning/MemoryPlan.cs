@@ -119,8 +119,15 @@ public sealed record MemoryPlan(
         var logits = Math.Min(isOnHost ? HostChunk : DeviceChunk, model.Tokens * shape.Vocabulary * model.WideSize) + (shape.Vocabulary * width * model.WideSize);
         var experts = model.ExpertLayers == 0
             ? 0
-            : ((rows * ((3 * width) + (4 * hidden))) + (3L * model.LocalExperts * hidden * width)) * model.ActivationSize;
+            : (rows * ((3 * width) + (4 * hidden)) * model.ActivationSize) + (3L * model.LocalExperts * hidden * width * MatrixGradientSize(model));
         return Math.Max(logits, again + experts);
+    }
+
+    // Bytes of an element of the experts' gradients while the chunks' parts are added up: several in float32 beside the last one.
+    private static long MatrixGradientSize(PlannedModel model)
+    {
+        var (size, chunks) = ((long)model.ActivationSize, model.Config.Parallel.DispatchChunks);
+        return size + (chunks > 2 ? Math.Max(size, sizeof(float)) : chunks > 1 ? size : 0);
     }
 
     // Where ranks send to each other directly, every rank's contribution to what this one adds up, all buckets under way at once.

@@ -17,23 +17,24 @@ internal sealed class CapturedMicroStep(MicroStep step, Transformer model, Func<
 
     private int _made;
     private CudaGraph? _graph;
-    private bool[] _trained = [];
     private Tensor?[] _gradients = [];
     private MicroBatch _batch;
     private Tensor? _counts;
     private Tensor? _sums;
 
-    /// <summary>Bytes in tensors that a replay needs at most; 0 before the capture.</summary>
-    public long PeakBytes => _graph?.PeakBytes ?? 0;
+    /// <summary>Whether there is a graph, which holds memory that the allocator counts as free.</summary>
+    public bool IsCaptured => _graph is not null;
 
     /// <summary>As <see cref="MicroStep.Run"/>, of a step's only micro-batch.</summary>
     /// <param name="batch">Of the same shape each time.</param>
     /// <param name="load">Takes the choices in.</param>
     public Tensor Run(MicroBatch batch, ExpertLoad load)
     {
+        // A graph has no parts that a profile could mark; what it holds of the memory is given back for the step without it.
         if (Spans.IsOn)
         {
-            return step.Run(batch, load, wholeBatch: null); // a graph has no parts, and what it captured can't be marked
+            Dispose();
+            return step.Run(batch, load, wholeBatch: null);
         }
 
         if (_made++ < WarmUps)
@@ -44,10 +45,6 @@ internal sealed class CapturedMicroStep(MicroStep step, Transformer model, Func<
         if (_graph is null)
         {
             Capture(batch);
-        }
-        else if (!model.Parameters.Select(parameter => parameter.Value.RequiresGrad).SequenceEqual(_trained))
-        {
-            return step.Run(batch, load, wholeBatch: null); // other parameters are frozen than in the graph
         }
 
         using var mode = Autograd.NoGrad();
@@ -74,10 +71,9 @@ internal sealed class CapturedMicroStep(MicroStep step, Transformer model, Func<
     {
         using var scope = new TensorScope();
         _batch = new MicroBatch(batch.Tokens.Clone().Detached(), batch.Targets.Clone().Detached());
-        _trained = [.. model.Parameters.Select(parameter => parameter.Value.RequiresGrad)];
         try
         {
-            _graph = CudaGraph.Capture(model.Device, () =>
+            _graph = CudaGraph.Capture(() =>
             {
                 using var temporaries = new TensorScope();
                 var load = newLoad();
@@ -85,10 +81,11 @@ internal sealed class CapturedMicroStep(MicroStep step, Transformer model, Func<
                 _counts = load.Take();
             });
         }
-        catch
+        catch (TorchException e)
         {
             Free();
-            throw;
+            throw new TrainingException(
+                $"train.graph_capture: forward and backward can't be captured: {e.Message.Split('\n')[0]}", "train.graph_capture=false, which resumes from the last checkpoint");
         }
 
         _gradients = [.. model.Parameters.Select(parameter => parameter.Value.Gradient?.Detached())];

@@ -39,7 +39,9 @@ internal static class DispatcherAssembly
                 $"dispatcher two_level needs experts over several nodes of several ranks each, but {mesh.Expert.Size} ranks with {mesh.RanksPerNode} a node share them; take auto");
         }
 
-        return name == DispatcherName.Auto && mesh.HasExpertNodes && machines.Spans(mesh.Expert.Members) ? Faster(Direct(), OverNodes(), config, mesh, device, note) : Direct();
+        // Whether any replica's experts span machines: all ranks measure, or none.
+        var spans = mesh.World.AllReduce(machines.Spans(mesh.Expert.Members) ? 1.0 : 0, ReduceOperation.Max) > 0;
+        return name == DispatcherName.Auto && mesh.HasExpertNodes && spans ? Faster(Direct(), OverNodes(), config, mesh, device, note) : Direct();
     }
 
     /// <summary>One that says which experts a rank holds, without any communication.</summary>

@@ -39,9 +39,16 @@ public static class PeakRate
     /// <param name="name">As in <c>NVIDIA H100 80GB HBM3</c>.</param>
     internal static double? OfDevice(string name)
     {
+        var words = $" {name} ";
+        if (words.Contains(" MIG ", StringComparison.Ordinal))
+        {
+            return null; // a slice of a card
+        }
+
         foreach (var (part, tflops) in Known)
         {
-            if (name.Contains(part, StringComparison.Ordinal))
+            // As whole words, or before what names the form: an A10G is no A10, an A100-SXM4-80GB is an A100.
+            if (words.Contains($" {part} ", StringComparison.Ordinal) || words.Contains($" {part}-", StringComparison.Ordinal))
             {
                 return tflops;
             }

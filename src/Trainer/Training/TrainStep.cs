@@ -75,9 +75,10 @@ public sealed class TrainStep(
     private readonly int _moeLayers = model.SelectionBiases.Count;
     private readonly MicroStep _micro = new(model, mesh, balance, sequencesPerSegment);
     private CapturedMicroStep? _captured;
+    private TimeSpan _preparing; // of the optimizer, in this step
 
-    /// <summary>Bytes in the device's tensors at most during forward and backward, where they are a graph; 0 otherwise.</summary>
-    public long CapturedPeakBytes => _captured?.PeakBytes ?? 0;
+    /// <summary>Whether forward and backward are a graph now, which holds memory that the allocator counts as free.</summary>
+    public bool IsCaptured => _captured?.IsCaptured ?? false;
 
     /// <summary>Makes one step.</summary>
     /// <param name="batches">This rank's micro-batches.</param>
@@ -127,7 +128,7 @@ public sealed class TrainStep(
                 reduction.ShareValues();
             }
 
-            time = Stopwatch.GetElapsedTime(started);
+            time = _preparing + Stopwatch.GetElapsedTime(started);
             UpdateBias(load);
         }
 
@@ -172,11 +173,13 @@ public sealed class TrainStep(
             reduction.Reduce(factor);
         }
 
+        var started = Stopwatch.GetTimestamp();
         using (Spans.Open("optimizer"))
         {
             optimizer.Prepare(IsFrozen);
         }
 
+        _preparing = Stopwatch.GetElapsedTime(started);
         using var span = Spans.Open("gradient norm");
         return reduction.MeasureNorm();
     }

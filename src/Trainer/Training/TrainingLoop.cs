@@ -55,7 +55,9 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
     {
         // The step that begins is the one that a failure is reported with.
         var trace = session.Mesh.World.Trace;
+        _meter.Pause();
         _peakRate = PeakRate.Of(session.Config.Train, session.Mesh.World, session.Device);
+        _meter.Resume();
         Restart(trace);
         if (rows is not null && session.Optimizer is Mkor mkor)
         {

@@ -96,8 +96,11 @@ public sealed class TrainingSession : IDisposable
     /// <summary>Bytes of the buckets in which this rank's gradients stand.</summary>
     internal long GradientBytes => _reduction.Bytes;
 
-    /// <summary>Bytes in tensors of the device at most since the last <see cref="CudaRuntime.ResetPeak"/>, a captured graph's included.</summary>
-    internal long PeakDeviceBytes => Math.Max(CudaRuntime.Memory(Device).Peak, _step.CapturedPeakBytes);
+    /// <summary>
+    /// Bytes in tensors of the device at most since the last <see cref="CudaRuntime.ResetPeak"/>; with a captured graph what the allocator has held, since the graph's
+    /// memory is in no tensor between two replays.
+    /// </summary>
+    internal long PeakDeviceBytes => _step.IsCaptured ? CudaRuntime.Memory(Device).PeakReserved : CudaRuntime.Memory(Device).Peak;
 
     /// <summary>Steps done.</summary>
     public long Step { get; private set; }

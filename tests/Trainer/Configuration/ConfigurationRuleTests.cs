@@ -34,6 +34,8 @@ internal sealed class ConfigurationRuleTests
     [TestCase("optimizer={name: drop_muon, drop: {probability: 0}}", "optimizer.drop.probability is 0; it takes a number above 0 to 1")]
     [TestCase("train.graph_capture=true", "train.precision is float32, model.width 128, model.moe.expert_width 256; set train.precision to bfloat16")]
     [TestCase("train.graph_capture=true", "train.graph_capture needs a GPU, but parallel.device is cpu; set parallel.device to cuda")]
+    [TestCase("train={graph_capture: true, recompute: block}", "but train.recompute is block and train.memory_budget null")]
+    [TestCase("train={graph_capture: true, memory_budget: 40GiB}", "but train.recompute is auto and train.memory_budget \"40GiB\"")]
     [TestCase("train={graph_capture: true, accumulation: 2}", "captures steps of one micro-batch, but train.accumulation is 2")]
     [TestCase("data.eval_fraction=0", "nothing to evaluate on every train.eval_every 100 steps")]
     public void Impossible_combination_is_refused_with_its_numbers(string option, string message)
@@ -41,6 +43,16 @@ internal sealed class ConfigurationRuleTests
         using var folder = new ConfigurationFolder();
 
         Assert.That(folder.Refuse(Domains, option).Select(f => f.ToString()), Has.Some.Contains(message));
+    }
+
+    [TestCase("optimizer: {name: drop_muon}", "drop_muon leaves other layers out of each step")]
+    [TestCase("model: {moe: {capacity_factor: 1.5}}", "model.moe.capacity_factor 1.5 and parallel.dispatcher auto have the host read what the device has counted")]
+    [TestCase("parallel: {dispatcher: all_to_all}", "parallel.dispatcher all_to_all have the host read what the device has counted")]
+    public void What_cannot_be_captured_is_refused_beside_graph_capture(string yaml, string message)
+    {
+        using var folder = new ConfigurationFolder();
+
+        Assert.That(folder.Refuse($"train: {{graph_capture: true}}\n{yaml}" + Domains).Select(f => f.ToString()), Has.Some.Contains(message));
     }
 
     [Test]

@@ -35,7 +35,7 @@ public sealed class CapturedStepTests
         }
     }
 
-    [TestCase(OptimizerName.Sgd, 0), TestCase(OptimizerName.AdamW, 1), TestCase(OptimizerName.Muon, 1), TestCase(OptimizerName.DropMuon, 0)]
+    [TestCase(OptimizerName.Sgd, 0), TestCase(OptimizerName.AdamW, 1), TestCase(OptimizerName.Muon, 1)]
     public void A_captured_step_is_the_step(OptimizerName optimizer, double clipNorm)
     {
         var config = TinyRun.Config(_folder!) with { Optimizer = new() { Name = optimizer, LearningRate = 0.01 } };

@@ -50,10 +50,20 @@ public class ExpertMemoryTests
     }
 
     [Test]
+    public void What_no_backward_follows_is_not_charged_for_one()
+    {
+        TokenRoute[] routes = [new Arriving(1000, 1500)];
+        var passing = Shape.BytesMoving(1000) + Shape.BytesWorked(1500);
+        Assert.That(Plan(routes, passing, keeps: false)?.Keeps, Is.True);
+        Assert.That(Plan(routes, passing - 1, keeps: false)?.Keeps, Is.Not.True);
+        Assert.That(Plan(routes, passing)?.Keeps, Is.Not.True);
+    }
+
+    [Test]
     public void The_account_says_what_where_why_and_what_to_try()
     {
         TokenRoute[] routes = [new Arriving(1000, 1500)];
-        var refused = Assert.Throws<ExpertMemoryException>(() => ExpertBlockPlan.Of(Shape, routes, 1000, "layers.3.moe"))!;
+        var refused = Assert.Throws<ExpertMemoryException>(() => ExpertBlockPlan.Of(Shape, routes, 1000, "layers.3.moe", keeps: true))!;
         var account = FailureAccount.Of(refused, rank: 2, step: 5);
         Assert.Multiple(() =>
         {
@@ -68,11 +78,11 @@ public class ExpertMemoryTests
     [Test]
     public void The_host_has_some_memory_left() => Assert.That(new HostMemory().Available(), Is.GreaterThan(1 << 20));
 
-    private static ExpertBlockPlan? Plan(TokenRoute[] routes, long? free)
+    private static ExpertBlockPlan? Plan(TokenRoute[] routes, long? free, bool keeps = true)
     {
         try
         {
-            return ExpertBlockPlan.Of(Shape, routes, free, "layers.3.moe");
+            return ExpertBlockPlan.Of(Shape, routes, free, "layers.3.moe", keeps);
         }
         catch (ExpertMemoryException)
         {
