@@ -120,6 +120,8 @@ public sealed class GradientReduction : IDisposable
             _started[store]?.Wait();
             store.Scale(factor, _shard);
         }
+
+        _started.Clear();
     }
 
     /// <summary>Multiplies gradients with what was left to the optimizer (<see cref="LogicalParameter.GradientScale"/>): for one that does not look at it.</summary>
