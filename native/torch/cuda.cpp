@@ -10,9 +10,9 @@
 
 #include <cstring>
 
+#ifdef MOE_CUDA
 namespace {
 
-#ifdef MOE_CUDA
 using MemoryStats = c10::CachingDeviceAllocator::DeviceStats;
 
 void check(cudaError_t status, const char* what) { TORCH_CHECK(status == cudaSuccess, what, ": ", cudaGetErrorString(status)); }
@@ -20,11 +20,9 @@ void check(cudaError_t status, const char* what) { TORCH_CHECK(status == cudaSuc
 MemoryStats stats(int32_t device) { return c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device)); }
 
 const auto& of_all(const c10::CachingAllocator::StatArray& counts) { return counts[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)]; }
-#else
-[[noreturn]] void refuse() { TORCH_CHECK(false, "this build has no CUDA: it was made without a CUDA compiler (docs/gpu.md)"); }
-#endif
 
 }  // namespace
+#endif
 
 // 0 where there is no CUDA, no driver or no device.
 MOE_EXPORT int32_t moe_cuda_devices(int32_t* count) {
@@ -45,7 +43,7 @@ MOE_EXPORT int32_t moe_cuda_use(int32_t device) {
     c10::cuda::set_device(static_cast<c10::DeviceIndex>(device));
 #else
     (void)device;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -63,7 +61,7 @@ MOE_EXPORT int32_t moe_cuda_describe(int32_t device, char* name, int32_t* capabi
     *bytes = static_cast<int64_t>(properties.totalGlobalMem);
 #else
     (void)device, (void)name, (void)capability, (void)processors, (void)bytes;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -75,7 +73,7 @@ MOE_EXPORT int32_t moe_cuda_synchronize() {
 #ifdef MOE_CUDA
     c10::cuda::device_synchronize();
 #else
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -95,7 +93,7 @@ MOE_EXPORT int32_t moe_cuda_memory(int32_t device, int64_t* allocated, int64_t* 
     *total = static_cast<int64_t>(all);
 #else
     (void)device, (void)allocated, (void)peak, (void)peak_reserved, (void)free_bytes, (void)total;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -111,7 +109,7 @@ MOE_EXPORT int32_t moe_cuda_available(int32_t device, int64_t* bytes) {
     *bytes = static_cast<int64_t>(available) + of_all(held.reserved_bytes).current - of_all(held.allocated_bytes).current;
 #else
     (void)device, (void)bytes;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -123,7 +121,7 @@ MOE_EXPORT int32_t moe_cuda_reset_peak(int32_t device) {
     c10::cuda::CUDACachingAllocator::resetPeakStats(static_cast<c10::DeviceIndex>(device));
 #else
     (void)device;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -138,7 +136,7 @@ MOE_EXPORT int32_t moe_cuda_event_create(void** event) {
     *event = made;
 #else
     (void)event;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -150,7 +148,7 @@ MOE_EXPORT int32_t moe_cuda_event_record(void* event) {
     check(cudaEventRecord(static_cast<cudaEvent_t>(event), c10::cuda::getCurrentCUDAStream().stream()), "cudaEventRecord");
 #else
     (void)event;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -164,7 +162,7 @@ MOE_EXPORT int32_t moe_cuda_event_elapsed(void* begin, void* end, float* millise
     check(cudaEventElapsedTime(milliseconds, static_cast<cudaEvent_t>(begin), static_cast<cudaEvent_t>(end)), "cudaEventElapsedTime");
 #else
     (void)begin, (void)end, (void)milliseconds;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -187,7 +185,7 @@ MOE_EXPORT int32_t moe_cuda_event_record_on(void* event, void* stream) {
     check(cudaEventRecord(static_cast<cudaEvent_t>(event), static_cast<cudaStream_t>(stream)), "cudaEventRecord");
 #else
     (void)event, (void)stream;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -209,7 +207,7 @@ MOE_EXPORT int32_t moe_cuda_event_query(void* event, int32_t* done) {
     *done = status == cudaSuccess ? 1 : 0;
 #else
     (void)event, (void)done;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -222,7 +220,7 @@ MOE_EXPORT int32_t moe_cuda_event_await(void* event) {
     check(cudaStreamWaitEvent(c10::cuda::getCurrentCUDAStream().stream(), static_cast<cudaEvent_t>(event), 0), "cudaStreamWaitEvent");
 #else
     (void)event;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -239,7 +237,7 @@ MOE_EXPORT int32_t moe_cuda_stream_create(void** stream) {
     *stream = made;
 #else
     (void)stream;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -252,7 +250,7 @@ MOE_EXPORT int32_t moe_cuda_stream_await(void* stream, void* event) {
     check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), static_cast<cudaEvent_t>(event), 0), "cudaStreamWaitEvent");
 #else
     (void)stream, (void)event;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -278,7 +276,7 @@ MOE_EXPORT int32_t moe_cuda_host_allocate(int64_t bytes, void** address) {
     TORCH_CHECK(status == cudaSuccess, "cudaHostAlloc of ", bytes, " bytes of host memory for offloaded activations: ", cudaGetErrorString(status));
 #else
     (void)bytes, (void)address;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -302,7 +300,7 @@ MOE_EXPORT int32_t moe_cuda_copy(void* stream, void* to, const void* from, int64
     check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, static_cast<cudaStream_t>(stream)), "cudaMemcpyAsync");
 #else
     (void)stream, (void)to, (void)from, (void)bytes;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH

@@ -25,10 +25,6 @@ struct Graph {
 Graph* of(void* graph) { return static_cast<Graph*>(graph); }
 
 }  // namespace
-#else
-namespace {
-[[noreturn]] void refuse() { TORCH_CHECK(false, "this build has no CUDA: it was made without a CUDA compiler (docs/gpu.md)"); }
-}  // namespace
 #endif
 
 // From here on the calling thread's work is noted instead of done. Memory that the allocator holds unused is given back first: a graph has its own.
@@ -49,7 +45,7 @@ MOE_EXPORT int32_t moe_graph_begin(void** graph) {
     *graph = made.release();
 #else
     (void)graph;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -69,7 +65,7 @@ MOE_EXPORT int32_t moe_graph_end(void* graph) {
     of(graph)->leave_stream();
 #else
     (void)graph;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH
@@ -82,7 +78,7 @@ MOE_EXPORT int32_t moe_graph_replay(void* graph) {
     of(graph)->graph.replay();
 #else
     (void)graph;
-    refuse();
+    moe::refuse_cuda();
 #endif
   }
   MOE_CATCH

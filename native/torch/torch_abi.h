@@ -21,4 +21,7 @@ inline Handle release(at::Tensor tensor) {
   return tensor.defined() ? tensor.unsafeReleaseTensorImpl() : nullptr;
 }
 
+// What needs a GPU says so in a build without CUDA.
+[[noreturn]] inline void refuse_cuda() { TORCH_CHECK(false, "this build has no CUDA: it was made without a CUDA compiler (docs/gpu.md)"); }
+
 }  // namespace moe

@@ -77,9 +77,9 @@ public sealed class GroupedSwiGlu : Function
             return [scope.Keep(rows.NewEmpty(rows.Shape))];
         }
 
-        var hidden = Hidden(rows);
-        var output = GroupedProduct.Rows(GatedRows.Activate(hidden, _weights), _down.Transpose(), _groups);
-        _hidden = _form.KeepsHidden ? Save(hidden, _form.Store) : null;
+        var worked = new SwiGluRows(rows, _weights, _groups);
+        var output = worked.Forward(_gateUp, _down);
+        _hidden = _form.KeepsHidden ? Save(worked.Hidden!, _form.Store) : null;
         return [scope.Keep(output)];
     }
 
@@ -87,21 +87,13 @@ public sealed class GroupedSwiGlu : Function
     protected override Tensor?[] Backward(Tensor?[] outputGradients)
     {
         var arriving = outputGradients[0]!.Contiguous();
-        var rows = _rows ?? _source!.Gather();
-        var hidden = _hidden ?? Hidden(rows);
-        var (activation, hiddenGradient, weightGradient) = GatedRows.Backward(hidden, _weights, GroupedProduct.Rows(arriving, _down!, _groups));
-        CollectSums(rows, hidden, activation, hiddenGradient, arriving);
-        Tensor?[] gradients =
-        [
-            NeedsGradient(0) ? GroupedProduct.Rows(hiddenGradient, _gateUp!, _groups) : null,
-            NeedsGradient(1) ? GroupedProduct.Matrices(hiddenGradient, rows, _groups) : null,
-            NeedsGradient(2) ? GroupedProduct.Matrices(arriving, activation, _groups) : null,
-        ];
-        return _weights is null ? gradients : [.. gradients, weightGradient];
+        var worked = new SwiGluRows(_rows ?? _source!.Gather(), _weights, _groups).With(_hidden);
+        var parts = worked.Backward(_gateUp!, _down!, arriving, NeedsGradient(0));
+        var (gateUp, down) = (NeedsGradient(1) ? new GradientTotal(parts: 1) : null, NeedsGradient(2) ? new GradientTotal(parts: 1) : null);
+        worked.Collect(parts, gateUp, down, _gateUpSums, _downSums);
+        Tensor?[] gradients = [parts.Rows, gateUp?.Take(), down?.Take()];
+        return _weights is null ? gradients : [.. gradients, parts.Weights];
     }
-
-    // [R, 2F], of the same rows the same bits.
-    private Tensor Hidden(Tensor rows) => GroupedProduct.Rows(rows, _gateUp!.Transpose(), _groups);
 
     // Rows of experts are nobody else's; those of a dense part are what a norm keeps already.
     private void KeepRows(Tensor rows)
@@ -113,25 +105,6 @@ public sealed class GroupedSwiGlu : Function
         else
         {
             _rows = Save(rows, _groups.Offsets is null ? null : _form.Store);
-        }
-    }
-
-    private void CollectSums(Tensor rows, Tensor hidden, Tensor activation, Tensor hiddenGradient, Tensor arriving)
-    {
-        if (_gateUpSums is null && _downSums is null)
-        {
-            return;
-        }
-
-        var lengths = _groups.Lengths();
-        _gateUpSums?.Add(rows, hiddenGradient, lengths);
-        if (_weights is null)
-        {
-            _downSums?.Add(activation, arriving, lengths);
-        }
-        else
-        {
-            _downSums?.Add(GatedRows.Activate(hidden, null), arriving * _weights.Unsqueeze(1).To(arriving.DType), lengths);
         }
     }
 }

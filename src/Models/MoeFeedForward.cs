@@ -74,7 +74,7 @@ internal sealed class MoeFeedForward : IDisposable
         return (result, (again, decided, wanted) => RoutedFeedForward.Apply(exchanging, again, decided, Matrices(again.DType), Sums, _name, wanted, course).Result);
     }
 
-    /// <summary>The same by functions for dispatch, experts and combine, one after another, through any dispatcher.</summary>
+    /// <summary>The same by functions for dispatch, experts and combine, one after another, through any dispatcher: the slow reference where ranks exchange rows.</summary>
     internal Tensor ForwardStepwise(Tensor x, Routing routing) => ForwardStepwise(x, routing, SwiGluForm.Whole, null).Result;
 
     private (Tensor Result, ExpertsAgain? Again) ForwardStepwise(Tensor x, Routing routing, SwiGluForm form, Func<Tensor, Tensor>? keep)
@@ -87,10 +87,8 @@ internal sealed class MoeFeedForward : IDisposable
         Dispatched Dispatch(Tensor tokens, Routing where) => _dispatcher.Dispatch(tokens, where.ExpertIds, where.Weights);
     }
 
-    private Tensor Join(Tensor x, Dispatched dispatched, SwiGluForm form)
-    {
-        return _dispatcher.Combine(PassExperts(dispatched, x.DType, form), dispatched, _shared?.Forward(x, form));
-    }
+    private Tensor Join(Tensor x, Dispatched dispatched, SwiGluForm form) =>
+        _dispatcher.Combine(PassExperts(dispatched, x.DType, form), dispatched, _shared?.Forward(x, form));
 
     private Tensor PassExperts(Dispatched dispatched, DType type, SwiGluForm form)
     {

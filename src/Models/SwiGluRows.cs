@@ -10,7 +10,12 @@ namespace Moe.Models;
 /// <param name="groups">The rows of each expert.</param>
 internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
 {
-    private Tensor? _hidden; // [R, 2F]
+    /// <summary>[R, 2F]: the first projection, once it was made.</summary>
+    internal Tensor? Hidden { get; private set; }
+
+    /// <summary>The same rows with what a forward has kept of them.</summary>
+    /// <param name="hidden">[R, 2F]; null where it is to be made again.</param>
+    internal SwiGluRows With(Tensor? hidden) => new(rows, weights, groups) { Hidden = hidden };
 
     /// <summary>[R, D]. The first projection stays for backward.</summary>
     /// <param name="gateUp">[E, 2F, D].</param>
@@ -18,7 +23,7 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     internal Tensor Forward(Tensor gateUp, Tensor down)
     {
         Project(gateUp);
-        using var activation = GatedRows.Activate(_hidden!, weights);
+        using var activation = GatedRows.Activate(Hidden!, weights);
         using var transposed = down.Transpose();
         return GroupedProduct.Rows(activation, transposed, groups);
     }
@@ -26,7 +31,7 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     private void Project(Tensor gateUp)
     {
         using var transposed = gateUp.Transpose();
-        _hidden = GroupedProduct.Rows(rows, transposed, groups);
+        Hidden = GroupedProduct.Rows(rows, transposed, groups);
     }
 
     /// <summary>The same on handles that live as long as a graph needs them.</summary>
@@ -36,7 +41,7 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     internal SwiGluRows Saved(Func<Tensor, Tensor> save, Func<Tensor, Tensor>? saveHidden, Func<Tensor, Tensor>? saveRows = null) =>
         new((saveRows ?? save)(rows), weights is null ? null : save(weights), groups.Offsets is { } offsets ? new RowGroups(save(offsets)) : groups)
         {
-            _hidden = saveHidden?.Invoke(_hidden!),
+            Hidden = saveHidden?.Invoke(Hidden!),
         };
 
     /// <summary>The first part of backward: the gradients of rows and weights.</summary>
@@ -46,13 +51,13 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     /// <param name="isWanted">Whether the rows' gradients are.</param>
     internal Gradients Backward(Tensor gateUp, Tensor down, Tensor arriving, bool isWanted = true)
     {
-        if (_hidden is null)
+        if (Hidden is null)
         {
             Project(gateUp);
         }
 
         using var product = GroupedProduct.Rows(arriving, down, groups);
-        var (activation, hidden, ofWeights) = GatedRows.Backward(_hidden!, weights, product);
+        var (activation, hidden, ofWeights) = GatedRows.Backward(Hidden!, weights, product);
         return new Gradients(isWanted ? GroupedProduct.Rows(hidden, gateUp, groups) : null, ofWeights, arriving, activation, hidden);
     }
 
@@ -79,7 +84,7 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
         }
         else
         {
-            downSums?.Add(GatedRows.Activate(_hidden!, null), gradients.Arriving * weights.Unsqueeze(1).To(gradients.Arriving.DType), lengths);
+            downSums?.Add(GatedRows.Activate(Hidden!, null), gradients.Arriving * weights.Unsqueeze(1).To(gradients.Arriving.DType), lengths);
         }
     }
 

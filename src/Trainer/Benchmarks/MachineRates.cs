@@ -27,24 +27,28 @@ internal readonly record struct MachineRates(double ProductsPerSecond, double By
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
         var (side, copied) = device.IsCuda ? (CudaSide, CudaCopyBytes) : (HostSide, HostCopyBytes);
-        var x = Operand(side, device, type ?? (device.IsCuda ? DType.BFloat16 : DType.Float32)); // of random numbers: a GPU multiplies zeros faster
-        var product = x.NewEmpty(x.Shape);
+        var products = ProductsOfAll(group, device, type ?? (device.IsCuda ? DType.BFloat16 : DType.Float32), side, seconds);
         var (from, to) = (Tensor.Zeros([copied / sizeof(float)], device: device), Tensor.Zeros([copied / sizeof(float)], device: device));
         group.Barrier();
-        var products = 2.0 * side * side * side * PerSecond(device, seconds, () => x.MatMulInto(x, product));
-        group.Barrier();
-        var bytes = 2.0 * copied * PerSecond(device, seconds, () => to.CopyFrom_(from));
-        var sums = Tensor.From([products, bytes], 2);
-        group.AllReduce(sums);
-        var values = sums.ToArray<double>();
-        return new MachineRates(values[0], values[1]);
+        return new MachineRates(products, group.AllReduce(2.0 * copied * PerSecond(device, seconds, () => to.CopyFrom_(from))));
     }
 
-    private static Tensor Operand(int side, Device device, DType type)
+    /// <summary>Operations a second in products of square matrices, sum over ranks. Every rank calls this at the same time.</summary>
+    /// <param name="group">All ranks.</param>
+    /// <param name="device">Of this rank.</param>
+    /// <param name="type">Of the elements.</param>
+    /// <param name="side">Rows of a matrix.</param>
+    /// <param name="seconds">How long to measure, about.</param>
+    public static double ProductsOfAll(ProcessGroup group, Device device, DType type, int side, double seconds)
     {
+        using var mode = Autograd.NoGrad();
+        using var scope = new TensorScope();
         var drawn = Tensor.Empty([side, side]);
-        new RandomStream(1, "machine rates").FillNormal(drawn.Span<float>(), 0);
-        return drawn.To(device).To(type);
+        new RandomStream(1, "machine rates").FillNormal(drawn.Span<float>(), 0); // a GPU multiplies zeros faster
+        var x = drawn.To(device).To(type);
+        var product = x.NewEmpty(x.Shape);
+        group.Barrier();
+        return group.AllReduce(2.0 * side * side * side * PerSecond(device, seconds, () => x.MatMulInto(x, product)));
     }
 
     private static double PerSecond(Device device, double seconds, Action work)

@@ -86,31 +86,21 @@ internal sealed class OptimizerKernels : IDisposable
     private KernelBenchmark? Clearing()
     {
         var bytes = InMemoryOfTheirOwn.Sum(Bytes);
-        return bytes == 0 || Shared.Any() ? null : Update("clearing of gradients", Count(InMemoryOfTheirOwn), bytes, () => new KernelCall(_reduction.Zero));
+        return bytes == 0 ? null : Update("clearing of gradients", Count(InMemoryOfTheirOwn), bytes, () => new KernelCall(_reduction.Zero));
     }
 
     // Each rank ends with the sums of its part, sent once for each; where all have all, the parts travel once more.
     private KernelBenchmark? Reduction()
     {
         var leaving = Shared.Sum(bucket => Bytes(bucket) * (bucket.Group.Size - 1) / bucket.Group.Size);
-        return leaving == 0 ? null : Update("clearing and reduction", Count(Shared), (_shard ? 1 : 2) * leaving, ReductionCall) with
+        return leaving == 0 ? null : Update("reduction of gradients", Count(Shared), (_shard ? 1 : 2) * leaving, () =>
+        {
+            Fill();
+            return new KernelCall(() => _reduction.Reduce(1.0 / _shapes.Mesh.World.Size)); // gradients that all ranks have alike stay what they are
+        }) with
         {
             Plain = () => InOnePiece((group, flat, own) => _shard ? group.ReduceScatterAsync(own, flat, Even(flat, group)) : group.AllReduceAsync(flat)),
         };
-    }
-
-    // Sums are made once after each clearing. What is not cleared but made anew by backward is put back as it was.
-    private KernelCall ReductionCall()
-    {
-        Fill();
-        var left = _buckets.Where(bucket => bucket.IsDirect).SelectMany(bucket => bucket.Parameters)
-            .Select(parameter => (parameter.Value, Gradient: parameter.Value.Gradient!)).ToList();
-        return new KernelCall(() =>
-        {
-            _reduction.Zero();
-            left.ForEach(place => place.Value.Gradient = place.Gradient);
-            _reduction.Reduce(_factor);
-        });
     }
 
     private KernelBenchmark Norm()

@@ -1,6 +1,6 @@
-using System.Diagnostics;
 using Moe.Distributed;
 using Moe.Torch;
+using Moe.Training.Benchmarks;
 using Moe.Training.Configuration;
 
 namespace Moe.Training;
@@ -15,7 +15,7 @@ public static class PeakRate
     private const int HostSide = 384; // a product of some milliseconds on one busy core, and near the best rate
     private const int CudaSide = 4096;
 
-    private static readonly TimeSpan Duration = TimeSpan.FromMilliseconds(50);
+    private const double Seconds = 0.05;
 
     // TFLOP/s of dense bfloat16 products with float32 sums, from the makers' data sheets. The first name that the device's contains counts.
     private static readonly (string Name, double Tflops)[] Known =
@@ -32,7 +32,7 @@ public static class PeakRate
     {
         var known = config.PeakTflops ?? (device.IsCuda && config.Precision == Precision.BFloat16 ? OfDevice(CudaRuntime.Describe(device).Name) : null);
         var ranksThatKnow = group.AllReduce(known is null ? 0.0 : 1.0);
-        return ranksThatKnow == group.Size ? group.AllReduce(known!.Value * Tera) : Measure(ModelAssembly.ComputeType(config.Precision), group, device);
+        return ranksThatKnow == group.Size ? group.AllReduce(known!.Value * Tera) : MachineRates.ProductsOfAll(group, device, ModelAssembly.ComputeType(config.Precision), device.IsCuda ? CudaSide : HostSide, Seconds);
     }
 
     /// <summary>TFLOP/s of a GPU in dense bfloat16 products; null where it is not known.</summary>
@@ -55,36 +55,5 @@ public static class PeakRate
         }
 
         return null;
-    }
-
-    private static double Measure(DType type, ProcessGroup group, Device device)
-    {
-        using var mode = Autograd.NoGrad();
-        using var scope = new TensorScope();
-        var side = device.IsCuda ? CudaSide : HostSide;
-        var drawn = Tensor.Empty([side, side]);
-        new RandomStream(1, "peak rate").FillNormal(drawn.Span<float>(), 0); // a GPU multiplies zeros faster
-        var x = drawn.To(device).To(type);
-        var product = x.NewEmpty(x.Shape);
-        Multiply();
-        group.Barrier();
-        var time = Stopwatch.StartNew();
-        var made = 0;
-        while (time.Elapsed < Duration)
-        {
-            Multiply();
-            made++;
-        }
-
-        return group.AllReduce(2.0 * side * side * side * made / time.Elapsed.TotalSeconds);
-
-        void Multiply()
-        {
-            x.MatMulInto(x, product);
-            if (device.IsCuda)
-            {
-                CudaRuntime.Synchronize();
-            }
-        }
     }
 }

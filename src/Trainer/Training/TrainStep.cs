@@ -75,7 +75,6 @@ public sealed class TrainStep(
     private readonly int _moeLayers = model.SelectionBiases.Count;
     private readonly MicroStep _micro = new(model, mesh, balance, sequencesPerSegment);
     private CapturedMicroStep? _captured;
-    private TimeSpan _preparing; // of the optimizer, in this step
 
     /// <summary>Whether forward and backward are a graph now, which holds memory that the allocator counts as free.</summary>
     public bool IsCaptured => _captured?.IsCaptured ?? false;
@@ -107,10 +106,14 @@ public sealed class TrainStep(
         }
 
         mesh.World.Trace.Layer = null;
-        var gradient = ReduceGradients(1.0 / batches.TokensPerStep);
+        Reduce(1.0 / batches.TokensPerStep);
+        var started = Stopwatch.GetTimestamp();
+        PrepareUpdate();
+        var time = Stopwatch.GetElapsedTime(started);
+        var gradient = MeasureNorm();
         Agree(totals, load, stop, meter, step + 1);
         var updated = gradient.IsFinite && double.IsFinite(totals.Loss);
-        var (time, started, calls) = (TimeSpan.Zero, 0L, 0L);
+        var calls = 0L;
         if (updated)
         {
             Clip(gradient);
@@ -128,7 +131,7 @@ public sealed class TrainStep(
                 reduction.ShareValues();
             }
 
-            time = _preparing + Stopwatch.GetElapsedTime(started);
+            time += Stopwatch.GetElapsedTime(started);
             UpdateBias(load);
         }
 
@@ -144,7 +147,7 @@ public sealed class TrainStep(
             Dropped = (long)totals.Dropped,
             Load = load,
             Stop = totals.Stop,
-            OptimizerTime = time,
+            OptimizerTime = updated ? time : TimeSpan.Zero,
             OptimizerCalls = calls,
             Ranks = totals.Ranks,
         };
@@ -166,20 +169,21 @@ public sealed class TrainStep(
         reduction.Zero();
     }
 
-    private GradientNorm ReduceGradients(double factor)
+    private void Reduce(double factor)
     {
-        using (Spans.Open("reduction"))
-        {
-            reduction.Reduce(factor);
-        }
+        using var span = Spans.Open("reduction");
+        reduction.Reduce(factor);
+    }
 
-        var started = Stopwatch.GetTimestamp();
-        using (Spans.Open("optimizer"))
-        {
-            optimizer.Prepare(IsFrozen);
-        }
+    // Before the host waits for the norm: lists of thousands of parameters would hold the device up after it.
+    private void PrepareUpdate()
+    {
+        using var span = Spans.Open("optimizer");
+        optimizer.Prepare(IsFrozen);
+    }
 
-        _preparing = Stopwatch.GetElapsedTime(started);
+    private GradientNorm MeasureNorm()
+    {
         using var span = Spans.Open("gradient norm");
         return reduction.MeasureNorm();
     }

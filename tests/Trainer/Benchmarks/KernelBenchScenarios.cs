@@ -23,7 +23,7 @@ internal static class KernelBenchScenarios
 
         var exchanges = reports["dispatch"].Kernels.Where(kernel => kernel.Ceiling == "exchange").ToList();
         Assert.That(exchanges.Select(kernel => kernel.Name).Distinct(), Is.EquivalentTo(Exchanges));
-        Assert.That(reports["optimizer"].Kernels.Where(kernel => kernel.Ceiling == "exchange").Select(kernel => kernel.Name), Is.EqualTo(["clearing and reduction", "sharing of weights"]));
+        Assert.That(reports["optimizer"].Kernels.Where(kernel => kernel.Ceiling == "exchange").Select(kernel => kernel.Name), Is.EqualTo(["reduction of gradients", "sharing of weights"]));
 
         // Whichever experts the tokens chose, all ranks together have as many rows, and step as many weights, as one.
         Assert.That(Sum(world, KernelRows.Of(reports["experts"], "experts, gate_up", "forward").Operations), Is.EqualTo(2.0 * world.Size * 128 * 2 * 24 * 16));
