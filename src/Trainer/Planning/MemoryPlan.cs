@@ -10,17 +10,22 @@ namespace Moe.Training.Planning;
 public readonly record struct MemoryItem(string Kind, long Bytes);
 
 /// <summary>What the fullest rank of a mesh holds at the fullest moment of a step.</summary>
-/// <param name="Persistent">Weights, gradients and the optimizer's state: from the first step to the last.</param>
+/// <param name="Persistent">Weights, gradients and the optimizer's state: between backward and update.</param>
 /// <param name="Activations">Kept from forward to backward of one micro-batch.</param>
 /// <param name="Workspace">The largest that one operation takes beside them, with what backward computes again of one layer.</param>
 /// <param name="Communication">Buffers of the reduction of gradients, when the activations are gone.</param>
 /// <param name="Update">Taken by the optimizer's step, when the activations are gone: directions that are made orthogonal.</param>
 /// <param name="Process">Taken before the first tensor is made.</param>
+/// <param name="LateGradients">Of the gradients those that backward allocates as it comes to them, while the activations go.</param>
 public sealed record MemoryPlan(
-    IReadOnlyList<MemoryItem> Persistent, IReadOnlyList<MemoryItem> Activations, long Workspace, long Communication, long Update, long Process)
+    IReadOnlyList<MemoryItem> Persistent, IReadOnlyList<MemoryItem> Activations, long Workspace, long Communication, long Update, long Process, long LateGradients)
 {
-    /// <summary>At the fullest moment: the end of a forward, the reduction of the gradients, or the update.</summary>
-    public long Peak => Process + Sum(Persistent) + Math.Max(Sum(Activations) + Workspace, Math.Max(Communication, Update));
+    /// <summary>
+    /// At the fullest moment: the end of a forward, that of a backward, the reduction of the gradients, or the update. Within a backward activations and late gradients
+    /// pass into each other layer by layer, so that no moment between has more than the fuller of its ends.
+    /// </summary>
+    public long Peak => Process + Sum(Persistent) - LateGradients
+        + Math.Max(Sum(Activations) + Workspace, LateGradients + Math.Max(Workspace, Math.Max(Communication, Update)));
 
     /// <summary>Bytes of one kind; 0 where there are none.</summary>
     public long Of(string kind) => Persistent.Concat(Activations).Where(item => item.Kind == kind).Sum(item => item.Bytes);
@@ -44,7 +49,8 @@ public sealed record MemoryPlan(
         WorkspaceBytes(model, kept.Again(), collectives == CollectiveForm.Direct),
         collectives == CollectiveForm.Direct ? ReductionBytes(model, rank ?? model.FullestRank()) : 0,
         UpdateBytes(model, rank ?? model.FullestRank()),
-        process);
+        process,
+        model.Config.Train.Accumulation == 1 ? model.Buckets.Where(bucket => bucket.IsDirect).Sum(bucket => bucket.Count * bucket.Type.Size()) : 0);
     }
 
     /// <summary>The same rank with other activations.</summary>
