@@ -53,7 +53,9 @@ public class MemoryBudgetTests : TinyRunTests
         // So many tokens that what layers keep outweighs the gradients that take its place in backward.
         var config = Config with
         {
-            Parallel = Config.Parallel with { Device = DeviceName.Cuda }, Model = Config.Model with { Layers = 12 }, Train = Config.Train with { MicroBatch = 16 * Config.Train.MicroBatch },
+            Parallel = Config.Parallel with { Device = DeviceName.Cuda },
+            Model = Config.Model with { Layers = 12 },
+            Train = Config.Train with { MicroBatch = 16 * Config.Train.MicroBatch },
         };
         var block = MemoryBudget.Decide(config with { Train = config.Train with { Recompute = Recompute.Block } }, 1);
         var offloaded = MemoryBudget.Decide(config with { Train = config.Train with { Recompute = Recompute.Block, Offload = Offload.Activations } }, 1);
