@@ -1,6 +1,6 @@
 // One product an expert over rows sorted by expert, in one call. Offsets stay where the rows are: [E] int32, inclusive sums of the experts' rows.
 //
-// On the host each expert's product is the BLAS's, written into its place; on a device bfloat16 goes through aten::_grouped_mm, and other types,
+// On the host each expert's product is written into its place (matmul.h); on a device bfloat16 goes through aten::_grouped_mm, and other types,
 // there for verification, expert by expert with offsets read back. Reference: Split, products and Concatenate, src/Models/GroupedSwiGlu.cs.
 #include "kernels/grouped_matmul.h"
 
@@ -8,6 +8,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include "kernels/device.h"
+#include "kernels/matmul.h"
 
 namespace {
 
@@ -21,26 +22,12 @@ void each_group(const at::Tensor& offsets, Act act) {
   }
 }
 
-// libtorch 1.13 adds small products of bfloat16 up in bfloat16.
-bool added_up_narrowly(const at::Tensor& a, const at::Tensor& b) {
-  constexpr int64_t kSmall = 16 * 16 * 16;
-  return a.scalar_type() == at::kBFloat16 && a.is_cpu() && a.numel() * b.size(1) <= kSmall;
-}
-
-void multiply_into(at::Tensor result, const at::Tensor& a, const at::Tensor& b) {
-  if (added_up_narrowly(a, b)) {
-    result.copy_(at::mm(a.to(at::kFloat), b.to(at::kFloat)));
-  } else {
-    at::mm_out(result, a, b);
-  }
-}
-
 // a [R, K], b [E, K, N] -> [R, N]; what stands beyond the last offset is left as it is.
 at::Tensor rows_by_group(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
   auto result = at::empty({a.size(0), b.size(2)}, a.options());
   each_group(offsets, [&](int64_t group, int64_t start, int64_t rows) {
     if (rows > 0) {
-      multiply_into(result.narrow(0, start, rows), a.narrow(0, start, rows), b.select(0, group));
+      moe::multiply(result.narrow(0, start, rows), a.narrow(0, start, rows), b.select(0, group));
     }
   });
   return result;
@@ -52,7 +39,7 @@ at::Tensor matrices_by_group(const at::Tensor& a, const at::Tensor& b, const at:
   each_group(offsets, [&](int64_t group, int64_t start, int64_t rows) {
     auto part = result.select(0, group);
     if (rows > 0) {
-      multiply_into(part, a.narrow(1, start, rows), b.narrow(0, start, rows));
+      moe::multiply(part, a.narrow(1, start, rows), b.narrow(0, start, rows));
     } else {
       part.zero_();
     }
@@ -97,7 +84,12 @@ at::Tensor on_device(const at::Tensor& a, const at::Tensor& b, const at::Tensor&
 #endif
 
 // All rows are of one group.
-at::Tensor whole(const at::Tensor& a, const at::Tensor& b) { return b.dim() == 3 ? at::mm(a, b.select(0, 0)) : at::mm(a, b).unsqueeze(0); }
+at::Tensor whole(const at::Tensor& a, const at::Tensor& b) {
+  auto right = b.dim() == 3 ? b.select(0, 0) : b;
+  auto result = at::empty({a.size(0), right.size(1)}, a.options());
+  moe::multiply(result, a, right);
+  return b.dim() == 3 ? result : result.unsqueeze(0);
+}
 
 }  // namespace
 

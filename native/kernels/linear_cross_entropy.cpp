@@ -4,55 +4,18 @@
 #include "kernels/linear_cross_entropy.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
 
 #include "kernels/checks.h"
 #include "kernels/isa.h"
-#include "kernels/wide_product.h"
+#include "kernels/matmul.h"
 
 namespace {
 
 constexpr int64_t kGrain = 1 << 14;
 constexpr int64_t kWholeRows = 256;  // a chunk of more is a multiple of it: matrix products then have whole tiles
-
-struct WideProducts {
-  static bool exist(const at::Tensor& x) { return moe::has_wide_product(x); }
-
-  static void multiply(at::Tensor& result, const at::Tensor& x, const at::Tensor& y) { moe::multiply_wide(result, x, y); }
-
-  // result += x y, in the product's own pass over the result where the library can.
-  static void add(at::Tensor& result, const at::Tensor& x, const at::Tensor& y) {
-    using Add = at::Tensor&(const at::Tensor&, const at::Tensor&, const at::Tensor&, at::ScalarType, const at::Scalar&, const at::Scalar&, at::Tensor&);
-    static auto found = c10::Dispatcher::singleton().findSchema({"aten::addmm", "dtype_out"});
-    static bool in_place = found.has_value();
-    if (in_place) {
-      try {
-        found->typed<Add>().call(result, x, y, at::kFloat, 1, 1, result);
-        return;
-      } catch (const c10::Error&) {
-        in_place = false;  // a libtorch that wants the sum's start in bfloat16; it refuses before it writes
-      }
-    }
-    auto term = at::empty_like(result);
-    multiply(term, x, y);
-    result.add_(term);
-  }
-};
-
-// result [M, N] (+)= x [M, K] y [K, N]; a float32 result of bfloat16 factors is rounded to them only where there is no wide product.
-void multiply(at::Tensor& result, const at::Tensor& x, const at::Tensor& y, bool add) {
-  if (result.scalar_type() == x.scalar_type()) {
-    add ? at::addmm_out(result, result, x, y) : at::mm_out(result, x, y);
-  } else if (WideProducts::exist(x)) {
-    add ? WideProducts::add(result, x, y) : WideProducts::multiply(result, x, y);
-  } else {
-    auto product = at::mm(x, y);
-    add ? result.add_(product) : result.copy_(product);
-  }
-}
 
 void cross_entropy_on_host(const moe::CrossEntropy& x) {
   for (int64_t i = 0; i < x.rows; ++i) {
@@ -133,17 +96,17 @@ MOE_EXPORT int32_t moe_linear_cross_entropy(moe::Handle hidden_handle, moe::Hand
     for (int64_t begin = 0; begin < tokens; begin += rows) {
       int64_t count = std::min(rows, tokens - begin);
       auto inputs = hidden.narrow(0, begin, count), logits = memory.narrow(0, 0, count);
-      multiply(logits, inputs, head.t(), false);
+      moe::multiply(logits, inputs, head.t());
       cross_entropy({type, logits.data_ptr(), targets.data_ptr<int64_t>() + begin,
                      static_cast<char*>(losses.data_ptr()) + begin * losses.element_size(), gradient, count, vocabulary},
                     hidden);
       const auto& slopes = logits;  // written over them
       if (hidden_gradient.defined()) {
         auto part = hidden_gradient.narrow(0, begin, count);
-        multiply(part, slopes, head, false);
+        moe::multiply(part, slopes, head);
       }
       if (head_gradient.defined()) {
-        multiply(head_gradient, slopes.t(), inputs, begin > 0);
+        moe::multiply(head_gradient, slopes.t(), inputs, begin > 0);
       }
     }
     sum_losses(losses, loss);

@@ -2,22 +2,12 @@
 // Shapes: x [T, D] bfloat16, weight [E, D] and logits [T, E] float32. Reference: src/Models/RouterProduct.cs.
 #include "kernels/split.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/GradMode.h>
 
 #include "kernels/checks.h"
-#include "kernels/wide_product.h"
+#include "kernels/matmul.h"
 
 namespace {
-
-// result [M, N] float32 = x [M, K] y [K, N], bfloat16 each.
-void multiply(at::Tensor& result, const at::Tensor& x, const at::Tensor& y) {
-  if (moe::has_wide_product(x)) {
-    moe::multiply_wide(result, x, y);
-  } else {
-    at::mm_out(result, x.to(at::kFloat), y.to(at::kFloat));
-  }
-}
 
 void split_on_host(const float* from, c10::BFloat16* to, const moe::Blocks& blocks, const moe::Parts& parts) {
   for (int64_t r = 0; r < blocks.rows; ++r) {
@@ -73,7 +63,7 @@ void check_product(const at::Tensor& x, const at::Tensor& weight, const char* na
 
 // Whether bfloat16 factors have a product with a float32 result on a GPU.
 MOE_EXPORT int32_t moe_has_wide_product(int32_t* has) {
-  MOE_TRY { *has = moe::wide_product().has_value() ? 1 : 0; }
+  MOE_TRY { *has = moe::has_wide_product() ? 1 : 0; }
   MOE_CATCH
 }
 
@@ -84,7 +74,7 @@ MOE_EXPORT int32_t moe_router_product_forward(moe::Handle x_handle, moe::Handle 
     check_product(x, weight, "the logits", logits);
     auto parts = split(weight, stacked(weight), {3 * weight.size(0), weight.size(1)}, {{0, 1, 2}});
     auto products = at::empty({x.size(0), 3 * weight.size(0)}, logits.options());
-    multiply(products, x, parts.t());
+    moe::multiply(products, x, parts.t());
     add_blocks(products, logits, abreast(logits));
   }
   MOE_CATCH
@@ -104,14 +94,14 @@ MOE_EXPORT int32_t moe_router_product_backward(moe::Handle x_handle, moe::Handle
       // To 16 bits, of which the result keeps 8.
       auto left = split(arriving, abreast(arriving), {tokens, 3 * experts}, {{0, 0, 1}});
       auto right = split(weight, stacked(weight), {3 * experts, width}, {{0, 1, 0}});
-      at::mm_out(gradient, left, right);
+      moe::multiply(gradient, left, right);
     }
     if (weight_gradient_handle != nullptr) {
       auto gradient = moe::borrow(weight_gradient_handle);
       moe::check_tensor("the weight's gradient", gradient, weight.sizes(), moe::Type::Float32, x);
       auto left = split(arriving, abreast(arriving), {tokens, 3 * experts}, {{0, 1, 2}});
       auto products = at::empty({3 * experts, width}, gradient.options());
-      multiply(products, left.t(), x);
+      moe::multiply(products, left.t(), x);
       add_blocks(products, gradient, stacked(gradient));
     }
   }

@@ -17,10 +17,11 @@ public sealed class RouterProduct : Function
     {
     }
 
-    /// <summary>x weight^T in the weight's type; by recorded operators where the kernel doesn't fit.</summary>
+    /// <summary>x weight^T in the weight's type; as any <see cref="Projection"/> where the kernel doesn't fit.</summary>
     /// <param name="x">[T, D].</param>
     /// <param name="weight">[E, D].</param>
-    public static Tensor Of(Tensor x, Tensor weight) => RouterProductKernel.Fits(x, weight) ? Apply(x.Contiguous(), weight) : Reference(x, weight);
+    public static Tensor Of(Tensor x, Tensor weight) =>
+        RouterProductKernel.Fits(x, weight) ? Apply(x.Contiguous(), weight) : Projection.Apply(x.To(weight.DType), weight);
 
     /// <summary>The same by the kernel, on whichever device.</summary>
     /// <param name="x">[T, D] bfloat16, without gaps.</param>

@@ -1,3 +1,4 @@
+using Moe.Models;
 using Moe.Torch;
 
 namespace Moe.Training.Benchmarks;
@@ -23,19 +24,19 @@ internal sealed class LinearKernels(KernelShapes shapes, RandomInputs random)
         yield return new KernelBenchmark(name, shape, KernelPass.Forward, bytes, operations, () =>
         {
             var (x, weight) = (X(), Weight());
-            return new KernelCall(() => x.Linear(weight));
+            return new KernelCall(() => Projection.Product(x, weight));
         })
         { CallsPerStep = calls };
         yield return new KernelBenchmark($"{name}: rows", shape, KernelPass.Backward, bytes, operations, () =>
         {
             var (arriving, weight) = (Y(), Weight());
-            return new KernelCall(() => arriving.MatMul(weight));
+            return new KernelCall(() => Projection.RowGradients(arriving, weight));
         })
         { CallsPerStep = calls };
         yield return new KernelBenchmark($"{name}: weight", shape, KernelPass.Backward, bytes, operations, () =>
         {
             var (arriving, x) = (Y(), X());
-            return new KernelCall(() => arriving.Transpose().MatMul(x));
+            return new KernelCall(() => Projection.WeightGradient(arriving, x));
         })
         { CallsPerStep = calls };
 

@@ -52,4 +52,45 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
         var first = GroupedProduct.Matrices(arriving, rows, groups).ToArray<float>();
         Assert.That(GroupedProduct.Matrices(arriving, rows, groups).ToArray<float>(), Is.EqualTo(first));
     }
+
+    [Test]
+    public void Products_of_any_size_and_strides([ValueSource(typeof(KernelTests), nameof(Types))] DType type, [Values(40)] int times)
+    {
+        for (var time = 0; time < times; time++)
+        {
+            using var scope = new TensorScope();
+            var (rows, inner, outer) = (Random.Next(1, 150), Random.Next(1, 140), Random.Next(1, 120));
+            var (left, right) = (Placed(type, rows, inner), Placed(type, inner, outer));
+            var what = $"[{rows}, {inner}] times [{inner}, {outer}], the {time}th";
+            var actual = GroupedProduct.Rows(left, right.Unsqueeze(0), RowGroups.Whole(rows));
+            MustBeClose(actual, Wide(left).MatMul(Wide(right)), what, magnitudes: Wide(left).Abs().MatMul(Wide(right).Abs()));
+            MustBeClose(GroupedProduct.Matrices(left.Transpose(), right, RowGroups.Whole(inner)).Select(0, 0), Wide(actual), what);
+        }
+    }
+
+    [Test]
+    public void Bits_of_a_row_do_not_depend_on_the_rows_beside_it([Values(DType.Float32, DType.BFloat16)] DType type)
+    {
+        if (Place.IsCuda || !System.Runtime.Intrinsics.X86.Avx2.IsSupported)
+        {
+            Assert.Ignore("products on this device are a library's");
+        }
+
+        var (rows, matrix) = (Normal(type, 61, 70), Normal(type, 1, 70, 45));
+        var whole = GroupedProduct.Rows(rows, matrix, RowGroups.Whole(61)).To(DType.Float32);
+        var part = GroupedProduct.Rows(rows.Narrow(0, 13, 29), matrix, RowGroups.Whole(29)).To(DType.Float32);
+        Assert.That(part.ToArray<float>(), Is.EqualTo(whole.Narrow(0, 13, 29).ToArray<float>()));
+    }
+
+    // A part of a larger matrix of NaN, row by row or column by column.
+    private Tensor Placed(DType type, int rows, int columns)
+    {
+        var isTurned = Random.Next(2) == 0;
+        var (height, width) = isTurned ? (columns, rows) : (rows, columns);
+        var (above, before) = (Random.Next(3), Random.Next(3));
+        var around = Tensor.Full([height + above + Random.Next(3), width + before + Random.Next(3)], double.NaN, type, Place);
+        var part = around.Narrow(0, above, height).Narrow(1, before, width);
+        part.CopyFrom_(Normal(type, height, width));
+        return isTurned ? part.Transpose() : part;
+    }
 }

@@ -1,0 +1,136 @@
+// Reference of the tiles: the same products of the factors in float64, tests/Torch/Kernels/GroupedProductTests.cs.
+#include "kernels/matmul.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <memory>
+#include <new>
+
+#include "kernels/checks.h"
+#include "kernels/isa.h"
+#include "kernels/product.h"
+
+namespace {
+
+// Fewer rows don't repay the packing; what is packed should stay in the second cache.
+constexpr int64_t kFewRows = 8;
+constexpr int64_t kMostPacked = 1 << 20;
+constexpr int64_t kGrain = 1 << 20;  // multiplications that are worth a thread of their own
+constexpr int64_t kGrainRows = 64;   // and rows that repay its packing
+constexpr std::align_val_t kAlignment{64};
+
+// Kept by the thread for its next product.
+class Scratch {
+ public:
+  void* of(int64_t bytes) {
+    if (bytes > size_) {
+      memory_.reset();
+      memory_.reset(::operator new(bytes, kAlignment));
+      size_ = bytes;
+    }
+    return memory_.get();
+  }
+
+ private:
+  struct Freed {
+    void operator()(void* memory) const { ::operator delete(memory, kAlignment); }
+  };
+  std::unique_ptr<void, Freed> memory_;
+  int64_t size_ = 0;
+};
+
+#if defined(__x86_64__)
+bool has_bfloat16_products() {
+  static const bool has = moe::isa() == moe::Isa::Avx512 && __builtin_cpu_supports("avx512bf16");
+  return has;
+}
+#define MOE_FOR_PRODUCT(x, function) ((x).type == moe::Type::BFloat16 && has_bfloat16_products() ? moe::avx512bf16::function : MOE_FOR_ISA(function))
+#else
+#define MOE_FOR_PRODUCT(x, function) MOE_FOR_ISA(function)
+#endif
+
+moe::Product product_of(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b, bool add) {
+  return {moe::type_of(a), moe::type_of(result), a.data_ptr(), a.stride(0), a.stride(1), b.data_ptr(), b.stride(0), b.stride(1), result.data_ptr(), result.stride(0),
+          a.size(0),       b.size(1),            a.size(1),    add};
+}
+
+// Registers are too narrow on other processors for tiles to be worth it.
+bool suits_tiles(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
+  return result.is_cpu() && moe::isa() != moe::Isa::Baseline && moe::is_floating(moe::type_of(a)) && a.size(0) >= kFewRows && a.size(1) > 0 && b.size(1) > 0 &&
+         result.stride(1) == 1;
+}
+
+bool by_tiles(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b, bool add) {
+  if (!suits_tiles(result, a, b)) {
+    return false;
+  }
+  auto x = product_of(result, a, b, add);
+  int64_t bytes = MOE_FOR_PRODUCT(x, product_scratch)(x);
+  if (bytes > kMostPacked) {
+    return false;
+  }
+  auto work = MOE_FOR_PRODUCT(x, product);
+  int64_t grain = std::max(kGrainRows, kGrain / std::max<int64_t>(1, x.columns * x.depth));
+  at::parallel_for(0, x.rows, grain, [&](int64_t begin, int64_t end) {
+    static thread_local Scratch scratch;
+    work(x, begin, end, scratch.of(bytes));
+  });
+  return true;
+}
+
+const auto& wide_product() {
+  static auto found = c10::Dispatcher::singleton().findSchema({"aten::mm", "dtype_out"});
+  return found;
+}
+
+void multiply_wide(at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
+  using Multiply = at::Tensor&(const at::Tensor&, const at::Tensor&, at::ScalarType, at::Tensor&);
+  wide_product()->typed<Multiply>().call(a, b, at::kFloat, result);
+}
+
+// result += a b, in the product's own pass over the result where the library can.
+void add_wide(at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
+  using Add = at::Tensor&(const at::Tensor&, const at::Tensor&, const at::Tensor&, at::ScalarType, const at::Scalar&, const at::Scalar&, at::Tensor&);
+  static auto found = c10::Dispatcher::singleton().findSchema({"aten::addmm", "dtype_out"});
+  static bool in_place = found.has_value();
+  if (in_place) {
+    try {
+      found->typed<Add>().call(result, a, b, at::kFloat, 1, 1, result);
+      return;
+    } catch (const c10::Error&) {
+      in_place = false;  // a libtorch that wants the sum's start in bfloat16; it refuses before it writes
+    }
+  }
+  auto term = at::empty_like(result);
+  multiply_wide(term, a, b);
+  result.add_(term);
+}
+
+// libtorch 1.13 adds small products of bfloat16 up in bfloat16.
+bool is_added_up_narrowly(const at::Tensor& a, const at::Tensor& b) {
+  constexpr int64_t kSmall = 16 * 16 * 16;
+  return a.scalar_type() == at::kBFloat16 && a.is_cpu() && a.numel() * b.size(1) <= kSmall;
+}
+
+void by_library(at::Tensor result, const at::Tensor& a, const at::Tensor& b, bool add) {
+  bool wide = result.scalar_type() != a.scalar_type();
+  if (wide && a.is_cuda() && moe::has_wide_product()) {
+    add ? add_wide(result, a, b) : multiply_wide(result, a, b);
+  } else if (wide || is_added_up_narrowly(a, b)) {
+    auto product = at::mm(a.to(at::kFloat), b.to(at::kFloat));
+    add ? result.add_(product) : result.copy_(product);
+  } else {
+    add ? at::addmm_out(result, result, a, b) : at::mm_out(result, a, b);
+  }
+}
+
+}  // namespace
+
+bool moe::has_wide_product() { return wide_product().has_value(); }
+
+void moe::multiply(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b, bool add) {
+  if (!by_tiles(result, a, b, add)) {
+    by_library(result, a, b, add);
+  }
+}

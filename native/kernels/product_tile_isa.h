@@ -1,0 +1,172 @@
+// Products by tiles: B is packed into strips of columns two registers wide, and tiles of a few rows of C stand in registers while the depth passes by. A is read
+// where it stands if its numbers can be, and packed otherwise. Everything counts in units: a number, or two of bfloat16 that are multiplied at once.
+#pragma once
+
+#include "kernels/product.h"
+#include "kernels/vector_isa.h"
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+namespace moe {
+namespace MOE_ISA {
+namespace {
+
+constexpr int kTileRows = kRegisterBytes == 64 ? 8 : kRegisterBytes == 32 ? 6 : 4;
+
+// How elements are multiplied: Unit is what stands in packed memory, kDeep elements of the depth in each.
+template <class E>
+struct Factor {
+  using Unit = typename E::Work;
+  using Sums = Vector<Unit>;
+  static constexpr int kDeep = 1;
+  static constexpr bool kAsStored = sizeof(typename E::Stored) == sizeof(Unit);
+
+  static inline Unit unit(const typename E::Stored* from, int64_t, bool) { return E::load(from); }
+  static inline void multiply_add(Sums& sum, Unit x, Vector<Unit> y) { sum += x * y; }
+};
+
+#ifdef __AVX512BF16__
+template <>
+struct Factor<Brain> {
+  using Unit = float;  // by its bits: two elements
+  using Sums = Vector<float>;
+  static constexpr int kDeep = 2;
+  static constexpr bool kAsStored = true;
+
+  static inline Unit unit(const uint16_t* from, int64_t step, bool whole) {
+    uint32_t bits = from[0] | static_cast<uint32_t>(whole ? from[step] : 0) << 16;
+    float x;
+    __builtin_memcpy(&x, &bits, sizeof x);
+    return x;
+  }
+  static inline void multiply_add(Sums& sum, Unit x, Vector<float> y) {
+    sum = (Sums)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_ps(x), (__m512bh)y);
+  }
+};
+#endif
+
+template <class E>
+using Unit = typename Factor<E>::Unit;
+template <class E>
+constexpr int64_t kStripColumns = 2 * kWide<Unit<E>>;
+
+template <class E>
+inline int64_t units(int64_t depth) {
+  return (depth + Factor<E>::kDeep - 1) / Factor<E>::kDeep;
+}
+
+// A matrix whose element (i, k) is at from[i * row + k * step].
+template <class E>
+struct Strided {
+  const typename E::Stored* from;
+  int64_t row;
+  int64_t step;
+  int64_t depth;
+
+  // As units that lie where the elements do: unit (i, k) at first[i * unit_row + k * unit_step].
+  bool is_direct() const {
+    constexpr int64_t kFarthest = 2048;  // bytes; beyond it, each number of a column is another page's, or meets the last ones in the cache
+    if (!Factor<E>::kAsStored) {
+      return false;
+    }
+    if (Factor<E>::kDeep == 1) {
+      return step == 1 || step * static_cast<int64_t>(sizeof(typename E::Stored)) <= kFarthest;
+    }
+    return step == 1 && depth % 2 == 0 && row % 2 == 0;
+  }
+  const Unit<E>* first() const { return reinterpret_cast<const Unit<E>*>(from); }
+  int64_t unit_row() const { return row / Factor<E>::kDeep; }
+  int64_t unit_step() const { return step; }
+
+  inline Unit<E> unit(int64_t i, int64_t k) const {
+    int64_t at = k * Factor<E>::kDeep;
+    return Factor<E>::unit(from + i * row + at * step, step, at + 1 < depth);
+  }
+};
+
+// Lines [0, count) of `x` side by side, [depth, across] units with zeros behind the last line.
+template <class E>
+void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
+  using U = Unit<E>;
+  int64_t deep = units<E>(x.depth), done = 0;
+  if (x.is_direct() && x.unit_step() == 1 && across % kWide<U> == 0) {  // a line's units lie side by side: squares are turned
+    int64_t lines = count / kWide<U> * kWide<U>;
+    done = deep / kWide<U> * kWide<U>;
+    transpose<U>(x.first(), x.unit_row(), to, across, lines, done);
+    for (int64_t k = 0; k < done; ++k) {
+      for (int64_t i = lines; i < across; ++i) to[k * across + i] = i < count ? x.unit(i, k) : U(0);
+    }
+  }
+  for (int64_t k = done; k < deep; ++k) {
+    U* __restrict line = to + k * across;
+    if (x.row == 1) {
+      const typename E::Stored* at = x.from + k * Factor<E>::kDeep * x.step;
+      bool whole = k * Factor<E>::kDeep + 1 < x.depth;
+      if (count == kStripColumns<E>) {
+#pragma GCC unroll 1
+        for (int64_t i = 0; i < kStripColumns<E>; ++i) line[i] = Factor<E>::unit(at + i, x.step, whole);
+      } else {
+        for (int64_t i = 0; i < count; ++i) line[i] = Factor<E>::unit(at + i, x.step, whole);
+      }
+    } else {
+      for (int64_t i = 0; i < count; ++i) line[i] = x.unit(i, k);
+    }
+    for (int64_t i = count; i < across; ++i) line[i] = U(0);
+  }
+}
+
+template <class R, typename T>
+inline void put(typename R::Stored* to, Vector<T> x, int64_t count, bool add) {
+  if (sizeof(typename R::Stored) == sizeof(T) && count >= kWide<T>) {
+    T* whole = reinterpret_cast<T*>(to);
+    store(whole, add ? load(whole) + x : x);
+    return;
+  }
+  for (int64_t i = 0; i < count && i < kWide<T>; ++i) {
+    R::store(to + i, add ? static_cast<T>(R::load(to + i)) + x[i] : x[i]);
+  }
+}
+
+// A tile of C, whose first `columns` columns are written.
+template <class E, class R, int kRows, int kColumns>
+inline void tile(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, typename R::Stored* c, int64_t c_row, int64_t columns, bool add) {
+  using U = Unit<E>;
+  Vector<U> sums[kRows][kColumns] = {};
+  for (int64_t k = 0; k < deep; ++k) {
+    Vector<U> line[kColumns];
+#pragma GCC unroll 2
+    for (int j = 0; j < kColumns; ++j) line[j] = load(strip + k * kStripColumns<E> + j * kWide<U>);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      U x = a[i * a_row + k * a_step];
+#pragma GCC unroll 2
+      for (int j = 0; j < kColumns; ++j) Factor<E>::multiply_add(sums[i][j], x, line[j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kColumns; ++j) put<R, U>(c + i * c_row + j * kWide<U>, sums[i][j], columns - j * kWide<U>, add);
+  }
+}
+
+// The same for 1 to kRows rows.
+template <class E, class R, int kRows = kTileRows>
+inline void tile_of(int64_t rows, const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, typename R::Stored* c, int64_t c_row,
+                    int64_t columns, bool add) {
+  if (rows < kRows) {
+    if constexpr (kRows > 1) {
+      tile_of<E, R, kRows - 1>(rows, a, a_row, a_step, strip, deep, c, c_row, columns, add);
+    }
+  } else if (columns > kWide<Unit<E>>) {
+    tile<E, R, kRows, 2>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
+  } else {
+    tile<E, R, kRows, 1>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
+  }
+}
+
+}  // namespace
+}  // namespace MOE_ISA
+}  // namespace moe
