@@ -3,19 +3,11 @@
 
 #include <ATen/Parallel.h>
 
-#include <memory>
-#include <new>
-
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/scratch.h"
 
 namespace {
-
-constexpr std::align_val_t kAlignment{64};
-
-struct Freed {
-  void operator()(void* memory) const { ::operator delete(memory, kAlignment); }
-};
 
 void* address(const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type, const at::Tensor& beside) {
   auto tensor = moe::borrow(handle);
@@ -52,8 +44,8 @@ moe::Attention checked(moe::Handle projection_handle, moe::Handle cosine_handle,
 void run(const moe::Attention& x, void (*work)(const moe::Attention&, int64_t, int64_t, void*)) {
   int64_t bytes = MOE_FOR_ISA(attention_scratch)(x);
   at::parallel_for(0, x.sequences * x.key_value_heads, 1, [&](int64_t begin, int64_t end) {
-    std::unique_ptr<void, Freed> scratch(::operator new(bytes, kAlignment));
-    work(x, begin, end, scratch.get());
+    static thread_local moe::Scratch scratch;
+    work(x, begin, end, scratch.of(bytes));
   });
 }
 

@@ -4,12 +4,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include <memory>
-#include <new>
-
 #include "kernels/checks.h"
 #include "kernels/isa.h"
 #include "kernels/product.h"
+#include "kernels/scratch.h"
 
 namespace {
 
@@ -18,27 +16,6 @@ constexpr int64_t kFewRows = 8;
 constexpr int64_t kMostPacked = 1 << 20;
 constexpr int64_t kGrain = 1 << 20;  // multiplications that are worth a thread of their own
 constexpr int64_t kGrainRows = 64;   // and rows that repay its packing
-constexpr std::align_val_t kAlignment{64};
-
-// Kept by the thread for its next product.
-class Scratch {
- public:
-  void* of(int64_t bytes) {
-    if (bytes > size_) {
-      memory_.reset();
-      memory_.reset(::operator new(bytes, kAlignment));
-      size_ = bytes;
-    }
-    return memory_.get();
-  }
-
- private:
-  struct Freed {
-    void operator()(void* memory) const { ::operator delete(memory, kAlignment); }
-  };
-  std::unique_ptr<void, Freed> memory_;
-  int64_t size_ = 0;
-};
 
 #if defined(__x86_64__)
 bool has_bfloat16_products() {
@@ -73,7 +50,7 @@ bool by_tiles(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b
   auto work = MOE_FOR_PRODUCT(x, product);
   int64_t grain = std::max(kGrainRows, kGrain / std::max<int64_t>(1, x.columns * x.depth));
   at::parallel_for(0, x.rows, grain, [&](int64_t begin, int64_t end) {
-    static thread_local Scratch scratch;
+    static thread_local moe::Scratch scratch;
     work(x, begin, end, scratch.of(bytes));
   });
   return true;

@@ -117,6 +117,39 @@ void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
   }
 }
 
+// sums += rows of A times a strip: unit (i, k) of A at a[i * a_row + k * a_step].
+template <class E, int kRows, int kColumns>
+inline void add_products(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, Vector<Unit<E>> (&sums)[kRows][kColumns]) {
+  using U = Unit<E>;
+  for (int64_t k = 0; k < deep; ++k) {
+    Vector<U> line[kColumns];
+#pragma GCC unroll 2
+    for (int j = 0; j < kColumns; ++j) line[j] = load(strip + k * kStripColumns<E> + j * kWide<U>);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      U x = a[i * a_row + k * a_step];
+#pragma GCC unroll 2
+      for (int j = 0; j < kColumns; ++j) Factor<E>::multiply_add(sums[i][j], x, line[j]);
+    }
+  }
+}
+
+template <int kCount>
+struct Count {
+  static constexpr int value = kCount;
+};
+
+// Calls act(Count) with a count of rows that is known to the compiler, 1 to kTileRows.
+template <int kRows = kTileRows, class Act>
+inline void with_rows(int64_t rows, Act act) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) {
+      return with_rows<kRows - 1>(rows, act);
+    }
+  }
+  act(Count<kRows>());
+}
+
 template <class R, typename T>
 inline void put(typename R::Stored* to, Vector<T> x, int64_t count, bool add) {
   if (sizeof(typename R::Stored) == sizeof(T) && count >= kWide<T>) {
@@ -129,22 +162,11 @@ inline void put(typename R::Stored* to, Vector<T> x, int64_t count, bool add) {
   }
 }
 
-// A tile of C, whose first `columns` columns are written.
 template <class E, class R, int kRows, int kColumns>
 inline void tile(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, typename R::Stored* c, int64_t c_row, int64_t columns, bool add) {
   using U = Unit<E>;
   Vector<U> sums[kRows][kColumns] = {};
-  for (int64_t k = 0; k < deep; ++k) {
-    Vector<U> line[kColumns];
-#pragma GCC unroll 2
-    for (int j = 0; j < kColumns; ++j) line[j] = load(strip + k * kStripColumns<E> + j * kWide<U>);
-#pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) {
-      U x = a[i * a_row + k * a_step];
-#pragma GCC unroll 2
-      for (int j = 0; j < kColumns; ++j) Factor<E>::multiply_add(sums[i][j], x, line[j]);
-    }
-  }
+  add_products<E>(a, a_row, a_step, strip, deep, sums);
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 2
@@ -152,19 +174,17 @@ inline void tile(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>*
   }
 }
 
-// The same for 1 to kRows rows.
-template <class E, class R, int kRows = kTileRows>
+// A tile of C, of which `rows`, at most kTileRows, and the strip's first `columns` columns are written.
+template <class E, class R>
 inline void tile_of(int64_t rows, const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, typename R::Stored* c, int64_t c_row,
                     int64_t columns, bool add) {
-  if (rows < kRows) {
-    if constexpr (kRows > 1) {
-      tile_of<E, R, kRows - 1>(rows, a, a_row, a_step, strip, deep, c, c_row, columns, add);
+  with_rows(rows, [&](auto count) {
+    if (columns > kWide<Unit<E>>) {
+      tile<E, R, count.value, 2>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
+    } else {
+      tile<E, R, count.value, 1>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
     }
-  } else if (columns > kWide<Unit<E>>) {
-    tile<E, R, kRows, 2>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
-  } else {
-    tile<E, R, kRows, 1>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
-  }
+  });
 }
 
 }  // namespace

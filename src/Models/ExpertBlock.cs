@@ -60,11 +60,12 @@ internal sealed class ExpertBlock(long width, long slots, int experts)
     /// <param name="down">[E, D, F].</param>
     /// <param name="arriving">[n, D]: gradients of the sums.</param>
     /// <param name="packed">[n, stride] without ids, to write to; null where nobody wants them.</param>
+    /// <param name="isWhole">Whether the second part may be made along with it (<see cref="SwiGluRows.Backward"/>).</param>
     /// <returns>For the second part (<see cref="SwiGluRows.Collect"/>), in the open scope.</returns>
-    internal (SwiGluRows Rows, SwiGluRows.Gradients Gradients) Backward(Tensor gateUp, Tensor down, Tensor arriving, Tensor? packed)
+    internal (SwiGluRows Rows, SwiGluRows.Gradients Gradients) Backward(Tensor gateUp, Tensor down, Tensor arriving, Tensor? packed, bool isWhole)
     {
         var (order, rows) = _rows is null ? Sort(_arrived!) : (_order!, _rows);
-        var gradients = rows.Backward(gateUp, down, order.Permute(arriving), packed is not null);
+        var gradients = rows.Backward(gateUp, down, order.Permute(arriving), packed is not null, isWhole);
         if (packed is not null)
         {
             PackedRows.PackGradientsInto(gradients.Rows!, gradients.Weights!, order, packed);

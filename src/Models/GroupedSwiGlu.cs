@@ -88,7 +88,8 @@ public sealed class GroupedSwiGlu : Function
     {
         var arriving = outputGradients[0]!.Contiguous();
         var worked = new SwiGluRows(_rows ?? _source!.Gather(), _weights, _groups).With(_hidden);
-        var parts = worked.Backward(_gateUp!, _down!, arriving, NeedsGradient(0));
+        var isWhole = NeedsGradient(1) && NeedsGradient(2) && _gateUpSums is null && _downSums is null;
+        var parts = worked.Backward(_gateUp!, _down!, arriving, NeedsGradient(0), isWhole);
         var (gateUp, down) = (NeedsGradient(1) ? new GradientTotal(parts: 1) : null, NeedsGradient(2) ? new GradientTotal(parts: 1) : null);
         worked.Collect(parts, gateUp, down, _gateUpSums, _downSums);
         Tensor?[] gradients = [parts.Rows, gateUp?.Take(), down?.Take()];

@@ -245,7 +245,7 @@ internal sealed class RoutedFeedForward : Function
         using var span = Spans.OpenBackward("feed-forward");
         using var scope = new TensorScope();
         var (gateUp, down) = (NeedsGradient(SharedGateUp) ? new GradientTotal(1) : null, NeedsGradient(SharedDown) ? new GradientTotal(1) : null);
-        var ofRows = _shared.Backward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp], gradient, NeedsGradient(X));
+        var ofRows = _shared.Backward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp], gradient, NeedsGradient(X), gateUp is not null && down is not null && _sums is { SharedGateUp: null, SharedDown: null });
         _shared.Collect(ofRows, gateUp, down, _sums.SharedGateUp, _sums.SharedDown);
         gradients[SharedGateUp] = gateUp is null ? null : scope.Keep(gateUp.Take());
         gradients[SharedDown] = down is null ? null : scope.Keep(down.Take());
@@ -283,7 +283,7 @@ internal sealed class RoutedFeedForward : Function
         return blocks;
     }
 
-    // The rows' gradients start on their way back before those of the matrices are made, but for blocks that are many since memory is short.
+    // The rows' gradients start on their way back before those of the matrices are made, but for blocks that are many since memory is short, and where one kernel makes all.
     private void BackwardBlocks(int chunk, Tensor arriving, ChunkPipeline? pipeline, GradientTotal? gateUp, GradientTotal? down)
     {
         using var span = Spans.OpenBackward("experts");
@@ -292,11 +292,12 @@ internal sealed class RoutedFeedForward : Function
         var cuts = _plan.Blocks(route.ArrivingRows);
         var stride = PackedRows.Stride(_type, _shape[1], _slots, withIds: false);
         var packed = pipeline is null ? null : arriving.NewEmpty([route.ArrivingRows, stride]);
+        var isWhole = gateUp is not null && down is not null && _sums is { GateUp: null, Down: null };
         for (var i = 0; i < blocks.Length; i++)
         {
             using var inner = new TensorScope();
             var (start, length) = cuts[i];
-            var (rows, ofRows) = blocks[i].Backward(_matrices[0], _matrices[1], arriving.Narrow(0, start, length), packed?.Narrow(0, start, length));
+            var (rows, ofRows) = blocks[i].Backward(_matrices[0], _matrices[1], arriving.Narrow(0, start, length), packed?.Narrow(0, start, length), isWhole);
             if (i == blocks.Length - 1)
             {
                 using var returning = Spans.OpenBackward("dispatch");

@@ -22,6 +22,12 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     /// <param name="down">[E, D, F].</param>
     internal Tensor Forward(Tensor gateUp, Tensor down)
     {
+        if (ExpertKernel.Fits(rows, gateUp, down))
+        {
+            (Hidden, var output) = ExpertKernel.Forward(rows, gateUp, down, groups, weights);
+            return output;
+        }
+
         Project(gateUp);
         using var activation = GatedRows.Activate(Hidden!, weights);
         using var transposed = down.Transpose();
@@ -49,16 +55,23 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     /// <param name="down">[E, D, F].</param>
     /// <param name="arriving">[R, D]: gradients of the results; kept until the second part.</param>
     /// <param name="isWanted">Whether the rows' gradients are.</param>
-    internal Gradients Backward(Tensor gateUp, Tensor down, Tensor arriving, bool isWanted = true)
+    /// <param name="isWhole">Whether the second part may be made along with it, and will be asked for both matrices and no sums.</param>
+    internal Gradients Backward(Tensor gateUp, Tensor down, Tensor arriving, bool isWanted, bool isWhole)
     {
         if (Hidden is null)
         {
             Project(gateUp);
         }
 
+        if (isWanted && isWhole && ExpertKernel.Fits(rows, gateUp, down))
+        {
+            var all = ExpertKernel.Backward(rows, gateUp, down, groups, weights, Hidden!, arriving);
+            return new Gradients(all.Rows, all.Weights, null, new Matrices(all.GateUp, all.Down));
+        }
+
         using var product = GroupedProduct.Rows(arriving, down, groups);
         var (activation, hidden, ofWeights) = GatedRows.Backward(Hidden!, weights, product);
-        return new Gradients(isWanted ? GroupedProduct.Rows(hidden, gateUp, groups) : null, ofWeights, arriving, activation, hidden);
+        return new Gradients(isWanted ? GroupedProduct.Rows(hidden, gateUp, groups) : null, ofWeights, new Factors(arriving, activation, hidden), null);
     }
 
     /// <summary>The second part of backward: the gradients of the matrices, and what the rows add up to.</summary>
@@ -69,30 +82,48 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     /// <param name="downSums">Told of the rows at the second one.</param>
     internal void Collect(Gradients gradients, GradientTotal? gateUp, GradientTotal? down, RowSums? gateUpSums, RowSums? downSums)
     {
-        gateUp?.Add(GroupedProduct.Matrices(gradients.Hidden, rows, groups));
-        down?.Add(GroupedProduct.Matrices(gradients.Arriving, gradients.Activation, groups));
+        if (gradients.Matrices is { } made)
+        {
+            gateUp!.Add(made.GateUp);
+            down!.Add(made.Down);
+            return;
+        }
+
+        var (arriving, activation, hidden) = gradients.Factors!;
+        gateUp?.Add(GroupedProduct.Matrices(hidden, rows, groups));
+        down?.Add(GroupedProduct.Matrices(arriving, activation, groups));
         if (gateUpSums is null && downSums is null)
         {
             return;
         }
 
         var lengths = groups.Lengths();
-        gateUpSums?.Add(rows, gradients.Hidden, lengths);
+        gateUpSums?.Add(rows, hidden, lengths);
         if (weights is null)
         {
-            downSums?.Add(gradients.Activation, gradients.Arriving, lengths);
+            downSums?.Add(activation, arriving, lengths);
         }
         else
         {
-            downSums?.Add(GatedRows.Activate(Hidden!, null), gradients.Arriving * weights.Unsqueeze(1).To(gradients.Arriving.DType), lengths);
+            downSums?.Add(GatedRows.Activate(Hidden!, null), arriving * weights.Unsqueeze(1).To(arriving.DType), lengths);
         }
     }
 
     /// <summary>Between the two parts of a backward.</summary>
     /// <param name="Rows">[R, D]; null where not wanted.</param>
     /// <param name="Weights">[R]; null where the rows have none.</param>
+    /// <param name="Factors">What the matrices' gradients are still to be made of; null where they are there.</param>
+    /// <param name="Matrices">These gradients; null where they are to be made.</param>
+    internal sealed record Gradients(Tensor? Rows, Tensor? Weights, Factors? Factors, Matrices? Matrices);
+
+    /// <summary>Rows whose products are the matrices' gradients.</summary>
     /// <param name="Arriving">[R, D].</param>
     /// <param name="Activation">[R, F].</param>
-    /// <param name="Hidden">[R, 2F].</param>
-    internal sealed record Gradients(Tensor? Rows, Tensor? Weights, Tensor Arriving, Tensor Activation, Tensor Hidden);
+    /// <param name="Hidden">[R, 2F]: the gradient of the first projection.</param>
+    internal sealed record Factors(Tensor Arriving, Tensor Activation, Tensor Hidden);
+
+    /// <summary>The matrices' gradients.</summary>
+    /// <param name="GateUp">[E, 2F, D].</param>
+    /// <param name="Down">[E, D, F].</param>
+    internal sealed record Matrices(Tensor GateUp, Tensor Down);
 }

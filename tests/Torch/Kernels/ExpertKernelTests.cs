@@ -1,0 +1,98 @@
+using Moe.Models;
+using Moe.Torch;
+using Moe.Torch.Kernels;
+using NUnit.Framework;
+
+namespace Moe.Tests.Torch.Kernels;
+
+public sealed class ExpertKernelTests() : KernelTests(Device.Cpu)
+{
+    private static readonly DType[] s_types = [DType.Float64, DType.Float32];
+
+    [Test]
+    public void Outputs_and_gradients_equal_the_reference(
+        [Values("3 0 5", "0 0", "1 1 1", "64 0 17 129", "200", "65 63")] string lengths,
+        [Values("16 32", "48 16", "128 256", "80 112")] string widths,
+        [Values] bool isWeighted,
+        [ValueSource(nameof(s_types))] DType type)
+    {
+        var counts = Array.ConvertAll(lengths.Split(' '), long.Parse);
+        var (width, hidden) = (long.Parse(widths.Split(' ')[0]), long.Parse(widths.Split(' ')[1]));
+        if (!Fits(type, counts.Length, width, hidden))
+        {
+            Assert.Ignore("this processor, number of threads or type is not the kernel's");
+        }
+
+        var total = counts.Sum();
+        var inputs = new List<Tensor>
+        {
+            Normal(type, total, width),
+            Normal(type, counts.Length, 2 * hidden, width) * Math.Sqrt(1.0 / width),
+            Normal(type, counts.Length, width, hidden) * Math.Sqrt(1.0 / hidden),
+        };
+        if (isWeighted)
+        {
+            inputs.Add(Normal(type, total));
+        }
+
+        var arriving = Normal(type, total, width);
+        var groups = RowGroups.Of(counts);
+        var weights = isWeighted ? inputs[3] : null;
+        var (first, output) = ExpertKernel.Forward(inputs[0], inputs[1], inputs[2], groups, weights);
+        var gradients = ExpertKernel.Backward(inputs[0], inputs[1], inputs[2], groups, weights, first, arriving);
+
+        var wide = inputs.ConvertAll(input => Leaf(Wide(input)));
+        var expected = GroupedSwiGlu.Reference(wide[0], wide[1], wide[2], counts, isWeighted ? wide[3] : null);
+        var projected = Wide(inputs[0]).Split(counts).Select((part, i) => part.Linear(Wide(inputs[1]).Select(0, i))).ToArray();
+        MustBeClose(first, Shaping.Concatenate(projected), "the first projection");
+        MustBeClose(output, expected, "the output");
+        Autograd.Backward((expected * Wide(arriving)).Sum());
+        MustBeClose(gradients.Rows, wide[0].Gradient!, "the rows' gradient");
+        MustBeClose(gradients.GateUp, wide[1].Gradient!, "gate_up's gradient");
+        MustBeClose(gradients.Down, wide[2].Gradient!, "down's gradient");
+        if (isWeighted)
+        {
+            MustBeClose(gradients.Weights!, wide[3].Gradient!, "the weights' gradient");
+        }
+    }
+
+    [Test]
+    public void Large_gates_have_finite_results([ValueSource(nameof(s_types))] DType type)
+    {
+        if (!Fits(type, 1, 16, 16))
+        {
+            Assert.Ignore("this processor, number of threads or type is not the kernel's");
+        }
+
+        var (rows, gateUp, down) = (Normal(type, 40, 16) * 100, Normal(type, 1, 32, 16) * 100, Normal(type, 1, 16, 16));
+        var groups = RowGroups.Whole(40);
+        var (first, output) = ExpertKernel.Forward(rows, gateUp, down, groups, null);
+        var gradients = ExpertKernel.Backward(rows, gateUp, down, groups, null, first, Normal(type, 40, 16));
+        MustBeClose(output, GroupedSwiGlu.Reference(Wide(rows), Wide(gateUp), Wide(down), [40]), "the output");
+        foreach (var gradient in new[] { gradients.Rows, gradients.GateUp, gradients.Down })
+        {
+            Assert.That(Wide(gradient).ToArray<double>(), Has.All.Matches<double>(double.IsFinite));
+        }
+    }
+
+    [Test]
+    public void What_it_does_not_take_is_said_before_and_refused()
+    {
+        var (rows, gateUp, down) = (Normal(DType.Float32, 4, 24), Normal(DType.Float32, 2, 32, 24), Normal(DType.Float32, 2, 24, 16));
+        Assert.Multiple(() =>
+        {
+            Assert.That(ExpertKernel.Fits(rows, gateUp, down), Is.False, "a width that is no multiple of a cache line");
+            Assert.That(Fits(DType.Float32, 1 << 10, 64, 64), Is.EqualTo(System.Runtime.Intrinsics.X86.Avx2.IsSupported));
+            Assert.That(Fits(DType.BFloat16, 1 << 10, 64, 64), Is.False);
+            Assert.That(Fits(DType.Float32, 2, 1024, 1024), Is.False, "matrices larger than the cache");
+            Assert.That(
+                () => ExpertKernel.Forward(rows, gateUp, down, RowGroups.Of(1, 3), null), Throws.TypeOf<TorchException>().With.Message.Contains("don't suit this kernel"));
+        });
+    }
+
+    private static bool Fits(DType type, long experts, long width, long hidden)
+    {
+        using var scope = new TensorScope();
+        return ExpertKernel.Fits(Tensor.Empty([1, width], type), Tensor.Empty([experts, 2 * hidden, width], type), Tensor.Empty([experts, width, hidden], type));
+    }
+}
