@@ -1,10 +1,9 @@
 // Causal attention in host memory, forward and backward, without the [S, S] matrix. Reference: by recorded operators, src/Models/CausalAttention.cs.
 #include "kernels/attention.h"
 
-#include <ATen/Parallel.h>
-
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 #include "kernels/scratch.h"
 
 namespace {
@@ -43,7 +42,7 @@ moe::Attention checked(moe::Handle projection_handle, moe::Handle cosine_handle,
 
 void run(const moe::Attention& x, void (*work)(const moe::Attention&, int64_t, int64_t, void*)) {
   int64_t bytes = MOE_FOR_ISA(attention_scratch)(x);
-  at::parallel_for(0, x.sequences * x.key_value_heads, 1, [&](int64_t begin, int64_t end) {
+  moe::parallel_for(0, x.sequences * x.key_value_heads, 1, [&](int64_t begin, int64_t end) {
     static thread_local moe::Scratch scratch;
     work(x, begin, end, scratch.of(bytes));
   });

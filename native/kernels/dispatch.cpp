@@ -2,12 +2,11 @@
 // Reference: AllGatherDispatcher, by recorded operators over everybody's tokens.
 #include "kernels/dispatch.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/checks.h"
+#include "kernels/parallel.h"
 #include "kernels/permute.h"
 
 namespace {
@@ -168,7 +167,7 @@ MOE_EXPORT int32_t moe_pack_rows(moe::Handle tokens, moe::Handle weights, moe::H
                     to.size(0),
                     to.data_ptr()};
     MOE_BY_DEVICE(from,
-                  at::parallel_for(0, x.count, kGrain,
+                  moe::parallel_for(0, x.count, kGrain,
                                    [&](int64_t begin, int64_t end) {
                                      layout.wide ? pack_on_host<double>(x, begin, end) : pack_on_host<float>(x, begin, end);
                                    }),

@@ -1,9 +1,8 @@
 #include "kernels/experts.h"
 
-#include <ATen/Parallel.h>
-
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 #include "kernels/scratch.h"
 
 namespace {
@@ -71,7 +70,7 @@ moe::Experts checked(const at::Tensor& rows, moe::Handle gate_up_handle, moe::Ha
 template <typename Work>
 void by_expert(const moe::Experts& x, Work work) {
   int64_t bytes = MOE_FOR_ISA(experts_scratch)(x);
-  at::parallel_for(0, x.experts, 1, [&](int64_t begin, int64_t end) {
+  moe::parallel_for(0, x.experts, 1, [&](int64_t begin, int64_t end) {
     static thread_local moe::Scratch scratch;
     work(begin, end, scratch.of(bytes));
   });

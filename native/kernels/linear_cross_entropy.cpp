@@ -3,7 +3,6 @@
 // src/Models/LinearCrossEntropy.cs.
 #include "kernels/linear_cross_entropy.h"
 
-#include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "kernels/checks.h"
 #include "kernels/isa.h"
 #include "kernels/matmul.h"
+#include "kernels/parallel.h"
 
 namespace {
 
@@ -23,7 +23,7 @@ void cross_entropy_on_host(const moe::CrossEntropy& x) {
                 ": it should be from 0 to ", x.vocabulary - 1, ", or ", moe::kNotCounted, " for a token that is not counted");
   }
   int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, x.vocabulary));
-  at::parallel_for(0, x.rows, grain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(cross_entropy)(x, begin, end); });
+  moe::parallel_for(0, x.rows, grain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(cross_entropy)(x, begin, end); });
 }
 
 void cross_entropy(const moe::CrossEntropy& x, const at::Tensor& beside) {
@@ -125,7 +125,7 @@ MOE_EXPORT int32_t moe_scale(moe::Handle from_handle, moe::Handle factor_handle,
     moe::check_tensor("the product", to, from.sizes(), narrow, from);
     moe::check_tensor("the factor", factor, {}, moe::work_type(type), from);
     moe::Scale x{type, narrow, moe::work_type(type), from.data_ptr(), to.data_ptr(), factor.data_ptr(), from.numel()};
-    MOE_BY_DEVICE(from, at::parallel_for(0, x.count, kGrain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(scale)(x, begin, end); }),
+    MOE_BY_DEVICE(from, moe::parallel_for(0, x.count, kGrain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(scale)(x, begin, end); }),
                   moe::cuda::scale(x, moe::stream_of(from)));
   }
   MOE_CATCH

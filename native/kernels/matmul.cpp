@@ -1,11 +1,11 @@
 // Reference of the tiles: the same products of the factors in float64, tests/Torch/Kernels/GroupedProductTests.cs.
 #include "kernels/matmul.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 #include "kernels/product.h"
 #include "kernels/scratch.h"
 
@@ -49,7 +49,7 @@ bool by_tiles(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b
   }
   auto work = MOE_FOR_PRODUCT(x, product);
   int64_t grain = std::max(kGrainRows, kGrain / std::max<int64_t>(1, x.columns * x.depth));
-  at::parallel_for(0, x.rows, grain, [&](int64_t begin, int64_t end) {
+  moe::parallel_for(0, x.rows, grain, [&](int64_t begin, int64_t end) {
     static thread_local moe::Scratch scratch;
     work(x, begin, end, scratch.of(bytes));
   });

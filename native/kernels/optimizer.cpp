@@ -3,7 +3,6 @@
 // Reference: one scalar at a time in double precision (tests/Optimizers/FusedRuleTests.cs), and the published programs' numbers (Golden beside it).
 // The list is cut into blocks that threads share; what a block yields does not depend on who works it. Elements are worked in float64 where they
 // all are float64, else in float32, which bfloat16 ones are widened to and rounded from once.
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cstring>
@@ -15,6 +14,7 @@
 #include "kernels/device.h"
 #include "kernels/optimizer.h"
 #include "kernels/optimizer_rules.h"
+#include "kernels/parallel.h"
 
 namespace {
 
@@ -147,7 +147,7 @@ const Kernels& kernels() {
 
 template <typename Work>
 void for_each_block(int64_t count, Work work) {
-  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+  moe::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       work(i);
     }

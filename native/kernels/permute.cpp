@@ -1,13 +1,12 @@
 // Sorting (token, slot) pairs by expert, and moving and adding rows by the places found. Reference: by recorded operators, tests/Torch/Kernels/PermuteTests.cs.
 #include "kernels/permute.h"
 
-#include <ATen/Parallel.h>
-
 #include <cstring>
 #include <limits>
 
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 
 namespace {
 
@@ -44,7 +43,7 @@ bool sort_on_host(const moe::SortPairs& x, int64_t* unknown) {
 void spread_on_host(const moe::SpreadRows& x) {
   TORCH_CHECK(*x.taken <= x.rows, *x.taken, " rows have a place, but there is room for ", x.rows);
   auto row = [&](int64_t i) { return static_cast<char*>(x.to) + i * x.to_stride; };
-  at::parallel_for(0, x.count, rows_a_thread(x.row_bytes * x.slots), [&](int64_t begin, int64_t end) {
+  moe::parallel_for(0, x.count, rows_a_thread(x.row_bytes * x.slots), [&](int64_t begin, int64_t end) {
     for (int64_t token = begin; token < end; ++token) {
       auto from = static_cast<const char*>(x.from) + token * x.from_stride;
       for (int64_t slot = 0; slot < x.slots; ++slot) {
@@ -61,7 +60,7 @@ void spread_on_host(const moe::SpreadRows& x) {
 }
 
 void sum_on_host(const moe::SumRows& x, int64_t row_bytes) {
-  at::parallel_for(0, x.count, rows_a_thread(row_bytes), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(sum_rows)(x, begin, end); });
+  moe::parallel_for(0, x.count, rows_a_thread(row_bytes), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(sum_rows)(x, begin, end); });
 }
 
 const int32_t* places_of(moe::Handle handle, const at::Tensor& beside) {

@@ -1,12 +1,11 @@
 // RMSNorm, alone and behind a residual sum, forward and backward. Reference: by recorded operators, src/Models/RmsNorm.cs and ResidualNorm.cs.
 #include "kernels/rms_norm.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 
 namespace {
 
@@ -33,13 +32,13 @@ at::Tensor checked_rows(moe::Handle handle) {
 }
 
 void forward_on_host(const moe::RmsNormForward& x) {
-  at::parallel_for(0, x.rows, rows_a_thread(x.width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_forward)(x, begin, end); });
+  moe::parallel_for(0, x.rows, rows_a_thread(x.width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_forward)(x, begin, end); });
 }
 
 void backward_on_host(const moe::RmsNormBackward& x) {
-  at::parallel_for(0, moe::rms_norm_blocks(x.rows), 1, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_backward)(x, begin, end); });
+  moe::parallel_for(0, moe::rms_norm_blocks(x.rows), 1, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_backward)(x, begin, end); });
   if (x.dweight != nullptr) {
-    at::parallel_for(0, x.width, kGrain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_join_blocks)(x, begin, end); });
+    moe::parallel_for(0, x.width, kGrain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_join_blocks)(x, begin, end); });
   }
 }
 

@@ -1,12 +1,11 @@
 // Rotary embedding between the fused projection and heads, forward and backward. Reference: by recorded operators, src/Models/RotaryHeads.cs.
 #include "kernels/rotary.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 
 namespace {
 
@@ -42,7 +41,7 @@ moe::Rotary checked(moe::Handle packed_handle, moe::Handle query_handle, moe::Ha
 
 void on_host(const moe::Rotary& x, void (*work)(const moe::Rotary&, int64_t, int64_t)) {
   int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, (x.heads + 2 * x.key_value_heads) * x.head_width));
-  at::parallel_for(0, x.tokens, grain, [&](int64_t begin, int64_t end) { work(x, begin, end); });
+  moe::parallel_for(0, x.tokens, grain, [&](int64_t begin, int64_t end) { work(x, begin, end); });
 }
 
 }  // namespace

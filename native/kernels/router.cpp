@@ -1,10 +1,9 @@
 // A router's choice, its weights and its statistics in one pass, and their gradient. Reference: by recorded operators, src/Models/RouterChoice.cs.
 #include "kernels/router.h"
 
-#include <ATen/Parallel.h>
-
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 
 namespace {
 
@@ -43,7 +42,7 @@ void add_blocks(const moe::RouterForward& x) {
 
 template <typename Work>
 void for_blocks(const moe::RouterShape& x, Work work) {
-  at::parallel_for(0, x.blocks(), 1, [&](int64_t begin, int64_t end) {
+  moe::parallel_for(0, x.blocks(), 1, [&](int64_t begin, int64_t end) {
     std::vector<double> scratch(2 * x.experts);
     work(begin, end, scratch.data());
   });

@@ -1,10 +1,9 @@
 // The gated activation with the router's weight, forward and backward. Reference: by recorded operators, src/Models/SwiGlu.cs.
 #include "kernels/swiglu.h"
 
-#include <ATen/Parallel.h>
-
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 
 namespace {
 
@@ -40,7 +39,7 @@ MOE_EXPORT int32_t moe_swiglu_forward(moe::Handle input, moe::Handle weights, mo
     moe::SwiGluForward x{type, h.data_ptr(), address("the rows' weights", weights, {rows}, moe::work_type(type), h),
                          address("the activation", activation, {rows, width}, type, h), rows, width};
     MOE_BY_DEVICE(
-        h, at::parallel_for(0, rows, rows_a_thread(width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(swiglu_forward)(x, begin, end); }),
+        h, moe::parallel_for(0, rows, rows_a_thread(width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(swiglu_forward)(x, begin, end); }),
         moe::cuda::swiglu_forward(x, moe::stream_of(h)));
   }
   MOE_CATCH
@@ -63,7 +62,7 @@ MOE_EXPORT int32_t moe_swiglu_backward(moe::Handle input, moe::Handle weights, m
                           rows,
                           width};
     MOE_BY_DEVICE(
-        h, at::parallel_for(0, rows, rows_a_thread(width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(swiglu_backward)(x, begin, end); }),
+        h, moe::parallel_for(0, rows, rows_a_thread(width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(swiglu_backward)(x, begin, end); }),
         moe::cuda::swiglu_backward(x, moe::stream_of(h)));
   }
   MOE_CATCH

@@ -24,7 +24,7 @@ public sealed record ParallelConfig
     [Setting("Seconds that a rank waits in a collective before it fails the run.", Above = 0, AtMost = 86400)]
     public double TimeoutSeconds { get; init; } = 60;
 
-    [Setting("Threads of a rank's matrix products.", AtLeast = 1, AtMost = 1024, Default = "null (cores / ranks on the machine, at least 1)")]
+    [Setting("Threads of a rank's work on the CPU.", AtLeast = 1, AtMost = 1024, Default = "null (cores / ranks on the machine, at least 1)")]
     public int? Threads { get; init; }
 }
 
