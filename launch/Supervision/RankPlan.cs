@@ -9,7 +9,7 @@ namespace Moe.Launch.Supervision;
 /// <param name="Backend"><c>mpi</c>, <c>gloo</c> or <c>nccl</c>.</param>
 /// <param name="Nodes">Number of nodes: machines, or local groups of ranks.</param>
 /// <param name="ProcessesPerNode">Ranks of a node.</param>
-/// <param name="Threads">Threads of a rank's matrix products; at least 1.</param>
+/// <param name="Threads">Threads of a rank's work on the CPU; at least 1.</param>
 /// <param name="Resume"><c>auto</c>, <c>none</c> or the path of a checkpoint.</param>
 /// <param name="Folder">The run folder, which exists.</param>
 /// <param name="ModeArguments">Further arguments of the rank that belong to its mode.</param>

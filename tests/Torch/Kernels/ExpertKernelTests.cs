@@ -7,14 +7,14 @@ namespace Moe.Tests.Torch.Kernels;
 
 public sealed class ExpertKernelTests() : KernelTests(Device.Cpu)
 {
-    private static readonly DType[] s_types = [DType.Float64, DType.Float32];
+    private static readonly DType[] WideTypes = [DType.Float64, DType.Float32];
 
     [Test]
     public void Outputs_and_gradients_equal_the_reference(
         [Values("3 0 5", "0 0", "1 1 1", "64 0 17 129", "200", "65 63")] string lengths,
         [Values("16 32", "48 16", "128 256", "80 112")] string widths,
         [Values] bool isWeighted,
-        [ValueSource(nameof(s_types))] DType type)
+        [ValueSource(nameof(WideTypes))] DType type)
     {
         var counts = Array.ConvertAll(lengths.Split(' '), long.Parse);
         var (width, hidden) = (long.Parse(widths.Split(' ')[0]), long.Parse(widths.Split(' ')[1]));
@@ -57,7 +57,7 @@ public sealed class ExpertKernelTests() : KernelTests(Device.Cpu)
     }
 
     [Test]
-    public void Large_gates_have_finite_results([ValueSource(nameof(s_types))] DType type)
+    public void Large_gates_have_finite_results([ValueSource(nameof(WideTypes))] DType type)
     {
         if (!Fits(type, 1, 16, 16))
         {
