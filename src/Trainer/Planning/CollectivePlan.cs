@@ -40,13 +40,13 @@ internal sealed class CollectivePlan
     public static IReadOnlyList<CollectiveItem> Of(PlannedModel model, DeviceRecord device, int perNode, double load = 1, int? rank = null)
     {
         var plan = new CollectivePlan(model, device, perNode);
-        plan.Tokens(load);
+        plan.Tokens(load, perNode);
         plan.Reductions(rank ?? model.FullestRank());
         plan.RowSums();
         return [.. plan._items.Where(item => item.Calls > 0)];
     }
 
-    private void Tokens(double load)
+    private void Tokens(double load, int perNode)
     {
         var config = _model.Config;
         var (group, accumulation, layers) = (_model.Mesh.Expert, config.Train.Accumulation, _model.ExpertLayers);
@@ -69,21 +69,44 @@ internal sealed class CollectivePlan
         }
         else if (group.Size > 1 || config.Parallel.Dispatcher == DispatcherName.AllToAll)
         {
-            // A dispatch takes the choices and weights along, the gradients' way back the weights'; of a combine it is the rows alone.
-            var leaving = _model.PackedRows * load * (group.Size - 1) / group.Size;
-            double Packed(bool withIds) => PackedRows.Stride(_type, config.Model.Width, config.Model.Moe.TopK, withIds) * _model.ActivationSize;
-            var chunks = config.Parallel.DispatchChunks;
-            void Rows(string purpose, int calls, double rowBytes) => Exchange(purpose, group, (double)calls * chunks, leaving * rowBytes / chunks);
-            Exchange("token counts", group, trained + counted, 2.0 * chunks * (group.Size - 1) * sizeof(long));
-            Rows("tokens forward", trained + counted, Packed(withIds: true));
-            Rows("tokens forward", trained + counted, width);
-            Rows("tokens again", again, Packed(withIds: true));
-            Rows("tokens again", config.Model.Norm == NormPlacement.Peri ? again : 0, width);
-            Rows("tokens backward", trained, width);
-            Rows("tokens backward", trained, Packed(withIds: false));
+            foreach (var hop in Hops(group, perNode))
+            {
+                Exchanged(hop, trained, counted, again, load, width);
+            }
         }
 
         AllReduce("expert counts", _model.Mesh.Metrics, accumulation * (_model.CountsFirst ? 2 : 1), (double)layers * config.Model.Moe.Experts * sizeof(long));
+    }
+
+    // What a row goes through on its way: one exchange with the ranks of its experts, or one with their nodes and one within these.
+    private IEnumerable<Hop> Hops(ProcessGroup experts, int perNode)
+    {
+        var nodes = experts.Size / perNode;
+        if (_model.Config.Parallel.Dispatcher != DispatcherName.TwoLevel || perNode == 1 || nodes < 2 || experts.Size % perNode != 0)
+        {
+            return [new(experts, _model.PackedRows, 2)];
+        }
+
+        var inside = experts.CreateGroup([.. Enumerable.Range(0, perNode)], "inside");
+        var between = experts.CreateGroup([.. Enumerable.Range(0, nodes).Select(node => node * perNode)], "between");
+        return [new(between, _model.RowsFor(nodes), 2 + (2 * perNode)), new(inside, _model.PackedRows, 2)];
+    }
+
+    // A dispatch takes the choices and weights along, the gradients' way back the weights'; of a combine it is the rows alone.
+    private void Exchanged(Hop hop, int trained, int counted, int again, double load, double width)
+    {
+        var (config, group) = (_model.Config, hop.Group);
+        var leaving = hop.Rows * load * (group.Size - 1) / group.Size;
+        double Packed(bool withIds) => PackedRows.Stride(_type, config.Model.Width, config.Model.Moe.TopK, withIds) * _model.ActivationSize;
+        var chunks = config.Parallel.DispatchChunks;
+        void Rows(string purpose, int calls, double rowBytes) => Exchange(purpose, group, (double)calls * chunks, leaving * rowBytes / chunks);
+        Exchange("token counts", group, trained + counted, (double)hop.Sizes * chunks * (group.Size - 1) * sizeof(long));
+        Rows("tokens forward", trained + counted, Packed(withIds: true));
+        Rows("tokens forward", trained + counted, width);
+        Rows("tokens again", again, Packed(withIds: true));
+        Rows("tokens again", config.Model.Norm == NormPlacement.Peri ? again : 0, width);
+        Rows("tokens backward", trained, width);
+        Rows("tokens backward", trained, Packed(withIds: false));
     }
 
     // The reference: everyone sees everything, in tensors as long as the longest rank's.
@@ -266,4 +289,7 @@ internal sealed class CollectivePlan
             _items.Add(added);
         }
     }
+
+    // An exchange: among whom, the rows that a rank packs for it, and the numbers that tell a destination their sizes.
+    private readonly record struct Hop(ProcessGroup Group, double Rows, int Sizes);
 }

@@ -83,21 +83,22 @@ public sealed class PlannedModel : IDisposable
     /// Rows that a rank's tokens are packed into, those for its own experts among them: each goes once to each rank that it has an expert on, k experts
     /// being drawn evenly.
     /// </summary>
-    public double PackedRows
+    public double PackedRows => RowsFor(Mesh.Expert.Size);
+
+    /// <summary>The same where the experts are divided among other destinations.</summary>
+    /// <param name="destinations">How many; divides the experts.</param>
+    public double RowsFor(int destinations)
     {
-        get
+        var (topK, experts) = (Config.Model.Moe.TopK, Config.Model.Moe.Experts);
+
+        // No expert of a certain destination among k of all: the k drawn one after the other from those of the others.
+        var none = 1.0;
+        for (var drawn = 0; drawn < topK; drawn++)
         {
-            var (ranks, topK, experts) = (Mesh.Expert.Size, Config.Model.Moe.TopK, Config.Model.Moe.Experts);
-
-            // No expert of a certain rank among k of all: the k drawn one after the other from those of the others.
-            var none = 1.0;
-            for (var drawn = 0; drawn < topK; drawn++)
-            {
-                none *= Math.Max(0, experts - LocalExperts - drawn) / (double)(experts - drawn);
-            }
-
-            return Tokens * ranks * (1 - none);
+            none *= Math.Max(0, experts - (experts / destinations) - drawn) / (double)(experts - drawn);
         }
+
+        return Tokens * destinations * (1 - none);
     }
 
     /// <summary>Bytes of an activation.</summary>

@@ -5,7 +5,7 @@ namespace Moe.Tests.Training;
 /// <summary>Configurations whose plan is held against what a real run allocates and sends.</summary>
 internal static class PlanningCase
 {
-    public static readonly string[] Names = ["adamw", "sgd", "muon", "mkor", "replicas", "unsharded", "amsgrad rules", "exact counts", "all_gather", "chunks", "dense layers", "float64", "bfloat16 weights", "bfloat16 state", "experts again", "block again", "block again peri", "block again all_gather"];
+    public static readonly string[] Names = ["adamw", "sgd", "muon", "mkor", "replicas", "unsharded", "amsgrad rules", "exact counts", "all_gather", "chunks", "two_level", "two_level chunks", "dense layers", "float64", "bfloat16 weights", "bfloat16 state", "experts again", "block again", "block again peri", "block again all_gather"];
 
     /// <param name="name">One of <see cref="Names"/>.</param>
     /// <param name="folder">With the text of <see cref="TinyRun"/>.</param>
@@ -31,6 +31,8 @@ internal static class PlanningCase
             },
             "all_gather" => config with { Parallel = config.Parallel with { Dispatcher = DispatcherName.AllGather } },
             "chunks" => config with { Parallel = config.Parallel with { DispatchChunks = 3 } },
+            "two_level" => config with { Parallel = config.Parallel with { Dispatcher = DispatcherName.TwoLevel } },
+            "two_level chunks" => config with { Parallel = config.Parallel with { Dispatcher = DispatcherName.TwoLevel, DispatchChunks = 2 } },
             "dense layers" => config with { Model = config.Model with { DenseLayers = 1, TieEmbeddings = true, QueryKeyNorm = true, Norm = NormPlacement.Peri, Moe = config.Model.Moe with { SharedExperts = 1 } } },
             "bfloat16 weights" => With(config, new() { Name = OptimizerName.AdamW }) with { Train = config.Train with { Precision = Precision.BFloat16, Weights = StoredType.BFloat16 } },
             "bfloat16 state" => With(config, new() { Name = OptimizerName.AdamW, StateType = StoredType.BFloat16, MasterWeights = false })

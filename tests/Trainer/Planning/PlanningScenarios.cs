@@ -12,19 +12,21 @@ internal static class PlanningScenarios
 {
     private static readonly Collective[] Counted = [Collective.AllToAll, Collective.AllReduce, Collective.AllGather, Collective.ReduceScatter];
 
+    private const int RanksPerNode = 2;
+
     public static void Step_is_as_planned(ProcessGroup world, string[] arguments)
     {
         foreach (var name in PlanningCase.Names)
         {
             var config = PlanningCase.Config(name, arguments[0]);
-            using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
+            using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size) { RanksPerNode = RanksPerNode };
             using var session = new TrainingSession(config, mesh, new CheckpointFolder("nowhere"));
             using var model = new PlannedModel(config, world.Size);
             session.Advance(stop: false);
             CompareMemory(name, session, MemoryPlan.Of(model, rank: world.Rank));
             world.Trace.ResetTotals();
             session.Advance(stop: false);
-            CompareCollectives(name, world, CollectivePlan.Of(model, DeviceRecords.Fast, perNode: 2, rank: world.Rank));
+            CompareCollectives(name, world, CollectivePlan.Of(model, DeviceRecords.Fast, perNode: RanksPerNode, rank: world.Rank));
         }
     }
 
