@@ -9,7 +9,7 @@ namespace Moe.Launch.Supervision;
 internal sealed record RankVariables(string Supervisor, string Token, int? StorePort)
 {
     private static readonly string[] HandedOnPrefixes =
-        ["MOE_", "MLFLOW_", "OMP_", "OPENBLAS_", "MKL_", "NCCL_", "GLOO_", "TORCH_", "LIBTORCH", "CUDA_", "DOTNET_", "LD_LIBRARY_PATH"];
+        ["MOE_", "MLFLOW_", "OMP_", "GOMP_", "OPENBLAS_", "MKL_", "NCCL_", "GLOO_", "TORCH_", "LIBTORCH", "CUDA_", "DOTNET_", "LD_LIBRARY_PATH"];
 
     /// <summary>What all ranks have. A variable without a value is to be removed.</summary>
     public Dictionary<string, string?> Shared(RankPlan plan) => new()
@@ -20,6 +20,10 @@ internal sealed record RankVariables(string Supervisor, string Token, int? Store
         ["MASTER_PORT"] = StorePort is { } port ? Text(port) : null,
         ["OMP_NUM_THREADS"] = Text(plan.Threads),
         ["OPENBLAS_NUM_THREADS"] = Text(plan.Threads),
+
+        // Threads of a rank meet after each kernel, some thousand times a step. By default those that are done spin for milliseconds, on cores that
+        // other ranks may want; those that sleep at once are woken too late.
+        ["GOMP_SPINCOUNT"] = Environment.GetEnvironmentVariable("GOMP_SPINCOUNT") ?? (Environment.GetEnvironmentVariable("OMP_WAIT_POLICY") is null ? "10000" : null),
         ["MOE_RUN_DIR"] = Path.GetFullPath(plan.Folder.Path),
         ["MOE_COMMAND"] = Environment.CommandLine, // for the run's record; secrets are no arguments
         ["MOE_SUPERVISOR"] = Supervisor,

@@ -168,9 +168,9 @@ MOE_EXPORT int32_t moe_pack_rows(moe::Handle tokens, moe::Handle weights, moe::H
                     to.data_ptr()};
     MOE_BY_DEVICE(from,
                   moe::parallel_for(0, x.count, kGrain,
-                                   [&](int64_t begin, int64_t end) {
-                                     layout.wide ? pack_on_host<double>(x, begin, end) : pack_on_host<float>(x, begin, end);
-                                   }),
+                                    [&](int64_t begin, int64_t end) {
+                                      layout.wide ? pack_on_host<double>(x, begin, end) : pack_on_host<float>(x, begin, end);
+                                    }),
                   moe::cuda::pack_rows(x, moe::stream_of(from)));
   }
   MOE_CATCH

@@ -42,26 +42,24 @@ struct Ends {
 };
 
 moe::Experts checked(const at::Tensor& rows, moe::Handle gate_up_handle, moe::Handle down_handle, const Ends& ends, moe::Handle weights, moe::Handle hidden_handle) {
-  auto gate_up = moe::borrow(gate_up_handle), hidden = moe::borrow(hidden_handle);
+  auto gate_up = moe::borrow(gate_up_handle);
   auto type = moe::type_of(rows);
   TORCH_CHECK(rows.is_cpu() && rows.dim() == 2 && gate_up.dim() == 3 && gate_up.size(1) % 2 == 0, "rows ", rows.sizes(), " and matrices ", gate_up.sizes(),
               " should be [R, D] and [E, 2F, D] in host memory");
   int64_t count = rows.size(0), experts = gate_up.size(0), width = rows.size(1), half = gate_up.size(1) / 2;
   TORCH_CHECK(fits(type, experts, width, half), experts, " experts of width ", half, " over rows ", rows.scalar_type(), " ", rows.sizes(), " don't suit this kernel");
-  TORCH_CHECK(!ends.given.defined() ? experts == 1 : ends.given.scalar_type() == at::kInt && ends.given.sizes() == at::IntArrayRef{experts} && ends.given.is_contiguous(),
-              "offsets should be int32 [E] for ", experts, " experts");
+  TORCH_CHECK(!ends.given.defined() ? experts == 1 : ends.given.is_cpu() && ends.given.scalar_type() == at::kInt && ends.given.sizes() == at::IntArrayRef{experts} && ends.given.is_contiguous(),
+              "offsets should be int32 [E] in host memory for ", experts, " experts");
   for (int64_t i = 0; i < experts; ++i) {
     TORCH_CHECK((i == 0 ? 0 : ends.get()[i - 1]) <= ends.get()[i] && ends.get()[i] <= count, "offset ", ends.get()[i], " of expert ", i, " does not fit ", count, " rows");
   }
-  auto first = address("the first projection", hidden_handle, {count, 2 * half}, type, rows);
-  TORCH_CHECK(reinterpret_cast<uintptr_t>(first) % kLine == 0, "the first projection should begin at a multiple of ", kLine, " bytes");
   return {type,
           address("the rows", rows.unsafeGetTensorImpl(), {count, width}, type, rows),
           address("gate_up", gate_up_handle, {experts, 2 * half, width}, type, rows),
           address("down", down_handle, {experts, width, half}, type, rows),
           address("the rows' weights", weights, {count}, type, rows),
           ends.get(),
-          first,
+          address("the first projection", hidden_handle, {count, 2 * half}, type, rows),
           experts,
           width,
           half};
@@ -91,6 +89,7 @@ MOE_EXPORT int32_t moe_experts_forward(moe::Handle rows_handle, moe::Handle gate
     auto rows = moe::borrow(rows_handle);
     Ends ends(offsets, rows.size(0));
     auto x = checked(rows, gate_up, down, ends, weights, hidden);
+    TORCH_CHECK(reinterpret_cast<uintptr_t>(x.hidden) % kLine == 0, "the first projection should begin at a multiple of ", kLine, " bytes");
     auto y = address("the output", output, rows.sizes(), x.type, rows);
     by_expert(x, [&](int64_t begin, int64_t end, void* scratch) { MOE_FOR_ISA(experts_forward)(x, y, begin, end, scratch); });
   }

@@ -17,7 +17,7 @@ struct Experts {
   const void* down;
   const void* w;  // null: 1
   const int32_t* ends;
-  void* hidden;  // written by forward
+  void* hidden;  // written by forward, which wants it at the beginning of a cache line
   int64_t experts;
   int64_t width;         // D
   int64_t hidden_width;  // F

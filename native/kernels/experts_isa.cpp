@@ -43,11 +43,12 @@ inline void end_stream() {
 #endif
 }
 
-template <typename T>
-inline Vector<T> wide_sigmoid(Vector<T> x) {
-  Vector<T> most = Vector<T>{} + T(88);
-  Vector<T> held = -x > most ? most : -x;
-  return T(1) / (T(1) + wide_exponential(held));
+inline Vector<double> wide_sigmoid(Vector<double> x) { return 1.0 / (1.0 + wide_exponential(-x)); }
+// 0 where e^-x would leave what wide_exponential takes.
+inline Vector<float> wide_sigmoid(Vector<float> x) {
+  Vector<float> none = {}, least = none - 88.0f;
+  Vector<float> sigmoid = 1.0f / (1.0f + wide_exponential(x < least ? -least : -x));
+  return x < least ? none : sigmoid;
 }
 
 template <typename T>
@@ -161,7 +162,7 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
               V gate = sums[i][0], up = sums[i][1];
               stream(first, gate);
               stream(first + s.hidden, up);
-              store(activation + (row + i) * s.step() + column, gate * wide_sigmoid<T>(gate) * up * s.weight(block + row + i));
+              store(activation + (row + i) * s.step() + column, gate * wide_sigmoid(gate) * up * s.weight(block + row + i));
             }
           });
         });
@@ -186,7 +187,7 @@ inline void turn_back(const Shapes<E>& s, int64_t row, const Vector<typename E::
     for (int j = 0; j < kColumns; ++j) {
       const T* first = s.first(row + i) + column + j * kWide<T>;
       V gate = load(first), up = load(first + s.hidden), arriving = sums[i][j];
-      V sigmoid = wide_sigmoid<T>(gate), silu = gate * sigmoid, plain = silu * up, weighted = arriving * weight;
+      V sigmoid = wide_sigmoid(gate), silu = gate * sigmoid, plain = silu * up, weighted = arriving * weight;
       dot += arriving * plain;
       store(activation + i * s.kStrip + j * kWide<T>, plain * weight);
       T* slope = slopes + i * s.hidden_step() + column + j * kWide<T>;

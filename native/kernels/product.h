@@ -9,7 +9,7 @@
 namespace moe {
 
 // Steps between elements, in elements: any for the factors; C's columns lie side by side. C is of the factors' type, or float32 beside bfloat16. Sums are float
-// (double for float64), each element's in the order of the depth whatever its place, so that the bits of a row don't depend on the rows beside it.
+// (double for float64), each element's in one order of the depth whatever its place, so that the bits of a row don't depend on the rows beside it.
 struct Product {
   Type type;
   Type result_type;

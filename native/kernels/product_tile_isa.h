@@ -74,7 +74,7 @@ struct Strided {
     if (Factor<E>::kDeep == 1) {
       return step == 1 || step * static_cast<int64_t>(sizeof(typename E::Stored)) <= kFarthest;
     }
-    return step == 1 && depth % 2 == 0 && row % 2 == 0;
+    return step == 1 && depth % 2 == 0 && row % 2 == 0 && reinterpret_cast<uintptr_t>(from) % sizeof(Unit<E>) == 0;
   }
   const Unit<E>* first() const { return reinterpret_cast<const Unit<E>*>(from); }
   int64_t unit_row() const { return row / Factor<E>::kDeep; }
@@ -127,7 +127,8 @@ inline void add_products(const Unit<E>* a, int64_t a_row, int64_t a_step, const 
     for (int j = 0; j < kColumns; ++j) line[j] = load(strip + k * kStripColumns<E> + j * kWide<U>);
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-      U x = a[i * a_row + k * a_step];
+      U x;
+      __builtin_memcpy(&x, a + i * a_row + k * a_step, sizeof x);
 #pragma GCC unroll 2
       for (int j = 0; j < kColumns; ++j) Factor<E>::multiply_add(sums[i][j], x, line[j]);
     }

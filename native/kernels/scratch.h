@@ -12,7 +12,8 @@ class Scratch {
   // At least `bytes`, at a multiple of 64; what stood there is of no more use.
   void* of(int64_t bytes) {
     if (bytes > size_) {
-      memory_.reset();
+      size_ = 0;
+      memory_.reset();  // before it is taken anew: the old memory may be needed for it
       memory_.reset(::operator new(bytes, kAlignment));
       size_ = bytes;
     }

@@ -245,7 +245,8 @@ internal sealed class RoutedFeedForward : Function
         using var span = Spans.OpenBackward("feed-forward");
         using var scope = new TensorScope();
         var (gateUp, down) = (NeedsGradient(SharedGateUp) ? new GradientTotal(1) : null, NeedsGradient(SharedDown) ? new GradientTotal(1) : null);
-        var ofRows = _shared.Backward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp], gradient, NeedsGradient(X), gateUp is not null && down is not null && _sums is { SharedGateUp: null, SharedDown: null });
+        var isWhole = gateUp is not null && down is not null && !_sums.AreSharedWanted;
+        var ofRows = _shared.Backward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp], gradient, NeedsGradient(X), isWhole);
         _shared.Collect(ofRows, gateUp, down, _sums.SharedGateUp, _sums.SharedDown);
         gradients[SharedGateUp] = gateUp is null ? null : scope.Keep(gateUp.Take());
         gradients[SharedDown] = down is null ? null : scope.Keep(down.Take());
@@ -292,7 +293,7 @@ internal sealed class RoutedFeedForward : Function
         var cuts = _plan.Blocks(route.ArrivingRows);
         var stride = PackedRows.Stride(_type, _shape[1], _slots, withIds: false);
         var packed = pipeline is null ? null : arriving.NewEmpty([route.ArrivingRows, stride]);
-        var isWhole = gateUp is not null && down is not null && _sums is { GateUp: null, Down: null };
+        var isWhole = gateUp is not null && down is not null && !_sums.AreWanted;
         for (var i = 0; i < blocks.Length; i++)
         {
             using var inner = new TensorScope();

@@ -84,8 +84,13 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     {
         if (gradients.Matrices is { } made)
         {
-            gateUp!.Add(made.GateUp);
-            down!.Add(made.Down);
+            if (gateUp is null || down is null || gateUpSums is not null || downSums is not null)
+            {
+                throw new InvalidOperationException("the first part made both matrices' gradients, and kept nothing for sums of rows");
+            }
+
+            gateUp.Add(made.GateUp);
+            down.Add(made.Down);
             return;
         }
 

@@ -30,6 +30,41 @@ public class TransformerTests : ScopedTests
         Small with { DenseLayers = 3 },
     ];
 
+    [Test]
+    public void A_pass_has_the_same_bits_on_any_number_of_threads([Values(DType.Float64, DType.Float32, DType.BFloat16)] DType type)
+    {
+        // Experts are at least as many as threads, and large enough for several; without dense ones, of which there is but one.
+        var options = Small with { Width = 64, HeadWidth = 16, SequenceLength = 64, DenseLayers = 0, Moe = Small.Moe with { ExpertWidth = 32, SharedExperts = 0 } };
+        var (tokens, targets) = (Random.Tokens(16, 64, 17), Random.Tokens(16, 64, 17));
+        var before = TorchRuntime.Threads;
+        try
+        {
+            var expected = Numbers(1);
+            for (var threads = 2; threads <= 4; threads++)
+            {
+                foreach (var (name, numbers) in Numbers(threads))
+                {
+                    Assert.That(numbers, Is.EqualTo(expected[name]), $"{name} on {threads} threads");
+                }
+            }
+        }
+        finally
+        {
+            TorchRuntime.Threads = before;
+        }
+
+        Dictionary<string, double[]> Numbers(int threads)
+        {
+            TorchRuntime.Threads = threads;
+            using var model = new Transformer(options, new LocalDispatcher(6), 11, type == DType.Float64 ? type : DType.Float32, type);
+            var loss = model.Forward(tokens, targets, 1).LossSum;
+            Autograd.Backward(loss);
+            var numbers = model.Parameters.ToDictionary(parameter => parameter.Name, parameter => parameter.Value.Gradient!.To(DType.Float64).ToArray<double>());
+            numbers["loss"] = [loss.Item()];
+            return numbers;
+        }
+    }
+
     [TestCaseSource(nameof(Shapes))]
     public void Later_tokens_never_change_earlier_logits(TransformerOptions shape)
     {

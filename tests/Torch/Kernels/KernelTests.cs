@@ -4,12 +4,13 @@ using NUnit.Framework;
 namespace Moe.Tests.Torch.Kernels;
 
 /// <summary>
-/// A fixture of kernels on one device: inputs are fresh random numbers, references are computed in float64 on the host from what the device's type
+/// A fixture of kernels on one device, on one to three threads of the host: inputs are fresh random numbers, references are computed in float64 on the host from what the device's type
 /// makes of them, and memory that a kernel forgets to write is NaN.
 /// </summary>
 public abstract class KernelTests(Device device)
 {
     private TensorScope _scope = null!;
+    private int _threads;
 
     internal static DType[] Types => [DType.Float64, DType.Float32, DType.BFloat16];
 
@@ -22,6 +23,8 @@ public abstract class KernelTests(Device device)
     {
         _scope = new TensorScope();
         Random = FreshRandom.Create();
+        _threads = TorchRuntime.Threads;
+        TorchRuntime.Threads = Random.Next(1, 4);
         using var scope = new TensorScope();
         for (var size = 1; size <= 1 << 16; size *= 2)
         {
@@ -31,7 +34,11 @@ public abstract class KernelTests(Device device)
     }
 
     [TearDown]
-    public void Close() => _scope.Dispose();
+    public void Close()
+    {
+        TorchRuntime.Threads = _threads;
+        _scope.Dispose();
+    }
 
     /// <summary>The same number in float64 on the host: what a reference is computed from.</summary>
     internal static Tensor Wide(Tensor values) => values.Detach().To(Device.Cpu).To(DType.Float64).Clone();
