@@ -9,6 +9,9 @@ internal static class KernelKind
     /// <summary>An element of the experts' activation.</summary>
     public const string SwiGlu = "swiglu";
 
+    /// <summary>An operation of the products in the experts' SwiGLUs, where these are one kernel; where no rate was measured, those of products and activation hold.</summary>
+    public const string Experts = "experts";
+
     /// <summary>A score: a token's for one expert.</summary>
     public const string Router = "router";
 

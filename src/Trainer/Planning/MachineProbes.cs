@@ -45,7 +45,7 @@ internal sealed class MachineProbes : IDisposable
         _tokens = Math.Max(1, Math.Min(model.Tokens, MostElements / widest) / shape.SequenceLength) * shape.SequenceLength;
         Products = ProductsOf(model);
         AddProducts();
-        AddKernels();
+        AddKernels(model);
         AddOptimizers(model);
         AddNewtonSchulz(model);
     }
@@ -185,7 +185,26 @@ internal sealed class MachineProbes : IDisposable
         return () => GroupedProduct.Rows(x, matrices, groups);
     }
 
-    private void AddKernels()
+    // As one kernel, where they are one: less than its parts.
+    private void AddExperts(int experts)
+    {
+        var (width, hidden) = ((long)_config.Model.Width, (long)_config.Model.Moe.ExpertWidth);
+        var rows = Math.Max(1, _tokens * _config.Model.Moe.TopK / experts);
+        using var scope = new TensorScope();
+        if (!ExpertKernel.Fits(Tensor.Empty([1, width], _type), Tensor.Empty([experts, 2 * hidden, width], _type), Tensor.Empty([experts, width, hidden], _type)))
+        {
+            return;
+        }
+
+        Kernel(KernelKind.Experts, 18.0 * rows * experts * hidden * width, () =>
+        {
+            var (x, gateUp, down) = (Leaf([rows * experts, width], _type), Leaf([experts, 2 * hidden, width], _type), Leaf([experts, width, hidden], _type));
+            var (weights, seed, groups) = (Leaf([rows * experts], _wide), Filled([rows * experts, width], _type), RowGroups.Of([.. Enumerable.Repeat(rows, experts)]));
+            return () => Differentiate(GroupedSwiGlu.Apply(x, gateUp, down, groups, weights), seed, x, gateUp, down, weights);
+        });
+    }
+
+    private void AddKernels(PlannedModel model)
     {
         var shape = _config.Model;
         var (tokens, width, moe) = (_tokens, (long)shape.Width, ModelAssembly.Options(shape).Moe);
@@ -211,6 +230,7 @@ internal sealed class MachineProbes : IDisposable
             var weights = Leaf([rows], _wide);
             return () => Differentiate(GroupedSwiGlu.Apply(x, gateUp, down, RowGroups.Whole(rows), weights), seed, x, gateUp, down, weights);
         });
+        AddExperts(model.LocalExperts);
         Kernel(KernelKind.Router, tokens * moe.Experts, () => RouterProbe(moe));
         Kernel(KernelKind.Permute, tokens * moe.TopK * width, () => PermuteProbe(moe));
         Kernel(KernelKind.Regroup, tokens * width, () =>

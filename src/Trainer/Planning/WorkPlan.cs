@@ -110,6 +110,13 @@ internal sealed class WorkPlan
     private void SwiGlu(string kind, int layers, double rows, long hidden, int count, bool isGrouped, double trained, double forwardsOnly)
     {
         var width = _model.Config.Model.Width;
+        if (isGrouped && _device.Kernels.TryGetValue(KernelKind.Experts, out var each))
+        {
+            var operations = layers * 6.0 * rows * count * hidden * width * ((3 * trained) + forwardsOnly);
+            Add(kind, operations, 0, operations * each);
+            return;
+        }
+
         Product(kind, isGrouped, layers, rows, 2 * hidden, width, count, trained, forwardsOnly);
         Product(kind, isGrouped, layers, rows, width, hidden, count, trained, forwardsOnly);
         Kernel("activation", KernelKind.SwiGlu, layers * rows * count * hidden, 9, layers * 2, trained, forwardsOnly);
