@@ -22,10 +22,13 @@ public sealed class RmsNormTests(Device device) : ScopedTests
         oracle.AssertSame(
             x => [RmsNorm.Apply(x[0], x[1], Epsilon)],
             x => [RmsNorm.Reference(x[0], x[1], Epsilon)],
-            [oracle.Normal(shape), oracle.Normal(dtype.Work(), shape[^1])],
+            [Rows(oracle, shape), oracle.Normal(dtype.Work(), shape[^1])],
             dtype,
             dtype.Work());
     }
+
+    // The gradient of a row of one number is a difference of two terms of 1 / |x| that cancel: beside a small number their rounding is all that is left.
+    private static Tensor Rows(KernelOracle oracle, long[] shape) => shape[^1] == 1 ? oracle.Normal(shape).Clamp(1, 4) : oracle.Normal(shape);
 
     [Test]
     public void Residual_norm_equals_its_reference([ValueSource(nameof(Types))] DType dtype, [ValueSource(nameof(Shapes))] long[] shape)
@@ -34,7 +37,7 @@ public sealed class RmsNormTests(Device device) : ScopedTests
         oracle.AssertSame(
             x => ResidualNorm.Apply(x[0], x[1], x[2], Epsilon) is var (sum, normed) ? [sum, normed] : [],
             x => ResidualNorm.Reference(x[0], x[1], x[2], Epsilon) is var (sum, normed) ? [sum, normed] : [],
-            [oracle.Normal(shape), oracle.Normal(shape), oracle.Normal(dtype.Work(), shape[^1])],
+            [Rows(oracle, shape), Rows(oracle, shape), oracle.Normal(dtype.Work(), shape[^1])],
             dtype,
             dtype,
             dtype.Work());
