@@ -21,7 +21,7 @@ internal sealed record RankVariables(string Supervisor, string Token, int? Store
         ["OMP_NUM_THREADS"] = Text(plan.Threads),
         ["OPENBLAS_NUM_THREADS"] = Text(plan.Threads),
 
-        // Threads of a rank meet after each kernel, some thousand times a step. By default those that are done spin for milliseconds, on cores that
+        // Threads of a rank meet after each kernel. By default those that are done spin for milliseconds, on cores that
         // other ranks may want; those that sleep at once are woken too late.
         ["GOMP_SPINCOUNT"] = Environment.GetEnvironmentVariable("GOMP_SPINCOUNT") ?? (Environment.GetEnvironmentVariable("OMP_WAIT_POLICY") is null ? "10000" : null),
         ["MOE_RUN_DIR"] = Path.GetFullPath(plan.Folder.Path),

@@ -8,12 +8,6 @@
 
 namespace {
 
-void* address(const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type, const at::Tensor& beside) {
-  auto tensor = moe::borrow(handle);
-  moe::check_tensor(name, tensor, shape, type, beside);
-  return tensor.data_ptr();
-}
-
 moe::Attention checked(moe::Handle projection_handle, moe::Handle cosine_handle, moe::Handle sine_handle, int64_t heads, int64_t shared, int64_t length,
                        moe::Handle output, moe::Handle log_sums) {
   auto projection = moe::borrow(projection_handle), cosine = moe::borrow(cosine_handle);
@@ -26,11 +20,11 @@ moe::Attention checked(moe::Handle projection_handle, moe::Handle cosine_handle,
   int64_t width = 2 * cosine.size(1), sequences = projection.size(0) / length;
   auto work = moe::work_type(type);
   return {type,
-          address("the projection", projection_handle, {sequences * length, (heads + 2 * shared) * width}, type, projection),
-          address("the cosines", cosine_handle, cosine.sizes(), work, projection),
-          address("the sines", sine_handle, cosine.sizes(), work, projection),
-          address("the output", output, {sequences * length, heads * width}, type, projection),
-          address("the scores' log-sums", log_sums, {sequences, heads, length}, work, projection),
+          moe::address("the projection", projection_handle, {sequences * length, (heads + 2 * shared) * width}, type, projection),
+          moe::address("the cosines", cosine_handle, cosine.sizes(), work, projection),
+          moe::address("the sines", sine_handle, cosine.sizes(), work, projection),
+          moe::address("the output", output, {sequences * length, heads * width}, type, projection),
+          moe::address("the scores' log-sums", log_sums, {sequences, heads, length}, work, projection),
           nullptr,
           nullptr,
           sequences,
@@ -64,8 +58,8 @@ MOE_EXPORT int32_t moe_attention_backward(moe::Handle projection, moe::Handle co
   MOE_TRY {
     auto x = checked(projection, cosine, sine, heads, key_value_heads, length, output, log_sums);
     auto beside = moe::borrow(projection);
-    x.output_gradient = address("the output's gradient", output_gradient, moe::borrow(output).sizes(), x.type, beside);
-    x.projection_gradient = address("the projection's gradient", projection_gradient, beside.sizes(), x.type, beside);
+    x.output_gradient = moe::address("the output's gradient", output_gradient, moe::borrow(output).sizes(), x.type, beside);
+    x.projection_gradient = moe::address("the projection's gradient", projection_gradient, beside.sizes(), x.type, beside);
     run(x, MOE_FOR_ISA(attention_backward));
   }
   MOE_CATCH

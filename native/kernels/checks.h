@@ -17,6 +17,18 @@ inline void check_tensor(const char* name, const at::Tensor& tensor, at::IntArra
   TORCH_CHECK(tensor.device() == beside.device(), name, " is on ", tensor.device().str(), ", the tensor beside it on ", beside.device().str());
 }
 
+// Where a tensor's numbers stand, once it was checked.
+inline void* address(const char* name, Handle handle, at::IntArrayRef shape, Type type, const at::Tensor& beside) {
+  auto tensor = borrow(handle);
+  check_tensor(name, tensor, shape, type, beside);
+  return tensor.data_ptr();
+}
+
+// The same, and null for one that is left out.
+inline void* optional_address(const char* name, Handle handle, at::IntArrayRef shape, Type type, const at::Tensor& beside) {
+  return handle == nullptr ? nullptr : address(name, handle, shape, type, beside);
+}
+
 // Rows of a matrix may have gaps between them, but not within.
 inline void check_rows(const char* name, const at::Tensor& tensor) {
   TORCH_CHECK(tensor.dim() == 2 && is_floating(type_of(tensor)) && (tensor.numel() == 0 || tensor.size(1) == 1 || tensor.stride(1) == 1), name,

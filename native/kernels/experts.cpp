@@ -19,15 +19,6 @@ bool fits(moe::Type type, int64_t experts, int64_t width, int64_t hidden) {
          hidden * size % kLine == 0 && 3 * hidden * width * size <= kMostPacked && experts >= at::get_num_threads();
 }
 
-void* address(const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type, const at::Tensor& beside) {
-  if (handle == nullptr) {
-    return nullptr;
-  }
-  auto tensor = moe::borrow(handle);
-  moe::check_tensor(name, tensor, shape, type, beside);
-  return tensor.data_ptr();
-}
-
 // Ends of the experts' rows: given, or those of one expert.
 struct Ends {
   at::Tensor given;
@@ -54,12 +45,12 @@ moe::Experts checked(const at::Tensor& rows, moe::Handle gate_up_handle, moe::Ha
     TORCH_CHECK((i == 0 ? 0 : ends.get()[i - 1]) <= ends.get()[i] && ends.get()[i] <= count, "offset ", ends.get()[i], " of expert ", i, " does not fit ", count, " rows");
   }
   return {type,
-          address("the rows", rows.unsafeGetTensorImpl(), {count, width}, type, rows),
-          address("gate_up", gate_up_handle, {experts, 2 * half, width}, type, rows),
-          address("down", down_handle, {experts, width, half}, type, rows),
-          address("the rows' weights", weights, {count}, type, rows),
+          moe::address("the rows", rows.unsafeGetTensorImpl(), {count, width}, type, rows),
+          moe::address("gate_up", gate_up_handle, {experts, 2 * half, width}, type, rows),
+          moe::address("down", down_handle, {experts, width, half}, type, rows),
+          moe::optional_address("the rows' weights", weights, {count}, type, rows),
           ends.get(),
-          address("the first projection", hidden_handle, {count, 2 * half}, type, rows),
+          moe::address("the first projection", hidden_handle, {count, 2 * half}, type, rows),
           experts,
           width,
           half};
@@ -90,7 +81,7 @@ MOE_EXPORT int32_t moe_experts_forward(moe::Handle rows_handle, moe::Handle gate
     Ends ends(offsets, rows.size(0));
     auto x = checked(rows, gate_up, down, ends, weights, hidden);
     TORCH_CHECK(reinterpret_cast<uintptr_t>(x.hidden) % kLine == 0, "the first projection should begin at a multiple of ", kLine, " bytes");
-    auto y = address("the output", output, rows.sizes(), x.type, rows);
+    auto y = moe::address("the output", output, rows.sizes(), x.type, rows);
     by_expert(x, [&](int64_t begin, int64_t end, void* scratch) { MOE_FOR_ISA(experts_forward)(x, y, begin, end, scratch); });
   }
   MOE_CATCH
@@ -104,11 +95,11 @@ MOE_EXPORT int32_t moe_experts_backward(moe::Handle rows_handle, moe::Handle gat
     auto rows = moe::borrow(rows_handle);
     Ends ends(offsets, rows.size(0));
     auto x = checked(rows, gate_up, down, ends, weights, hidden);
-    moe::ExpertsBackward gradients{address("the output's gradient", arriving, rows.sizes(), x.type, rows),
-                                   address("the rows' gradient", rows_gradient, rows.sizes(), x.type, rows),
-                                   address("the weights' gradient", weights_gradient, {rows.size(0)}, x.type, rows),
-                                   address("gate_up's gradient", gate_up_gradient, {x.experts, 2 * x.hidden_width, x.width}, x.type, rows),
-                                   address("down's gradient", down_gradient, {x.experts, x.width, x.hidden_width}, x.type, rows)};
+    moe::ExpertsBackward gradients{moe::address("the output's gradient", arriving, rows.sizes(), x.type, rows),
+                                   moe::address("the rows' gradient", rows_gradient, rows.sizes(), x.type, rows),
+                                   moe::optional_address("the weights' gradient", weights_gradient, {rows.size(0)}, x.type, rows),
+                                   moe::address("gate_up's gradient", gate_up_gradient, {x.experts, 2 * x.hidden_width, x.width}, x.type, rows),
+                                   moe::address("down's gradient", down_gradient, {x.experts, x.width, x.hidden_width}, x.type, rows)};
     by_expert(x, [&](int64_t begin, int64_t end, void* scratch) { MOE_FOR_ISA(experts_backward)(x, gradients, begin, end, scratch); });
   }
   MOE_CATCH

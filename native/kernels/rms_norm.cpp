@@ -14,15 +14,6 @@ constexpr int64_t kGrain = 1 << 14;
 
 int64_t rows_a_thread(int64_t width) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width)); }
 
-void* address(const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type, const at::Tensor& beside) {
-  if (handle == nullptr) {
-    return nullptr;
-  }
-  auto tensor = moe::borrow(handle);
-  moe::check_tensor(name, tensor, shape, type, beside);
-  return tensor.data_ptr();
-}
-
 // The rows' shape is [R, D] whatever theirs is; D is the last length.
 at::Tensor checked_rows(moe::Handle handle) {
   auto x = moe::borrow(handle);
@@ -66,11 +57,11 @@ MOE_EXPORT int32_t moe_rms_norm_forward(moe::Handle rows, moe::Handle change, mo
     TORCH_CHECK((change == nullptr) == (sum == nullptr), "a residual sum needs both what is added and a place for the sum");
     moe::RmsNormForward arguments{type,
                                   x.data_ptr(),
-                                  address("what is added", change, x.sizes(), type, x),
-                                  address("the norm's weight", weight, {width}, work, x),
-                                  address("the sum", sum, x.sizes(), type, x),
-                                  address("the normed rows", normed, x.sizes(), type, x),
-                                  address("the rows' inverse root mean square", inverse, {count}, work, x),
+                                  moe::optional_address("what is added", change, x.sizes(), type, x),
+                                  moe::optional_address("the norm's weight", weight, {width}, work, x),
+                                  moe::optional_address("the sum", sum, x.sizes(), type, x),
+                                  moe::optional_address("the normed rows", normed, x.sizes(), type, x),
+                                  moe::optional_address("the rows' inverse root mean square", inverse, {count}, work, x),
                                   count,
                                   width,
                                   epsilon};
@@ -92,13 +83,13 @@ MOE_EXPORT int32_t moe_rms_norm_backward(moe::Handle arriving, moe::Handle sum_g
       partials = at::empty({partials_of(x, count, width), width}, moe::borrow(weight).options());
     }
     moe::RmsNormBackward arguments{type,
-                                   address("the normed rows' gradient", arriving, x.sizes(), type, x),
-                                   address("the sum's gradient", sum_gradient, x.sizes(), type, x),
+                                   moe::optional_address("the normed rows' gradient", arriving, x.sizes(), type, x),
+                                   moe::optional_address("the sum's gradient", sum_gradient, x.sizes(), type, x),
                                    x.data_ptr(),
-                                   address("the norm's weight", weight, {width}, work, x),
-                                   address("the rows' inverse root mean square", inverse, {count}, work, x),
-                                   address("the rows' gradient", rows_gradient, x.sizes(), type, x),
-                                   address("the weight's gradient", weight_gradient, {width}, work, x),
+                                   moe::optional_address("the norm's weight", weight, {width}, work, x),
+                                   moe::optional_address("the rows' inverse root mean square", inverse, {count}, work, x),
+                                   moe::optional_address("the rows' gradient", rows_gradient, x.sizes(), type, x),
+                                   moe::optional_address("the weight's gradient", weight_gradient, {width}, work, x),
                                    partials.defined() ? partials.data_ptr() : nullptr,
                                    count,
                                    width};

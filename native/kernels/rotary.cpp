@@ -11,12 +11,6 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;
 
-void* address(const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type, const at::Tensor& beside) {
-  auto tensor = moe::borrow(handle);
-  moe::check_tensor(name, tensor, shape, type, beside);
-  return tensor.data_ptr();
-}
-
 moe::Rotary checked(moe::Handle packed_handle, moe::Handle query_handle, moe::Handle key_handle, moe::Handle value_handle, moe::Handle cosine_handle,
                     moe::Handle sine_handle) {
   auto packed = moe::borrow(packed_handle), query = moe::borrow(query_handle), key = moe::borrow(key_handle), cosine = moe::borrow(cosine_handle);
@@ -26,12 +20,12 @@ moe::Rotary checked(moe::Handle packed_handle, moe::Handle query_handle, moe::Ha
               "queries ", query.sizes(), " and keys ", key.sizes(), " should be [B, S, heads, h] with angles for S positions and h / 2 pairs, not ", cosine.sizes());
   int64_t sequences = query.size(0), length = query.size(1), heads = query.size(2), shared = key.size(2), width = query.size(3);
   return {type,
-          address("the projection", packed_handle, {sequences * length, (heads + 2 * shared) * width}, type, packed),
-          address("the queries", query_handle, {sequences, length, heads, width}, type, packed),
-          address("the keys", key_handle, {sequences, length, shared, width}, type, packed),
-          address("the values", value_handle, {sequences, length, shared, width}, type, packed),
-          address("the cosines", cosine_handle, cosine.sizes(), moe::work_type(type), packed),
-          address("the sines", sine_handle, cosine.sizes(), moe::work_type(type), packed),
+          moe::address("the projection", packed_handle, {sequences * length, (heads + 2 * shared) * width}, type, packed),
+          moe::address("the queries", query_handle, {sequences, length, heads, width}, type, packed),
+          moe::address("the keys", key_handle, {sequences, length, shared, width}, type, packed),
+          moe::address("the values", value_handle, {sequences, length, shared, width}, type, packed),
+          moe::address("the cosines", cosine_handle, cosine.sizes(), moe::work_type(type), packed),
+          moe::address("the sines", sine_handle, cosine.sizes(), moe::work_type(type), packed),
           sequences * length,
           length,
           heads,

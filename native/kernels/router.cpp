@@ -57,15 +57,6 @@ void backward_on_host(const moe::RouterBackward& x) {
   for_blocks(x, [&](int64_t begin, int64_t end, void* scratch) { MOE_FOR_ISA(router_backward)(x, begin, end, scratch); });
 }
 
-const void* optional_address(const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type, const at::Tensor& beside) {
-  if (handle == nullptr) {
-    return nullptr;
-  }
-  auto tensor = moe::borrow(handle);
-  moe::check_tensor(name, tensor, shape, type, beside);
-  return tensor.data_ptr();
-}
-
 }  // namespace
 
 // Writes ids [T, k] int64, weights and chosen [T, k], counts [G, E] int64, sums [G, E] and squares [].
@@ -78,7 +69,7 @@ MOE_EXPORT int32_t moe_router_forward(moe::Handle logits, moe::Handle bias, int6
     static_cast<moe::RouterShape&>(x) = shape_of(input, segments, slots, sigmoid, normalize, scale);
     int64_t tokens = input.size(0), experts = x.experts;
     auto at = [&](const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type) {
-      return const_cast<void*>(optional_address(name, handle, shape, type, input));
+      return moe::optional_address(name, handle, shape, type, input);
     };
     x.logits = input.data_ptr();
     x.bias = static_cast<const float*>(at("the bias", bias, {experts}, moe::Type::Float32));
@@ -109,11 +100,11 @@ MOE_EXPORT int32_t moe_router_backward(moe::Handle logits, moe::Handle ids, int6
     static_cast<moe::RouterShape&>(x) = shape_of(input, segments, slots, sigmoid, normalize, scale);
     int64_t tokens = input.size(0);
     x.logits = input.data_ptr();
-    x.ids = static_cast<const int64_t*>(optional_address("ids", ids, {tokens, slots}, moe::Type::Int64, input));
-    x.weight_grads = optional_address("the weights' gradient", weight_grads, {tokens, slots}, x.type, input);
-    x.sum_grads = optional_address("the gradient of the sums of shares", sum_grads, {segments, x.experts}, x.type, input);
-    x.square_grad = optional_address("the gradient of the sum of squares", square_grad, {}, x.type, input);
-    x.logit_grads = const_cast<void*>(optional_address("the logits' gradient", logit_grads, {tokens, x.experts}, x.type, input));
+    x.ids = static_cast<const int64_t*>(moe::optional_address("ids", ids, {tokens, slots}, moe::Type::Int64, input));
+    x.weight_grads = moe::optional_address("the weights' gradient", weight_grads, {tokens, slots}, x.type, input);
+    x.sum_grads = moe::optional_address("the gradient of the sums of shares", sum_grads, {segments, x.experts}, x.type, input);
+    x.square_grad = moe::optional_address("the gradient of the sum of squares", square_grad, {}, x.type, input);
+    x.logit_grads = moe::optional_address("the logits' gradient", logit_grads, {tokens, x.experts}, x.type, input);
     MOE_BY_DEVICE(input, backward_on_host(x), moe::cuda::router_backward(x, moe::stream_of(input)));
   }
   MOE_CATCH

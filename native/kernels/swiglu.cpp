@@ -19,15 +19,6 @@ at::Tensor checked_input(moe::Handle handle) {
   return h;
 }
 
-void* address(const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type, const at::Tensor& beside) {
-  if (handle == nullptr) {
-    return nullptr;
-  }
-  auto tensor = moe::borrow(handle);
-  moe::check_tensor(name, tensor, shape, type, beside);
-  return tensor.data_ptr();
-}
-
 }  // namespace
 
 // weights: null for 1. activation: [R, F], written.
@@ -36,8 +27,8 @@ MOE_EXPORT int32_t moe_swiglu_forward(moe::Handle input, moe::Handle weights, mo
     auto h = checked_input(input);
     auto type = moe::type_of(h);
     int64_t rows = h.size(0), width = h.size(1) / 2;
-    moe::SwiGluForward x{type, h.data_ptr(), address("the rows' weights", weights, {rows}, moe::work_type(type), h),
-                         address("the activation", activation, {rows, width}, type, h), rows, width};
+    moe::SwiGluForward x{type, h.data_ptr(), moe::optional_address("the rows' weights", weights, {rows}, moe::work_type(type), h),
+                         moe::optional_address("the activation", activation, {rows, width}, type, h), rows, width};
     MOE_BY_DEVICE(
         h, moe::parallel_for(0, rows, rows_a_thread(width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(swiglu_forward)(x, begin, end); }),
         moe::cuda::swiglu_forward(x, moe::stream_of(h)));
@@ -54,11 +45,11 @@ MOE_EXPORT int32_t moe_swiglu_backward(moe::Handle input, moe::Handle weights, m
     int64_t rows = h.size(0), width = h.size(1) / 2;
     moe::SwiGluBackward x{type,
                           h.data_ptr(),
-                          address("the rows' weights", weights, {rows}, moe::work_type(type), h),
-                          address("the activation's gradient", arriving, {rows, width}, type, h),
-                          address("the activation", activation, {rows, width}, type, h),
-                          address("the input's gradient", input_gradient, {rows, 2 * width}, type, h),
-                          address("the weights' gradient", weight_gradient, {rows}, moe::work_type(type), h),
+                          moe::optional_address("the rows' weights", weights, {rows}, moe::work_type(type), h),
+                          moe::optional_address("the activation's gradient", arriving, {rows, width}, type, h),
+                          moe::optional_address("the activation", activation, {rows, width}, type, h),
+                          moe::optional_address("the input's gradient", input_gradient, {rows, 2 * width}, type, h),
+                          moe::optional_address("the weights' gradient", weight_gradient, {rows}, moe::work_type(type), h),
                           rows,
                           width};
     MOE_BY_DEVICE(

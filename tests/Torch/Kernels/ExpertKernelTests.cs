@@ -19,6 +19,13 @@ public sealed class ExpertKernelTests() : KernelTests(Device.Cpu)
     {
         var counts = Array.ConvertAll(lengths.Split(' '), long.Parse);
         var (width, hidden) = (long.Parse(widths.Split(' ')[0]), long.Parse(widths.Split(' ')[1]));
+        TorchRuntime.Threads = Random.Next(1, counts.Length + 1); // every one has an expert
+        if (type == DType.Float64 && width * hidden > 128 * 128)
+        {
+            Assert.That(Fits(type, counts.Length, width, hidden), Is.False, "more than the cache holds");
+            return;
+        }
+
         MustBeTaken(type, counts.Length, width, hidden);
         var total = counts.Sum();
         var inputs = new List<Tensor>
@@ -56,6 +63,7 @@ public sealed class ExpertKernelTests() : KernelTests(Device.Cpu)
     [Test]
     public void Large_gates_have_finite_results([ValueSource(nameof(WideTypes))] DType type)
     {
+        TorchRuntime.Threads = 1;
         MustBeTaken(type, 1, 16, 16);
         var (rows, gateUp, down) = (Normal(type, 40, 16) * 1e6, Normal(type, 1, 32, 16) * 1e6, Normal(type, 1, 16, 16));
         var groups = RowGroups.Whole(40);
@@ -83,13 +91,11 @@ public sealed class ExpertKernelTests() : KernelTests(Device.Cpu)
         });
     }
 
-    // Every thread has an expert, where there are so many.
-    private void MustBeTaken(DType type, int experts, long width, long hidden)
+    private static void MustBeTaken(DType type, int experts, long width, long hidden)
     {
-        TorchRuntime.Threads = Random.Next(1, experts + 1);
-        if (!Avx2.IsSupported || (type == DType.Float64 && width * hidden > 128 * 128))
+        if (!Avx2.IsSupported)
         {
-            Assert.Ignore("the kernel is for processors with AVX2, and for matrices that the cache holds");
+            Assert.Ignore("the kernel is for processors with AVX2");
         }
 
         Assert.That(Fits(type, experts, width, hidden));
