@@ -38,29 +38,28 @@ constexpr int kWeightColumns = 256;
 constexpr int kWeightDepth = 32;
 constexpr int kWeightStages = 4;
 constexpr int kWeightStage = kWeightDepth * (3 * kExpertTile + kWeightColumns) / kChunk;
+constexpr int kAhead = 8;
 constexpr int64_t kWeightBlocks = 132;  // wanted: one for each multiprocessor of the largest Hopper
 
 __host__ __device__ constexpr int64_t rounded_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
-// A step's data are awaited, a step further ahead is asked for where the step before has been worked, and then the step is worked.
+// A step's data are awaited and worked, and those of a step further ahead asked for, where the step before was. They are so without a branch, beyond the last step
+// too, for which copy(step, stage) takes zeros: the compiler lays these instructions between the products.
 template <int kStages, class Copy, class Work>
 __device__ __forceinline__ void pipeline(int steps, Copy copy, Work work) {
 #pragma unroll
   for (int step = 0; step < kStages - 1; ++step) {
-    if (step < steps) {
-      copy(step, step);
-    }
+    copy(step, step);
     close_copies();
   }
   int stage = 0, free_stage = kStages - 1;
+#pragma unroll 1
   for (int step = 0; step < steps; ++step) {
     await_copies<kStages - 2>();
     __syncthreads();
-    if (step + kStages - 1 < steps) {
-      copy(step + kStages - 1, free_stage);
-    }
-    close_copies();
     work(step, stage);
+    copy(step + kStages - 1, free_stage);
+    close_copies();
     free_stage = stage;
     stage = stage + 1 == kStages ? 0 : stage + 1;
   }
@@ -128,22 +127,25 @@ __global__ void __launch_bounds__(kThreads, 1) forward_tiles(const bf16* x, cons
   int64_t first_token = static_cast<int64_t>(blockIdx.x / expert_tiles) * kForwardTokens;
   int first_expert = static_cast<int>(blockIdx.x % expert_tiles) * kExpertTile;
 
+  // A thread has the same chunk of every 32nd row. Swizzled, rows that are eight apart have their chunks in the same order.
+  int row = threadIdx.x >> 3, chunk = threadIdx.x & 7, place = swizzled(row, chunk, kForwardChunks);
+  const bf16* from_x = x + (first_token + row) * width + chunk * kChunk;
+  const bf16* from_parts = parts + static_cast<int64_t>(first_expert + row) * width + chunk * kChunk;
+  int64_t rows = 32 * static_cast<int64_t>(width), part_stride = static_cast<int64_t>(experts) * width;
+  int tokens_left = static_cast<int>(tokens - first_token < kForwardTokens ? tokens - first_token : kForwardTokens) - row;
+  int experts_left = experts - first_expert - row;
   auto copy = [&](int step, int stage) {
-    uint4* to = tiles + stage * kForwardStage;
-    int row = threadIdx.x >> 3, chunk = threadIdx.x & 7, column = step * kForwardDepth + chunk * kChunk;
+    uint4* to = tiles + stage * kForwardStage + place;
+    int column = step * kForwardDepth;
+    bool within = column + chunk * kChunk < width;
 #pragma unroll
     for (int i = 0; i < kForwardTokens / 32; ++i) {
-      int64_t token = first_token + row + 32 * i;
-      bool there = column < width && token < tokens;
-      copy_async(to + swizzled(row + 32 * i, chunk, kForwardChunks), there ? x + token * width + column : x, there);
+      copy_async(to + 32 * i * kForwardChunks, from_x + column + i * rows, within && 32 * i < tokens_left);
     }
     to += kForwardTokens * kForwardChunks;
 #pragma unroll
     for (int i = 0; i < 3 * kExpertTile / 32; ++i) {
-      int part = i / 2, expert = first_expert + row + i % 2 * 32;
-      bool there = column < width && expert < experts;
-      const bf16* from = there ? parts + (static_cast<int64_t>(part) * experts + expert) * width + column : parts;
-      copy_async(to + swizzled(row + 32 * i, chunk, kForwardChunks), from, there);
+      copy_async(to + 32 * i * kForwardChunks, from_parts + column + i / 2 * part_stride + i % 2 * rows, within && i % 2 * 32 < experts_left);
     }
   };
 
@@ -238,20 +240,26 @@ __global__ void __launch_bounds__(kThreads, 1)
     copy_async(tiles + swizzled(row, chunk, expert_chunks), there ? arriving + (part * tokens + token) * experts + chunk * kChunk : arriving, there);
   }
 
+  // A thread has the same chunk of every 16th row of both parts. Steps go over the experts first, and then over the columns.
+  int steps = padded_width / kRowsColumns * expert_tiles, row_chunks = padded_width / kChunk;
+  int row = threadIdx.x >> 4, chunk = threadIdx.x & 15, place = swizzled(row, chunk, 16);
+  const uint4* from = weights + row * row_chunks + chunk;
+  int copied_tile = 0, copied_columns = 0;
   auto copy = [&](int step, int stage) {
-    uint4* to = stages + stage * kRowsStage;
-    int row = threadIdx.x >> 4, chunk = threadIdx.x & 15;
-    const uint4* from = weights + static_cast<int64_t>(step % expert_tiles * kExpertTile + row) * (padded_width / kChunk) + step / expert_tiles * 16 + chunk;
+    uint4* to = stages + stage * kRowsStage + place;
+    const uint4* at = from + copied_tile * kExpertTile * row_chunks + copied_columns;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      int64_t rows = static_cast<int64_t>(i / 4) * padded_experts + i % 4 * 16;  // of part i / 4
-      copy_async(to + swizzled(row + 16 * i, chunk, 16), from + rows * (padded_width / kChunk), true);
+      copy_async(to + 16 * i * 16, at + (i / 4 * padded_experts + i % 4 * 16) * row_chunks, step < steps);
     }
+    bool last = ++copied_tile == expert_tiles;
+    copied_tile = last ? 0 : copied_tile;
+    copied_columns += last ? kRowsColumns / kChunk : 0;
   };
 
   float sums[kTiles][4][4];
-  pipeline<kRowsStages>(padded_width / kRowsColumns * expert_tiles, copy, [&](int step, int stage) {
-    int expert_tile = step % expert_tiles;
+  int expert_tile = 0, first_column = 0;
+  pipeline<kRowsStages>(steps, copy, [&](int, int stage) {
     if (expert_tile == 0) {
 #pragma unroll
       for (int m = 0; m < kTiles; ++m) {
@@ -293,8 +301,13 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
       }
     }
-    int column = step / expert_tiles * kRowsColumns + warp_column + (lane & 3) * kChunk;
-    if (expert_tile == expert_tiles - 1 && column < width) {
+    if (++expert_tile < expert_tiles) {
+      return;
+    }
+    int column = first_column + warp_column + (lane & 3) * kChunk;
+    expert_tile = 0;
+    first_column += kRowsColumns;
+    if (column < width) {
 #pragma unroll
       for (int m = 0; m < kTiles; ++m) {
 #pragma unroll
@@ -326,30 +339,31 @@ __global__ void __launch_bounds__(kThreads, 1)
   int64_t begin = blockIdx.y * slice, end = begin + slice < tokens ? begin + slice : tokens;
   constexpr int kXChunks = kWeightColumns / kChunk, kPartRows = 3 * kWeightDepth;
 
+  // A thread has one chunk of each part, and the same chunk of every eighth row of x.
+  int count = static_cast<int>(end - begin);
+  int part_row = threadIdx.x >> 3, part_chunk = threadIdx.x & 7, x_row = threadIdx.x >> 5, x_chunk = threadIdx.x & 31;
+  int part_place = swizzled(part_row, part_chunk, 8), x_place = kPartRows * 8 + swizzled(x_row, x_chunk, kXChunks);
+  bool part_there = first_expert + part_chunk * kChunk < experts, x_there = first_column + x_chunk * kChunk < width;
+  const bf16* from_parts = arriving + (begin + part_row) * experts + first_expert + part_chunk * kChunk;
+  const bf16* from_x = x + (begin + x_row) * width + first_column + x_chunk * kChunk;
+  int64_t part_stride = tokens * experts;
   auto copy = [&](int step, int stage) {
     uint4* to = tiles + stage * kWeightStage;
-    int64_t first = begin + static_cast<int64_t>(step) * kWeightDepth;
-    int row = threadIdx.x >> 3, chunk = threadIdx.x & 7, expert = first_expert + chunk * kChunk;
-    bool there = first + row < end && expert < experts;
+    int first = step * kWeightDepth;
+    const bf16* parts = from_parts + static_cast<int64_t>(first) * experts;
+    const bf16* rows = from_x + static_cast<int64_t>(first) * width;
 #pragma unroll
     for (int part = 0; part < 3; ++part) {
-      const bf16* from = there ? arriving + (part * tokens + first + row) * experts + expert : arriving;
-      copy_async(to + swizzled(part * kWeightDepth + row, chunk, 8), from, there);
+      copy_async(to + part_place + part * kWeightDepth * 8, parts + part * part_stride, part_there && first + part_row < count);
     }
-    to += kPartRows * 8;
-    row = threadIdx.x >> 5;
-    chunk = threadIdx.x & 31;
-    int column = first_column + chunk * kChunk;
 #pragma unroll
     for (int i = 0; i < kWeightDepth / 8; ++i) {
-      int64_t token = first + row + 8 * i;
-      there = token < end && column < width;
-      copy_async(to + swizzled(row + 8 * i, chunk, kXChunks), there ? x + token * width + column : x, there);
+      copy_async(to + x_place + 8 * i * kXChunks, rows + 8 * i * static_cast<int64_t>(width), x_there && first + x_row + 8 * i < count);
     }
   };
 
   float large[2][8][4] = {}, small[2][8][4] = {};
-  pipeline<kWeightStages>(static_cast<int>((end - begin + kWeightDepth - 1) / kWeightDepth), copy, [&](int, int stage) {
+  pipeline<kWeightStages>((count + kWeightDepth - 1) / kWeightDepth, copy, [&](int, int stage) {
     const uint4* parts = tiles + stage * kWeightStage;
     const uint4* rows = parts + kPartRows * 8;
 #pragma unroll
@@ -397,20 +411,30 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// to = the slices' sum, first to last; zeros of none.
+// to = the slices' sum, first to last; zeros of none. A thread loads kAhead numbers before it adds them.
 __global__ void __launch_bounds__(kThreads) add_slices(const float4* slices, float4* to, int64_t vectors, int count) {
   int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= vectors) {
     return;
   }
   float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 8
-  for (int slice = 0; slice < count; ++slice) {
-    float4 term = slices[slice * vectors + i];
-    sum.x += term.x;
-    sum.y += term.y;
-    sum.z += term.z;
-    sum.w += term.w;
+  for (int first = 0; first < count; first += kAhead) {
+    float4 terms[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      if (first + j < count) {
+        terms[j] = slices[(first + j) * vectors + i];
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      if (first + j < count) {
+        sum.x += terms[j].x;
+        sum.y += terms[j].y;
+        sum.z += terms[j].z;
+        sum.w += terms[j].w;
+      }
+    }
   }
   to[i] = sum;
 }

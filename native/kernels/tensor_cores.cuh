@@ -15,7 +15,7 @@ constexpr int kChunk = 8;  // bfloat16 elements in 16 bytes, what a copy and a r
 // Where chunk `chunk` of row `row` stands in a tile whose rows are a multiple of eight chunks: eight rows have the same chunk in different banks.
 __device__ __forceinline__ int swizzled(int row, int chunk, int chunks_a_row) { return row * chunks_a_row + (chunk ^ (row & 7)); }
 
-// 16 bytes, or zeros where they are not there; `from` is not touched then.
+// 16 bytes, or zeros where they are not there: `from` is not touched then, and may be any address.
 __device__ __forceinline__ void copy_async(uint4* to, const void* from, bool there) {
   unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(there ? 16 : 0) : "memory");
