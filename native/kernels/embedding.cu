@@ -26,18 +26,18 @@ constexpr int kWindowWords = 8 * 1024;  // of the set of bits: 262,144 places at
 constexpr int kJoinThreads = 64;
 constexpr int kJoinBlocks = 64;
 
-// What is counted and where it is, in 32-bit words of the workspace; cleared are the first three.
+// What is counted and where it is, in the workspace. Three counters and `counts` start at zero.
 struct Places {
-  int* taken;    // places that have room so far
-  int* longs;    // tokens of more than kShort places
-  int* pieces;   // of those
-  int* counts;   // [V]
-  int* first;    // [V]: where a token's places start in `order`
-  int* arrival;  // [T]: number of a place among its token's, in no particular order; -1 of one that is left out
-  int* order;    // [T]: places by token
-  int2* long_tokens;   // token, first piece
-  int2* long_pieces;   // token, number of the piece among its token's
-  void* sums;          // [pieces, D] of the work type
+  int* taken;         // places that have room so far
+  int* longs;         // tokens of more than kShort places
+  int* pieces;        // of those
+  int* counts;        // [V]
+  int* first;         // [V]: where a token's places start in `order`
+  int* arrival;       // [T]: number of a place among its token's, in no particular order; -1 of one that is left out
+  int* order;         // [T]: places by token
+  int2* long_tokens;  // token, first piece
+  int2* long_pieces;  // token, number of the piece among its token's
+  void* sums;         // [pieces, D] of the work type
 };
 
 // More pieces there can't be: a token of 33 places has one, one of 129 has two.

@@ -3,9 +3,10 @@
 // the large ones at the end, so that these don't swallow their bits. The rows' gradient is rounded to 8 bits: two parts of each factor and three products do.
 // Every sum has one order, whatever runs beside it: no atomics.
 //
-// T = 16,384, D = 2048, E = 64. Each product is 12.9 GFLOP in bfloat16, 21 us at the 600 TFLOP/s that mma.sync reaches on an H100.
+// T = 16,384, D = 2048, E = 64. Each product is 12.9 GFLOP in bfloat16, 21 us at 600 TFLOP/s, about three fifths of an H100's rate, which is
+// what mma.sync is known for. By these counts, not by measurement:
 //   forward            68 MiB from and to memory, 24 us at 3 TB/s; a block has 128 tokens and reads the weight's parts (768 KiB) from the second-level cache:
-//                      160 MiB through it, 30 us at 5.5 TB/s
+//                      160 MiB through it, 30 us if that gives 5.5 TB/s
 //   rows' gradient     70 MiB, 24 us; a block has 128 tokens, and the weight's two larger parts (512 KiB) pass by it
 //   weight's gradient  70 MiB, 25 us; a block has 256 columns and a sixteenth of the tokens, whose slices are then added in their order: 8 MiB written and read again
 //   parts              of the weight 2 MiB, of the logits' gradient 10 MiB: 4 us
@@ -21,7 +22,8 @@ constexpr int kThreads = 256;
 constexpr int kMostExperts = 256;
 constexpr int kExpertTile = 64;
 
-// Forward: a block has 128 tokens and 64 experts; a stage has 64 columns. Four warps of 64 x 32 logits take the even halves of the stages, four the odd.
+// Forward: a block has 128 tokens and 64 experts; a stage has 64 columns. Four warps of 64 x 32 logits take
+// the first half of each stage's columns, four the second.
 constexpr int kForwardTokens = 128;
 constexpr int kForwardDepth = 64;
 constexpr int kForwardStages = 4;
@@ -38,8 +40,8 @@ constexpr int kWeightColumns = 256;
 constexpr int kWeightDepth = 32;
 constexpr int kWeightStages = 4;
 constexpr int kWeightStage = kWeightDepth * (3 * kExpertTile + kWeightColumns) / kChunk;
-constexpr int kAhead = 8;
 constexpr int64_t kWeightBlocks = 132;  // wanted: one for each multiprocessor of the largest Hopper
+constexpr int kAhead = 8;               // slices' numbers that a thread loads before it adds them
 
 __host__ __device__ constexpr int64_t rounded_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
@@ -181,7 +183,7 @@ __global__ void __launch_bounds__(kThreads, 1) forward_tiles(const bf16* x, cons
     }
   });
 
-  // The sums over the odd halves go through shared memory to the warps that have the even ones.
+  // The sums over the second halves go through shared memory to the warps that have the first.
   await_copies<0>();
   __syncthreads();
   float* handed = reinterpret_cast<float*>(tiles) + (threadIdx.x & 127);
@@ -411,7 +413,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// to = the slices' sum, first to last; zeros of none. A thread loads kAhead numbers before it adds them.
+// to = the slices' sum, first to last; zeros of none.
 __global__ void __launch_bounds__(kThreads) add_slices(const float4* slices, float4* to, int64_t vectors, int count) {
   int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= vectors) {

@@ -26,10 +26,10 @@ struct RouterProduct {
   int64_t width;
   const void* x;
   const float* weight;
-  float* logits;          // forward's result; null in backward
-  const float* arriving;  // the logits' gradient; null in forward
-  void* x_gradient;       // [T, D] bfloat16; null where not asked for
-  float* weight_gradient; // [E, D]; null where not asked for
+  float* logits;           // forward's result; null in backward
+  const float* arriving;   // the logits' gradient; null in forward
+  void* x_gradient;        // [T, D] bfloat16; null where not asked for
+  float* weight_gradient;  // [E, D] float32; null where not asked for
 };
 
 namespace cuda {
