@@ -284,7 +284,7 @@ public sealed class Transformer : IDisposable
     {
         using var span = Spans.Open("embedding");
         using var scope = new TensorScope();
-        return new Residual(scope.Keep(_embedding.Value.Embedding(tokens.Reshape(-1)).To(_computeType)), null);
+        return new Residual(scope.Keep(Embedding.Apply(_embedding.Value, tokens.Reshape(-1)).To(_computeType)), null);
     }
 
     private Tensor FinalNorm(Residual hidden) => hidden.Norm(_finalNorm, Options.NormEpsilon).Normed;

@@ -61,14 +61,14 @@ internal sealed class AttentionKernels(KernelShapes shapes, RandomInputs random)
             "embedding", shape, KernelPass.Forward, (sizeof(long) * _tokens) + (stored * (double)distinct * _width) + rows, 0, () =>
         {
             var own = random.Normal(table, shapes.Stored);
-            return new KernelCall(() => own.Embedding(onDevice).To(shapes.Type));
+            return new KernelCall(() => Models.Embedding.Apply(own, onDevice).To(shapes.Type));
         })
         { CallsPerStep = shapes.MicroBatches, Held = stored * (double)table[0] * _width };
         yield return new KernelBenchmark(
             "embedding", shape, KernelPass.Backward, (sizeof(long) * _tokens) + rows + (stored * (double)table[0] * _width), 0, () =>
         {
             var own = random.Leaf(table, shapes.Stored);
-            return RecordedCalls.Backward(() => own.Embedding(onDevice).To(shapes.Type), random.Normal([_tokens, _width], shapes.Type), own);
+            return RecordedCalls.Backward(() => Models.Embedding.Apply(own, onDevice).To(shapes.Type), random.Normal([_tokens, _width], shapes.Type), own);
         })
         { CallsPerStep = shapes.MicroBatches };
     }

@@ -248,7 +248,7 @@ internal sealed class MachineProbes : IDisposable
         {
             var (table, seed) = (Leaf([shape.Vocabulary, width], _wide), Filled([tokens, width], _wide));
             var ids = Tensor.From([.. Enumerable.Range(0, (int)tokens).Select(token => (long)token % shape.Vocabulary)], tokens);
-            return () => Differentiate(table.Embedding(ids), seed, table);
+            return () => Differentiate(Embedding.Apply(table, ids), seed, table);
         });
         Kernel(KernelKind.CrossEntropy, tokens * shape.Vocabulary, () =>
         {
