@@ -23,9 +23,16 @@ __device__ __forceinline__ float widened(bf16 x) { return __uint_as_float(static
 
 // To nearest, ties to even; a NaN stays one.
 __device__ __forceinline__ unsigned short bf16_bits(float x) {
-  unsigned bits = __float_as_uint(x);
-  unsigned rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return static_cast<unsigned short>((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded);
+  unsigned short bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+}
+
+// Two of them, `low` in the lower half.
+__device__ __forceinline__ unsigned bf16_pair(float low, float high) {
+  unsigned bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
 }
 
 template <typename T>
@@ -62,13 +69,17 @@ __device__ __forceinline__ void load_vector(const T* from, work_t<T>* to) {
 
 template <typename T>
 __device__ __forceinline__ uint4 narrow_vector(const work_t<T>* from) {
-  uint4 raw;
-  T* values = reinterpret_cast<T*>(&raw);
+  if constexpr (std::is_same_v<T, bf16>) {
+    return {bf16_pair(from[0], from[1]), bf16_pair(from[2], from[3]), bf16_pair(from[4], from[5]), bf16_pair(from[6], from[7])};
+  } else {
+    uint4 raw;
+    T* values = reinterpret_cast<T*>(&raw);
 #pragma unroll
-  for (int i = 0; i < kVector<T>; ++i) {
-    values[i] = narrowed<T>::from(from[i]);
+    for (int i = 0; i < kVector<T>; ++i) {
+      values[i] = from[i];
+    }
+    return raw;
   }
-  return raw;
 }
 
 template <typename T>
@@ -134,13 +145,14 @@ __device__ __forceinline__ T block_max(T x, T* shared) {
   return most;
 }
 
-// After every launch: a bad configuration shows here, and as an exception.
-inline void check_launch(const char* kernel) {
-  cudaError_t status = cudaGetLastError();
+inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) {
-    throw std::runtime_error(std::string(kernel) + ": " + cudaGetErrorString(status));
+    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
   }
 }
+
+// After every launch: a bad configuration shows here, and as an exception.
+inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
 
 inline cudaStream_t stream(void* handle) { return static_cast<cudaStream_t>(handle); }
 
