@@ -1,7 +1,7 @@
 // One product an expert over rows sorted by expert, in one call. Offsets stay where the rows are: [E] int32, inclusive sums of the experts' rows.
 //
-// On the host each expert's product is written into its place (matmul.h); on a device bfloat16 goes through aten::_grouped_mm, and other types,
-// there for verification, expert by expert with offsets read back. Reference: Split, products and Concatenate, src/Models/GroupedSwiGlu.cs.
+// On the host each expert's product is written into its place (matmul.h). On a device bfloat16 goes through one kernel of this project's on Hopper
+// (grouped_matmul_hopper.cu), and through aten::_grouped_mm elsewhere; other types, there for verification, expert by expert with offsets read back. Reference: Split, products and Concatenate, src/Models/GroupedSwiGlu.cs.
 #include "kernels/grouped_matmul.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -70,7 +70,48 @@ at::Tensor by_library(const at::Tensor& a, const at::Tensor& b, const at::Tensor
   return stack[0].toTensor().contiguous();
 }
 
+#ifdef MOE_HOPPER
+// What copies by boxes want: bfloat16 with one of two neighbouring dimensions without gaps, and 16 bytes between all the rest.
+bool boxes_take(const at::Tensor& x) {
+  auto inner = x.stride(-1) == 1 ? -1 : -2, outer = inner == -1 ? -2 : -1;
+  auto aligned = [](int64_t elements) { return elements % 8 == 0; };
+  return x.scalar_type() == at::kBFloat16 && x.numel() > 0 && x.stride(inner) == 1 && aligned(x.size(inner)) && aligned(x.stride(outer)) &&
+         x.stride(outer) >= x.size(inner) && (x.dim() == 2 || aligned(x.stride(0))) && reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0;
+}
+
+bool hopper_takes(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+  bool laid = b.dim() == 3 ? a.stride(1) == 1 && b.size(2) % 8 == 0 : a.stride(0) == 1 && b.stride(1) == 1;
+  constexpr int64_t kMost = 1 << 30;  // rows and columns are counted in 32 bits
+  return laid && boxes_take(a) && boxes_take(b) && a.size(0) < kMost && a.size(1) < kMost && b.size(-1) < kMost &&
+         moe::cuda::has_grouped_products(offsets.numel());
+}
+
+at::Tensor by_hopper(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+  auto ends = offsets.data_ptr<int32_t>();
+  auto ticket = at::empty({1}, offsets.options());
+  if (b.dim() == 3) {
+    auto result = at::empty({a.size(0), b.size(2)}, a.options());
+    bool is_deep = b.stride(1) == 1;
+    moe::cuda::grouped_rows({a.data_ptr(), b.data_ptr(), result.data_ptr(), ends, ticket.data_ptr<int32_t>(), offsets.numel(), a.size(0), b.size(2),
+                             b.size(1), a.stride(0), is_deep ? b.stride(2) : b.stride(1), b.stride(0), is_deep},
+                            moe::stream_of(result));
+    return result;
+  }
+  auto result = at::empty({offsets.numel(), a.size(0), b.size(1)}, a.options());
+  auto maps = at::empty({offsets.numel() * moe::cuda::kMapBytes}, offsets.options().dtype(at::kByte));
+  moe::cuda::grouped_matrices({a.data_ptr(), b.data_ptr(), result.data_ptr(), ends, ticket.data_ptr<int32_t>(), maps.data_ptr(), offsets.numel(),
+                               b.size(0), a.size(0), b.size(1), a.stride(1), b.stride(0)},
+                              moe::stream_of(result));
+  return result;
+}
+#endif
+
 at::Tensor on_device(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+#ifdef MOE_HOPPER
+  if (hopper_takes(a, b, offsets)) {
+    return by_hopper(a, b, offsets);
+  }
+#endif
   if (!library_takes(a, b)) {
     return by_group(a, b, offsets);
   }

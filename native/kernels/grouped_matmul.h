@@ -1,4 +1,4 @@
-// What the grouped product needs beside library products.
+// Grouped products on a GPU, and what they need beside library products.
 #pragma once
 
 #include <cstdint>
@@ -7,5 +7,48 @@ namespace moe::cuda {
 
 // Zeros over the matrices, `bytes` each (a multiple of 2), of the groups without rows. offsets: [groups], inclusive sums of rows, on the device.
 void zero_empty_groups(void* matrices, const int32_t* offsets, int64_t groups, int64_t bytes, void* stream);
+
+// c [rows, n] = each group's rows of a [rows, k] times its matrix of b [groups, k, n], all bfloat16. What stands beyond the last group's rows is left.
+// Strides in elements, multiples of 8 as n and k are, and addresses of 16 bytes.
+struct GroupedRows {
+  const void* a;
+  const void* b;
+  void* c;
+  const int32_t* ends;  // [groups]: inclusive sums of rows, on the device
+  int32_t* ticket;      // [1]: room for a counter, on the device
+  int64_t groups;
+  int64_t rows;
+  int64_t n;
+  int64_t k;
+  int64_t a_stride;        // between rows
+  int64_t b_stride;        // between rows of k if b is deep: [groups, n, k] in memory; else of n
+  int64_t b_group_stride;  // between matrices
+  bool is_deep;
+};
+
+// c [groups, m, n] = each group's rows of a [rows, m], transposed, times its rows of b [rows, n].
+struct GroupedMatrices {
+  const void* a;
+  const void* b;
+  void* c;
+  const int32_t* ends;
+  int32_t* ticket;
+  void* maps;  // room for kMapBytes a group, on the device, at a multiple of 64
+  int64_t groups;
+  int64_t rows;
+  int64_t m;
+  int64_t n;
+  int64_t a_stride;
+  int64_t b_stride;
+};
+
+// Two maps of tensors.
+constexpr int64_t kMapBytes = 256;
+
+// Whether the current device and the number of groups suit the kernels for Hopper, which builds with MOE_HOPPER have.
+bool has_grouped_products(int64_t groups);
+
+void grouped_rows(const GroupedRows& x, void* stream);
+void grouped_matrices(const GroupedMatrices& x, void* stream);
 
 }  // namespace moe::cuda

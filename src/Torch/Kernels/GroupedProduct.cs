@@ -4,7 +4,7 @@ namespace Moe.Torch.Kernels;
 
 /// <summary>Matrix products of rows that are sorted by group, one a group, in one native call.</summary>
 /// <remarks>
-/// Transposes are views: nothing is copied for them. On a CUDA device bfloat16 goes through libtorch's grouped kernel, with offsets left there.
+/// Transposes are views: nothing is copied for them. On a CUDA device bfloat16 goes through one kernel, with offsets left there.
 /// </remarks>
 public static class GroupedProduct
 {

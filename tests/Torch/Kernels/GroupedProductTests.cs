@@ -32,6 +32,35 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
     }
 
     [Test]
+    public void Groups_of_several_tiles_leave_what_is_beyond_them(
+        [ValueSource(typeof(KernelTests), nameof(Types))] DType type, [Values(6)] int times)
+    {
+        for (var time = 0; time < times; time++)
+        {
+            using var scope = new TensorScope();
+            var counts = Enumerable.Range(0, Random.Next(1, 6)).Select(_ => (long)(Random.Next(4) == 0 ? Random.Next(2) : Random.Next(520))).ToArray();
+            var (total, beyond) = (counts.Sum(), Random.Next(1, 30));
+            var (inner, outer) = (8 * Random.Next(1, 40), 8 * Random.Next(1, 70));
+            var groups = new RowGroups(RowGroups.Of(counts).Offsets!.To(Place));
+            var (rows, arriving) = (WithNaNs(Normal(type, total, inner), beyond), WithNaNs(Normal(type, total, outer), beyond));
+            var matrices = Normal(type, counts.Length, outer, inner);
+            var what = $"{string.Join(' ', counts)} rows and {beyond} beyond, {inner} times {outer}";
+            var (parts, arrivals) = (Wide(rows.Narrow(0, 0, total)).Split(counts), Wide(arriving.Narrow(0, 0, total)).Split(counts));
+
+            var products = parts.Select((part, i) => part.MatMul(Wide(matrices).Select(0, i).Transpose())).ToArray();
+            MustBeClose(GroupedProduct.Rows(rows, matrices.Transpose(), groups).Narrow(0, 0, total), Shaping.Concatenate(products), what);
+
+            var back = arrivals.Select((part, i) => part.MatMul(Wide(matrices).Select(0, i))).ToArray();
+            MustBeClose(GroupedProduct.Rows(arriving, matrices, groups).Narrow(0, 0, total), Shaping.Concatenate(back), what + ", back");
+
+            var gradients = arrivals.Zip(parts, (left, right) => left.Transpose().MatMul(right)).ToArray();
+            var first = GroupedProduct.Matrices(arriving, rows, groups);
+            MustBeClose(first, Shaping.Stack(gradients), what + ", matrices");
+            Assert.That(Wide(GroupedProduct.Matrices(arriving, rows, groups)).ToArray<double>(), Is.EqualTo(Wide(first).ToArray<double>()), what + ", again");
+        }
+    }
+
+    [Test]
     public void One_group_is_one_product()
     {
         var (rows, matrices) = (Normal(DType.Float32, 9, 8), Normal(DType.Float32, 1, 6, 8));
@@ -81,6 +110,8 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
         var part = GroupedProduct.Rows(rows.Narrow(0, 13, 29), matrix, RowGroups.Whole(29)).To(DType.Float32);
         Assert.That(part.ToArray<float>(), Is.EqualTo(whole.Narrow(0, 13, 29).ToArray<float>()));
     }
+
+    private Tensor WithNaNs(Tensor rows, int beyond) => Shaping.Concatenate([rows, Tensor.Full([beyond, rows.Size(1)], double.NaN, rows.DType, Place)]);
 
     // A part of a larger matrix of NaN, row by row or column by column.
     private Tensor Placed(DType type, int rows, int columns)

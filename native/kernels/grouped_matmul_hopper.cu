@@ -1,0 +1,458 @@
+// Grouped products of bfloat16 on Hopper's tensor cores: one kernel that stays on the device and takes tiles of all groups, whose sizes it reads there.
+//
+// A tile is 256 x 256 of one group's result, worked by a cluster of two blocks, 128 x 256 each: the 256-wide factor is fetched once for both, each block
+// fetching a half into both shared memories. A block has one thread that asks for boxes of 64 along the sum, four stages ahead, and two warpgroups of
+// 64 x 256 sums in registers. Per stage a multiprocessor multiplies 128 x 256 x 64 in 1024 cycles at the tensor cores' rate and takes 48 KiB, of which
+// the second cache gives 32 KiB. Results leave through shared memory, two boxes of 64 columns at a time, while the next tile's factors arrive.
+//
+// Tiles are handed out by a ticket counter, so that blocks that start late, beside another kernel's, leave no tile waiting. A tile's sum runs in one order,
+// whichever block has it: the same bits on every run.
+//
+// Rows beyond a group's end: where rows are of the result they are computed and not stored. Where the sum runs over rows, each group has maps of its own,
+// made before on the device, whose tensors end where the group does: copies bring zeros from there on.
+#include "kernels/cuda.cuh"
+#include "kernels/grouped_matmul.h"
+#include "kernels/hopper.cuh"
+
+namespace moe::cuda {
+namespace {
+
+using namespace hopper;
+
+constexpr int kBlocks = 2;     // of a cluster
+constexpr int kRows = 128;     // of a block's part of a tile
+constexpr int kColumns = 256;  // of a tile
+constexpr int kDepth = 64;     // of a stage along the sum
+constexpr int kStages = 4;
+constexpr int kTickets = 2;  // tiles known ahead
+constexpr int kGroup = 128;  // threads of a warpgroup
+constexpr int kThreads = 3 * kGroup;
+constexpr int kBox = 64 * 64 * 2;  // bytes of a box of 64 x 64
+constexpr int kLeftBytes = kRows * kDepth * 2;
+constexpr int kRightBytes = kColumns * kDepth * 2;
+constexpr int kStageBytes = kLeftBytes + kRightBytes;
+constexpr int kBoxes = 2;  // of results on their way, a warp's
+constexpr int kBoxRows = 16;
+constexpr int kBoxBytes = kBoxRows * 64 * 2;
+constexpr int kMostGroups = 256;
+
+enum class Form {
+  kRowsDeep,  // c [R, N]: a [R, K], b [E, N, K]
+  kRowsWide,  // c [R, N]: a [R, K], b [E, K, N]
+  kMatrices,  // c [E, M, N]: a [R, M], b [R, N]
+};
+
+struct Problem {
+  const int32_t* ends;
+  int32_t* ticket;
+  int groups;
+  int height;  // M of matrices
+  int width;   // N
+  int depth;   // K of rows
+  bf16* result;
+  const CUtensorMap* maps;  // of matrices: left and right of each group
+};
+
+// full: a stage's bytes have come. empty: both blocks' warps are done with it. The same of tickets: a tile's number has come, was read by all.
+struct Shared {
+  uint8_t stages[kStages][kStageBytes];
+  uint8_t results[2 * kGroup / 32][kBoxes * kBoxBytes];
+  uint64_t full[kStages];
+  uint64_t empty[kStages];
+  uint64_t ticket_full[kTickets];
+  uint64_t ticket_empty[kTickets];
+  int ticket[kTickets];
+  int ends[kMostGroups];
+};
+constexpr int kSharedBytes = sizeof(Shared) + 1024;  // its start is rounded up
+
+// A block's part of a tile.
+struct Tile {
+  int group;
+  int row;     // first row of its left factor, in all rows, or of matrices in the group
+  int rows;    // how many of the 128 are there
+  int column;  // first column of the whole tile
+  int start;   // first row of the sum; matrices only
+  int stages;
+};
+
+// Finds tiles of growing numbers.
+template <Form kForm>
+struct Walk {
+  const Problem& x;
+  const int* ends;
+  int group = 0;
+  int first = 0;  // tile of the group
+
+  __device__ __forceinline__ int begin() const { return group == 0 ? 0 : ends[group - 1]; }
+
+  __device__ __forceinline__ int tall() const { return kForm == Form::kMatrices ? x.height : ends[group] - begin(); }
+
+  // False where there is no such tile.
+  __device__ __forceinline__ bool find(int number, int rank, Tile& tile) {
+    int across = (x.width + kColumns - 1) / kColumns;
+    for (; group < x.groups; ++group) {
+      int tiles = (tall() + kBlocks * kRows - 1) / (kBlocks * kRows) * across;
+      if (number < first + tiles) {
+        break;
+      }
+      first += tiles;
+    }
+    if (group == x.groups) {
+      return false;
+    }
+    int down = (number - first) / across * kBlocks * kRows;
+    int left = min(tall() - down, kBlocks * kRows);
+    // Few rows are shared out, so that each block has a warpgroup's.
+    int each = left > kRows ? kRows : kRows / 2;
+    tile.group = group;
+    tile.column = (number - first) % across * kColumns;
+    tile.rows = max(0, min(left - rank * each, each));
+    tile.row = down + rank * each;
+    if (kForm == Form::kMatrices) {
+      tile.start = begin();
+      tile.stages = (ends[group] - tile.start + kDepth - 1) / kDepth;
+      if (tile.stages == 0) {  // one of zeros, from beyond the tensor
+        tile.start = max(1, tile.start);
+        tile.stages = 1;
+      }
+    } else {
+      tile.row += begin();
+      tile.stages = (x.depth + kDepth - 1) / kDepth;
+    }
+    return true;
+  }
+};
+
+// A place in a ring, and the parity of its present round.
+template <int kPlaces>
+struct Turn {
+  int place = 0;
+  uint32_t parity = 0;
+
+  __device__ __forceinline__ void next() {
+    if (++place == kPlaces) {
+      place = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+template <Form kForm>
+__device__ __forceinline__ void fetch(const Tile& tile, int step, int rank, uint32_t stage, uint32_t full, const CUtensorMap& a,
+                                      const CUtensorMap& b) {
+  constexpr uint16_t kBoth = 3;
+  uint32_t right = stage + kLeftBytes + rank * (kRightBytes / 2);
+  int column = tile.column + rank * (kColumns / 2);
+  barrier_expect(full, kRightBytes + (tile.rows > 0 ? kLeftBytes : 0));
+  if constexpr (kForm == Form::kMatrices) {
+    int at = tile.start + step * kDepth;
+    if (tile.rows > 0) {
+      load_box(stage, a, full, tile.row, at, 0);
+      load_box(stage + kBox, a, full, tile.row + 64, at, 0);
+    }
+    load_box(right, b, full, column, at, 0, kBoth);
+    load_box(right + kBox, b, full, column + 64, at, 0, kBoth);
+  } else {
+    int at = step * kDepth;
+    if (tile.rows > 0) {
+      load_box(stage, a, full, at, tile.row, 0);
+    }
+    if constexpr (kForm == Form::kRowsDeep) {
+      load_box(right, b, full, at, column, tile.group, kBoth);
+    } else {
+      load_box(right, b, full, column, at, tile.group, kBoth);
+      load_box(right + kBox, b, full, column + 64, at, tile.group, kBoth);
+    }
+  }
+}
+
+// The warp is done with a stage, as far as both blocks' askers are concerned: each has filled half of the right factor of both.
+__device__ __forceinline__ void release(Shared& shared, int place) {
+  int lane = threadIdx.x % 32;
+  __syncwarp();
+  if (lane < kBlocks) {
+    barrier_arrive(shared_address(&shared.empty[place]), lane);
+  }
+}
+
+// The warpgroup's 64 x 256 sums of a tile.
+template <Form kForm>
+__device__ __forceinline__ void sum(float (&d)[128], const Tile& tile, Shared& shared, int member, Turn<kStages>& stage) {
+  constexpr int kAcrossA = kForm == Form::kMatrices ? 1 : 0;
+  constexpr int kAcrossB = kForm == Form::kRowsDeep ? 0 : 1;
+  constexpr int kEight = 8 * 128;  // bytes of 8 rows in shared memory
+  // Of 16 more along the sum, in units of 16 bytes.
+  constexpr uint64_t kStepA = (kAcrossA ? 2 * kEight : 32) / 16, kStepB = (kAcrossB ? 2 * kEight : 32) / 16;
+  int before = 0;
+#pragma unroll 1
+  for (int step = 0; step < tile.stages; ++step) {
+    barrier_wait(shared_address(&shared.full[stage.place]), stage.parity);
+    uint32_t left = shared_address(shared.stages[stage.place]) + member * kBox, right = shared_address(shared.stages[stage.place]) + kLeftBytes;
+    uint64_t a = factor(left, kEight, 0), b = factor(right, kEight, kAcrossB ? kBox : 0);
+    products_begin();
+#pragma unroll
+    for (int i = 0; i < kDepth / 16; ++i) {
+      multiply_64x256x16<kAcrossA, kAcrossB>(d, a + i * kStepA, b + i * kStepB, step > 0 || i > 0);
+    }
+    products_commit();
+    products_wait<1>();  // those of the stage before
+    if (step > 0) {
+      release(shared, before);
+    }
+    before = stage.place;
+    stage.next();
+  }
+  products_wait<0>();
+  hold(d);
+  release(shared, before);
+}
+
+// A warp's 16 x 256 sums to their place from row `row` on, by boxes of its own in shared memory. Of rows only the first `rows` are the group's.
+template <Form kForm>
+__device__ __forceinline__ void store(const float (&d)[128], const Tile& tile, int row, int rows, const Problem& x, const CUtensorMap& c, uint32_t boxes,
+                                      int& used) {
+  int lane = threadIdx.x % 32;
+  int line = lane & 15;  // that the lane addresses, one 16-byte piece of it or the next
+#pragma unroll
+  for (int box = 0; box < kColumns / 64; ++box) {
+    int column = tile.column + box * 64;
+    if (column < x.width) {
+      uint32_t to = boxes + (used++ & (kBoxes - 1)) * kBoxBytes;
+      if (lane == 0) {
+        stores_wait_read<kBoxes - 1>();
+      }
+      __syncwarp();
+#pragma unroll
+      for (int pair = 0; pair < 4; ++pair) {
+        const float* from = d + box * 32 + pair * 8;
+        int piece = (pair * 2 + (lane >> 4)) ^ (line & 7);
+        store_matrices(to + line * 128 + piece * 16, bf16_pair(from[0], from[1]), bf16_pair(from[2], from[3]), bf16_pair(from[4], from[5]),
+                       bf16_pair(from[6], from[7]));
+      }
+      fence_for_copies();
+      __syncwarp();
+      if (kForm == Form::kMatrices || rows >= kBoxRows) {
+        if (lane == 0) {
+          store_box(c, to, column, row, kForm == Form::kMatrices ? tile.group : 0);
+        }
+      } else {
+        int piece = lane % 8;
+        if (column + piece * 8 < x.width) {
+          for (int r = lane / 8; r < rows; r += 4) {
+            uint4 value = load_shared_vector(to + r * 128 + (piece ^ (r & 7)) * 16);
+            *reinterpret_cast<uint4*>(x.result + static_cast<int64_t>(row + r) * x.width + column + piece * 8) = value;
+          }
+        }
+      }
+      if (lane == 0) {
+        stores_commit();
+      }
+    }
+  }
+}
+
+template <Form kForm>
+__global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
+    multiply(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, const __grid_constant__ CUtensorMap c, const Problem x) {
+  extern __shared__ uint8_t raw[];
+  Shared& shared = *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(raw) + 1023) / 1024 * 1024);
+  int rank = static_cast<int>(cluster_rank());
+  constexpr int kConsumerWarps = 2 * kGroup / 32;
+  if (threadIdx.x == 0) {
+    prefetch_map(a);
+    prefetch_map(b);
+    prefetch_map(c);
+    for (int i = 0; i < kStages; ++i) {
+      barrier_init(shared_address(&shared.full[i]), 1);
+      barrier_init(shared_address(&shared.empty[i]), kBlocks * kConsumerWarps);
+    }
+    for (int i = 0; i < kTickets; ++i) {
+      barrier_init(shared_address(&shared.ticket_full[i]), 1);
+      barrier_init(shared_address(&shared.ticket_empty[i]), kBlocks * kConsumerWarps + 1);  // the other block's asking thread
+    }
+    barrier_fence();
+  }
+  for (int i = threadIdx.x; i < x.groups; i += kThreads) {
+    shared.ends[i] = x.ends[i];
+  }
+  __syncthreads();
+  cluster_sync();
+
+  Walk<kForm> walk{x, shared.ends};
+  Turn<kStages> stage;
+  Turn<kTickets> turn;
+  Tile tile;
+  if (threadIdx.x < kGroup) {
+    fewer_registers<40>();
+    if (threadIdx.x == 0) {
+      int drawn = rank == 0 ? atomicAdd(x.ticket, 1) : 0;
+      while (true) {
+        int number = drawn;
+        uint32_t ticket = shared_address(&shared.ticket[turn.place]), known = shared_address(&shared.ticket_full[turn.place]),
+                 taken = shared_address(&shared.ticket_empty[turn.place]);
+        if (rank == 0) {
+          barrier_wait(taken, turn.parity ^ 1);
+          barrier_expect(known, sizeof(int));
+          for (int block = 0; block < kBlocks; ++block) {
+            send(ticket, known, block, number);
+          }
+        } else {
+          barrier_expect(known, sizeof(int));
+          barrier_wait(known, turn.parity);
+          number = load_shared(ticket);
+          barrier_arrive(taken, 0);
+        }
+        turn.next();
+        if (!walk.find(number, rank, tile)) {
+          break;
+        }
+        if (rank == 0) {
+          drawn = atomicAdd(x.ticket, 1);  // arrives while this tile is asked for
+        }
+        const CUtensorMap& left = kForm == Form::kMatrices ? x.maps[2 * tile.group] : a;
+        const CUtensorMap& right = kForm == Form::kMatrices ? x.maps[2 * tile.group + 1] : b;
+        if constexpr (kForm == Form::kMatrices) {
+          acquire_map(&left);
+          acquire_map(&right);
+        }
+        for (int step = 0; step < tile.stages; ++step, stage.next()) {
+          barrier_wait(shared_address(&shared.empty[stage.place]), stage.parity ^ 1);
+          fetch<kForm>(tile, step, rank, shared_address(shared.stages[stage.place]), shared_address(&shared.full[stage.place]), left, right);
+        }
+      }
+    }
+  } else {
+    more_registers<232>();
+    int member = threadIdx.x / kGroup - 1;  // which of the two warpgroups
+    int lane = threadIdx.x % 32;
+    int warp = threadIdx.x / 32 - kGroup / 32, used = 0;
+    while (true) {
+      barrier_wait(shared_address(&shared.ticket_full[turn.place]), turn.parity);
+      int number = load_shared(shared_address(&shared.ticket[turn.place]));
+      __syncwarp();
+      if (lane == 0) {
+        barrier_arrive(shared_address(&shared.ticket_empty[turn.place]), 0);
+      }
+      turn.next();
+      if (!walk.find(number, rank, tile)) {
+        break;
+      }
+      int rows = min(tile.rows - member * 64, 64);
+      if (rows > 0) {
+        float d[128];
+        sum<kForm>(d, tile, shared, member, stage);
+        int down = warp % 4 * kBoxRows;
+        store<kForm>(d, tile, tile.row + member * 64 + down, rows - down, x, c, shared_address(shared.results[warp]), used);
+      } else {
+#pragma unroll 1
+        for (int step = 0; step < tile.stages; ++step, stage.next()) {
+          barrier_wait(shared_address(&shared.full[stage.place]), stage.parity);
+          release(shared, stage.place);
+        }
+      }
+    }
+    if (lane == 0) {
+      stores_wait();
+    }
+  }
+  __syncwarp();
+  cluster_sync();  // no block's shared memory goes while the other may still arrive there
+}
+
+// Maps of each group, their tensors cut off behind its rows, and a ticket of 0.
+__global__ void __launch_bounds__(kMostGroups)
+    cut(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, const int32_t* ends, int groups, CUtensorMap* maps, int32_t* ticket) {
+  int group = threadIdx.x;
+  if (group == 0) {
+    *ticket = 0;
+  }
+  if (group < groups) {
+    uint32_t size = static_cast<uint32_t>(max(1, ends[group]));  // a tensor has a row at least; nobody asks for that one
+    maps[2 * group] = a;
+    maps[2 * group + 1] = b;
+    resize_map(&maps[2 * group], size);
+    resize_map(&maps[2 * group + 1], size);
+  }
+}
+
+// A tensor [z, y, x] of bfloat16, its strides in elements, and the box that copies take of it. The driver makes it, and wants the thread to have a context,
+// which the runtime gives it.
+CUtensorMap map_of(const void* start, int64_t x, int64_t y, int64_t z, int64_t y_stride, int64_t z_stride, int box_x, int box_y) {
+  static const auto encode = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult status = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
+    cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status);
+#else
+    cudaError_t error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &status);
+#endif
+    check(error, "cuTensorMapEncodeTiled");
+    if (status != cudaDriverEntryPointSuccess) {
+      throw std::runtime_error("the driver has no cuTensorMapEncodeTiled: a driver of CUDA 12 or later is needed for Hopper's kernels");
+    }
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found);
+  }();
+  check(cudaFree(nullptr), "the device's context");
+  CUtensorMap map;
+  cuuint64_t sizes[3] = {static_cast<cuuint64_t>(x), static_cast<cuuint64_t>(y), static_cast<cuuint64_t>(z)};
+  cuuint64_t strides[2] = {static_cast<cuuint64_t>(y_stride) * 2, static_cast<cuuint64_t>(z_stride) * 2};
+  cuuint32_t box[3] = {static_cast<cuuint32_t>(box_x), static_cast<cuuint32_t>(box_y), 1};
+  cuuint32_t every[3] = {1, 1, 1};
+  CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(start), sizes, strides, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                           CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    throw std::runtime_error("a tensor [" + std::to_string(z) + ", " + std::to_string(y) + ", " + std::to_string(x) + "] with strides " +
+                             std::to_string(z_stride) + ", " + std::to_string(y_stride) + " has no map for copies (CUDA driver error " +
+                             std::to_string(static_cast<int>(result)) + ")");
+  }
+  return map;
+}
+
+template <Form kForm>
+void launch(const CUtensorMap& a, const CUtensorMap& b, const CUtensorMap& c, const Problem& x, void* on) {
+  check(cudaFuncSetAttribute(multiply<kForm>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes), "shared memory of a grouped product");
+  int device = 0, processors = 0;
+  check(cudaGetDevice(&device), "the current device");
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "the device's multiprocessors");
+  if constexpr (kForm == Form::kMatrices) {
+    cut<<<1, kMostGroups, 0, stream(on)>>>(a, b, x.ends, x.groups, const_cast<CUtensorMap*>(x.maps), x.ticket);
+    check_launch("maps of a grouped product");
+  } else {
+    check(cudaMemsetAsync(x.ticket, 0, sizeof(int32_t), stream(on)), "the ticket of a grouped product");
+  }
+  multiply<kForm><<<static_cast<unsigned>(processors / kBlocks * kBlocks), kThreads, kSharedBytes, stream(on)>>>(a, b, c, x);
+  check_launch("grouped product");
+}
+
+}  // namespace
+
+bool has_grouped_products(int64_t groups) {
+  int device = 0, major = 0;
+  return groups <= kMostGroups && cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major == 9;
+}
+
+void grouped_rows(const GroupedRows& x, void* on) {
+  Problem problem{x.ends, x.ticket, static_cast<int>(x.groups), 0, static_cast<int>(x.n), static_cast<int>(x.k), static_cast<bf16*>(x.c), nullptr};
+  auto a = map_of(x.a, x.k, x.rows, 1, x.a_stride, x.a_stride * x.rows, kDepth, kRows);
+  auto c = map_of(x.c, x.n, x.rows, 1, x.n, x.n * x.rows, 64, kBoxRows);
+  if (x.is_deep) {
+    auto b = map_of(x.b, x.k, x.n, x.groups, x.b_stride, x.b_group_stride, kDepth, kColumns / 2);
+    launch<Form::kRowsDeep>(a, b, c, problem, on);
+  } else {
+    auto b = map_of(x.b, x.n, x.k, x.groups, x.b_stride, x.b_group_stride, 64, kDepth);
+    launch<Form::kRowsWide>(a, b, c, problem, on);
+  }
+}
+
+void grouped_matrices(const GroupedMatrices& x, void* on) {
+  Problem problem{x.ends, x.ticket, static_cast<int>(x.groups), static_cast<int>(x.m), static_cast<int>(x.n), 0, static_cast<bf16*>(x.c),
+                  static_cast<const CUtensorMap*>(x.maps)};
+  auto a = map_of(x.a, x.m, x.rows, 1, x.a_stride, x.a_stride * x.rows, 64, kDepth);
+  auto b = map_of(x.b, x.n, x.rows, 1, x.b_stride, x.b_stride * x.rows, 64, kDepth);
+  auto c = map_of(x.c, x.n, x.m, x.groups, x.n, x.n * x.m, 64, kBoxRows);
+  launch<Form::kMatrices>(a, b, c, problem, on);
+}
+
+}  // namespace moe::cuda
