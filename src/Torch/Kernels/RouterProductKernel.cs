@@ -2,7 +2,7 @@ using Moe.Torch.Native;
 
 namespace Moe.Torch.Kernels;
 
-/// <summary>A product of bfloat16 rows with a float32 weight in float32 accuracy, by products of bfloat16 factors: native/kernels/router_product.cpp.</summary>
+/// <summary>A product of bfloat16 rows with a float32 weight in float32 accuracy, by products of bfloat16 factors: native/kernels/split.cpp.</summary>
 /// <remarks>Shapes: x [T, D] bfloat16, weight [E, D] and logits [T, E] float32. All without gaps.</remarks>
 public static class RouterProductKernel
 {

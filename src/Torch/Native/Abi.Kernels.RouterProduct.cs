@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Moe.Torch.Native;
 
-/// <summary>The exports of native/kernels/router_product.cpp.</summary>
+/// <summary>The exports of native/kernels/split.cpp.</summary>
 internal static unsafe partial class Abi
 {
     [LibraryImport(Library, EntryPoint = "moe_has_wide_product")]

@@ -8,7 +8,6 @@ namespace Moe.Tests.Torch.Kernels;
 [TestFixtureSource(typeof(Devices), nameof(Devices.Fixtures))]
 public sealed class RouterProductTests(Device device) : KernelTests(device)
 {
-    // On a GPU those whose width and experts are multiples of 8, up to 256 experts, go by kernels of their own, the others by the library.
     private static readonly string[] Sizes =
     [
         "1 1 1", "33 40 5", "33 41 8", "5 72 264", "0 8 4", "0 64 16",

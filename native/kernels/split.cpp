@@ -1,6 +1,6 @@
-// The router's product, forward and backward: by kernels of its own where they fit (router_product.cu), else by the library's products of bfloat16 factors with a
-// float32 result. Reference: by recorded operators, src/Models/RouterProduct.cs.
-#include "kernels/router_product.h"
+// A product of bfloat16 rows with a float32 weight in float32 accuracy, by products of bfloat16 factors with a float32 result.
+// Shapes: x [T, D] bfloat16, weight [E, D] and logits [T, E] float32. Reference: src/Models/RouterProduct.cs.
+#include "kernels/split.h"
 
 #include <c10/core/GradMode.h>
 
@@ -52,24 +52,6 @@ void add_blocks(const at::Tensor& from, at::Tensor& to, const moe::Blocks& block
                 moe::cuda::add_blocks(from.data_ptr<float>(), to.data_ptr<float>(), blocks, moe::stream_of(to)));
 }
 
-// Whether it was done by the kernels of its own.
-bool by_kernel(const moe::RouterProduct& product, const at::Tensor& x) {
-#ifdef MOE_CUDA
-  if (x.is_cuda()) {
-    c10::cuda::CUDAGuard device_guard(x.device());
-    if (moe::cuda::router_product_fits(product)) {
-      auto workspace = at::empty({moe::cuda::router_product_workspace(product)}, x.options().dtype(at::kByte));
-      auto work = product.logits != nullptr ? moe::cuda::router_product_forward : moe::cuda::router_product_backward;
-      work(product, workspace.data_ptr(), moe::stream_of(x));
-      return true;
-    }
-  }
-#else
-  (void)product, (void)x;
-#endif
-  return false;
-}
-
 void check_product(const at::Tensor& x, const at::Tensor& weight, const char* name, const at::Tensor& logits) {
   TORCH_CHECK(x.dim() == 2 && weight.dim() == 2, "rows ", x.sizes(), " and a weight ", weight.sizes(), " should be [T, D] and [E, D]");
   moe::check_tensor("the rows", x, {x.size(0), x.size(1)}, moe::Type::BFloat16, x);
@@ -90,13 +72,10 @@ MOE_EXPORT int32_t moe_router_product_forward(moe::Handle x_handle, moe::Handle 
     c10::NoGradGuard unrecorded;
     auto x = moe::borrow(x_handle), weight = moe::borrow(weight_handle), logits = moe::borrow(logits_handle);
     check_product(x, weight, "the logits", logits);
-    moe::RouterProduct product{x.size(0), weight.size(0), x.size(1), x.data_ptr(), weight.data_ptr<float>(), logits.data_ptr<float>(), nullptr, nullptr, nullptr};
-    if (logits.numel() > 0 && !by_kernel(product, x)) {
-      auto parts = split(weight, stacked(weight), {3 * weight.size(0), weight.size(1)}, {{0, 1, 2}});
-      auto products = at::empty({x.size(0), 3 * weight.size(0)}, logits.options());
-      moe::multiply(products, x, parts.t());
-      add_blocks(products, logits, abreast(logits));
-    }
+    auto parts = split(weight, stacked(weight), {3 * weight.size(0), weight.size(1)}, {{0, 1, 2}});
+    auto products = at::empty({x.size(0), 3 * weight.size(0)}, logits.options());
+    moe::multiply(products, x, parts.t());
+    add_blocks(products, logits, abreast(logits));
   }
   MOE_CATCH
 }
@@ -109,22 +88,17 @@ MOE_EXPORT int32_t moe_router_product_backward(moe::Handle x_handle, moe::Handle
     auto x = moe::borrow(x_handle), weight = moe::borrow(weight_handle), arriving = moe::borrow(arriving_handle);
     check_product(x, weight, "the logits' gradient", arriving);
     int64_t tokens = x.size(0), experts = weight.size(0), width = weight.size(1);
-    auto x_gradient = moe::optional_address("the rows' gradient", x_gradient_handle, x.sizes(), moe::Type::BFloat16, x);
-    auto weight_gradient = moe::optional_address("the weight's gradient", weight_gradient_handle, weight.sizes(), moe::Type::Float32, x);
-    moe::RouterProduct product{tokens,  experts,    width,
-                               x.data_ptr(), weight.data_ptr<float>(), nullptr,
-                               arriving.data_ptr<float>(), x_gradient, static_cast<float*>(weight_gradient)};
-    if (by_kernel(product, x)) {
-      return 0;
-    }
-    if (x_gradient != nullptr) {
+    if (x_gradient_handle != nullptr) {
+      auto gradient = moe::borrow(x_gradient_handle);
+      moe::check_tensor("the rows' gradient", gradient, x.sizes(), moe::Type::BFloat16, x);
       // To 16 bits, of which the result keeps 8.
       auto left = split(arriving, abreast(arriving), {tokens, 3 * experts}, {{0, 0, 1}});
       auto right = split(weight, stacked(weight), {3 * experts, width}, {{0, 1, 0}});
-      moe::multiply(moe::borrow(x_gradient_handle), left, right);
+      moe::multiply(gradient, left, right);
     }
-    if (weight_gradient != nullptr) {
+    if (weight_gradient_handle != nullptr) {
       auto gradient = moe::borrow(weight_gradient_handle);
+      moe::check_tensor("the weight's gradient", gradient, weight.sizes(), moe::Type::Float32, x);
       auto left = split(arriving, abreast(arriving), {tokens, 3 * experts}, {{0, 1, 2}});
       auto products = at::empty({3 * experts, width}, gradient.options());
       moe::multiply(products, left.t(), x);
