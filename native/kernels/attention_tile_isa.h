@@ -1,5 +1,5 @@
 // What attention does to a tile of sixteen queries against blocks of keys: a tile's scores, its weights and their gradients stay in the first
-// cache, and what the mask hides is skipped but for the rest of a strip of columns. Forward keeps a running maximum and sum a query;
+// cache, and what the mask hides is skipped but for the rest of the tile's square. Forward keeps a running maximum and sum a query;
 // backward computes the weights again from the sum's logarithm. With P the weights and dO the output's gradient, dV = P^T dO, dP = dO V^T,
 // dS = P (dP - sum(dO O)), dQ = dS K and dK = dS^T Q.
 #pragma once
@@ -100,23 +100,24 @@ inline void put(T* to, const Vector<T> (&values)[kCount]) {
 }
 
 // Columns behind a row's own become `hidden`.
-template <typename T>
-inline void mask(Vector<T> (&scores)[kRows][2], int64_t row, int64_t column, T hidden) {
+template <typename T, int kColumns>
+MOE_INLINE void mask(Vector<T> (&scores)[kRows][kColumns], int64_t row, int64_t column, T hidden) {
   Vector<T> nothing = Vector<T>{} + hidden;
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) {
+    for (int j = 0; j < kColumns; ++j) {
       auto last = static_cast<typename Wide<T>::Integer>(row + i - column - j * kWide<T>);
       scores[i][j] = places<T>() > last ? nothing : scores[i][j];
     }
   }
 }
 
-// result rows [first, first + kRows) (+)= a tile's numbers [kTile, kKeys] times `count` rows of [.., width].
+// result [kTile, width] (+)= a tile's numbers [kTile, kKeys] times `count` rows of [.., width], of which the tile's row i sees the first `seen` + i alone.
 template <typename T>
-inline void mix(const T* tile, const T* rows, T* result, int64_t width, int64_t count, bool add) {
+inline void mix(const T* tile, const T* rows, T* result, int64_t width, int64_t count, int64_t seen, bool add) {
   for (int64_t first = 0; first < kTile; first += kRows) {
+    int64_t depth = seen + first + kRows - 1 < count ? seen + first + kRows - 1 : count;
     by_strips<T>(width, [&](int64_t column, auto registers) {
       Vector<T> sums[kRows][registers.count] = {};
       T* to = result + first * width + column;
@@ -127,7 +128,7 @@ inline void mix(const T* tile, const T* rows, T* result, int64_t width, int64_t 
           for (int j = 0; j < registers.count; ++j) sums[i][j] = load(to + i * width + j * kWide<T>);
         }
       }
-      add_products<T>(tile + first * kKeys, kKeys, 1, rows + column, width, count, sums);
+      add_products<T>(tile + first * kKeys, kKeys, 1, rows + column, width, depth, sums);
 #pragma GCC unroll 8
       for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 2
@@ -137,10 +138,11 @@ inline void mix(const T* tile, const T* rows, T* result, int64_t width, int64_t 
   }
 }
 
-// gradient rows [0, count) += the transpose of a tile's numbers [kTile, kKeys] times its rows [kTile, width].
+// gradient rows [0, count) += the transpose of a tile's numbers [kTile, kKeys] times its rows [kTile, width], of which row i sees the first `seen` + i alone.
 template <typename T>
-inline void add_transposed(const T* tile, const T* rows, T* gradient, int64_t width, int64_t count) {
+inline void add_transposed(const T* tile, const T* rows, T* gradient, int64_t width, int64_t count, int64_t seen) {
   for (int64_t first = 0; first < count; first += kRows) {
+    int64_t from = first < seen ? 0 : first - seen + 1;  // the first row that sees any of these
     by_strips<T>(width, [&](int64_t column, auto registers) {
       Vector<T> sums[kRows][registers.count];
       T* to = gradient + first * width + column;
@@ -149,7 +151,7 @@ inline void add_transposed(const T* tile, const T* rows, T* gradient, int64_t wi
 #pragma GCC unroll 2
         for (int j = 0; j < registers.count; ++j) sums[i][j] = load(to + i * width + j * kWide<T>);
       }
-      add_products<T>(tile + first, 1, kKeys, rows + column, width, kTile, sums);
+      add_products<T>(tile + from * kKeys + first, 1, kKeys, rows + from * width + column, width, kTile - from, sums);
 #pragma GCC unroll 8
       for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 2
@@ -166,20 +168,22 @@ inline void score(const Scratch<T>& s, int64_t depth, int64_t first, int64_t beg
   for (int64_t row = 0; row < kTile; row += kRows) {
     Vector<T> top[kRows];
     for (auto& x : top) x = Vector<T>{} + hidden;
-    for (int64_t column = 0; column < count; column += kStrip<T>) {
-      Vector<T> scores[kRows][2] = {};
+    by_strips<T>(count, [&](int64_t column, auto registers) {
+      Vector<T> scores[kRows][registers.count] = {};
       add_products<T>(s.query + row * s.width, s.width, 1, s.key_columns + begin + column, s.keys, depth, scores);
-      if (begin + column + kStrip<T> > first + row) {
+      if (begin + column + registers.count * kWide<T> > first + row) {
         mask<T>(scores, first + row, begin + column, hidden);
       }
       T* to = s.weights + row * kKeys + column;
 #pragma GCC unroll 8
       for (int i = 0; i < kRows; ++i) {
-        store(to + i * kKeys, scores[i][0]);
-        store(to + i * kKeys + kWide<T>, scores[i][1]);
-        top[i] = larger<T>(top[i], larger<T>(scores[i][0], scores[i][1]));
+#pragma GCC unroll 2
+        for (int j = 0; j < registers.count; ++j) {
+          store(to + i * kKeys + j * kWide<T>, scores[i][j]);
+          top[i] = larger<T>(top[i], scores[i][j]);
+        }
       }
-    }
+    });
     for (int i = 0; i < kRows; ++i) most[row + i] = top[i];
   }
 }
@@ -191,7 +195,7 @@ void attend(const Scratch<T>& s, int64_t depth, int64_t first, Vector<T> (&maxim
     maxima[group] = Vector<T>{} - static_cast<T>(__builtin_inf());
     sums[group] = Vector<T>{};
   }
-  int64_t end = rounded(first + kTile, kStrip<T>);
+  int64_t end = first + kTile;
   for (int64_t begin = 0; begin < end; begin += kKeys) {
     int64_t count = end - begin < kKeys ? end - begin : kKeys;
     Vector<T> rows[kTile], joined[kGroups<T>];
@@ -225,42 +229,45 @@ void attend(const Scratch<T>& s, int64_t depth, int64_t first, Vector<T> (&maxim
         s.result[i] *= kept[i / s.width];
       }
     }
-    mix<T>(s.weights, s.value + begin * s.width, s.result, s.width, count, begin > 0);
+    mix<T>(s.weights, s.value + begin * s.width, s.result, s.width, count, first + 1 - begin, begin > 0);
   }
 }
 
 // The tile's query gradient goes to s.result; the keys' and values' are added to.
 template <typename T>
 void attend_back(const Scratch<T>& s, int64_t depth, int64_t first, const T* log_sums, const T* deltas) {
-  int64_t end = rounded(first + kTile, kStrip<T>);
+  int64_t end = first + kTile;
   for (int64_t begin = 0; begin < end; begin += kKeys) {
     int64_t count = end - begin < kKeys ? end - begin : kKeys;
     for (int64_t row = 0; row < kTile; row += kRows) {
-      for (int64_t column = 0; column < count; column += kStrip<T>) {
+      by_strips<T>(count, [&](int64_t column, auto registers) {
         T* weights = s.weights + row * kKeys + column;
         T* slopes = s.slopes + row * kKeys + column;
-        Vector<T> scores[kRows][2] = {};
+        Vector<T> scores[kRows][registers.count] = {};
         add_products<T>(s.query + row * s.width, s.width, 1, s.key_columns + begin + column, s.keys, depth, scores);
-        if (begin + column + kStrip<T> > first + row) {
+        if (begin + column + registers.count * kWide<T> > first + row) {
           mask<T>(scores, first + row, begin + column, -static_cast<T>(__builtin_inf()));
         }
 #pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i) {
-          store(weights + i * kKeys, wide_exponential(scores[i][0] - log_sums[row + i]));
-          store(weights + i * kKeys + kWide<T>, wide_exponential(scores[i][1] - log_sums[row + i]));
+#pragma GCC unroll 2
+          for (int j = 0; j < registers.count; ++j) store(weights + i * kKeys + j * kWide<T>, wide_exponential(scores[i][j] - log_sums[row + i]));
         }
-        Vector<T> products[kRows][2] = {};
+        Vector<T> products[kRows][registers.count] = {};
         add_products<T>(s.arriving + row * s.width, s.width, 1, s.value_columns + begin + column, s.keys, depth, products);
 #pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i) {
-          store(slopes + i * kKeys, load(weights + i * kKeys) * (products[i][0] - deltas[row + i]));
-          store(slopes + i * kKeys + kWide<T>, load(weights + i * kKeys + kWide<T>) * (products[i][1] - deltas[row + i]));
+#pragma GCC unroll 2
+          for (int j = 0; j < registers.count; ++j) {
+            store(slopes + i * kKeys + j * kWide<T>, load(weights + i * kKeys + j * kWide<T>) * (products[i][j] - deltas[row + i]));
+          }
         }
-      }
+      });
     }
-    add_transposed<T>(s.weights, s.arriving, s.value_gradient + begin * s.width, s.width, count);
-    add_transposed<T>(s.slopes, s.query, s.key_gradient + begin * s.width, s.width, count);
-    mix<T>(s.slopes, s.key + begin * s.width, s.result, s.width, count, begin > 0);
+    int64_t seen = first + 1 - begin;
+    add_transposed<T>(s.weights, s.arriving, s.value_gradient + begin * s.width, s.width, count, seen);
+    add_transposed<T>(s.slopes, s.query, s.key_gradient + begin * s.width, s.width, count, seen);
+    mix<T>(s.slopes, s.key + begin * s.width, s.result, s.width, count, seen, begin > 0);
   }
 }
 

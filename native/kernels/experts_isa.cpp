@@ -45,7 +45,7 @@ inline void end_stream() {
 
 inline Vector<double> wide_sigmoid(Vector<double> x) { return 1.0 / (1.0 + wide_exponential(-x)); }
 // 0 where e^-x would leave what wide_exponential takes.
-inline Vector<float> wide_sigmoid(Vector<float> x) {
+MOE_INLINE Vector<float> wide_sigmoid(Vector<float> x) {
   Vector<float> none = {}, least = none - 88.0f;
   Vector<float> sigmoid = 1.0f / (1.0f + wide_exponential(x < least ? -least : -x));
   return x < least ? none : sigmoid;
@@ -175,7 +175,7 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
 
 // The part of a block's backward that has a strip of its activation: its gradient's tile, turned into those of gate and up.
 template <class E, int kRows, int kColumns>
-inline void turn_back(const Shapes<E>& s, int64_t row, const Vector<typename E::Work> (&sums)[kRows][kColumns], int64_t column, typename E::Work* activation,
+MOE_INLINE void turn_back(const Shapes<E>& s, int64_t row, const Vector<typename E::Work> (&sums)[kRows][kColumns], int64_t column, typename E::Work* activation,
                       typename E::Work* slopes, Vector<typename E::Work>* dots) {
   using T = typename E::Work;
   using V = Vector<T>;

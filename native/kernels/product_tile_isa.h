@@ -119,7 +119,7 @@ void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
 
 // sums += rows of A times a strip: unit (i, k) of A at a[i * a_row + k * a_step].
 template <class E, int kRows, int kColumns>
-inline void add_products(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, Vector<Unit<E>> (&sums)[kRows][kColumns]) {
+MOE_INLINE void add_products(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, Vector<Unit<E>> (&sums)[kRows][kColumns]) {
   using U = Unit<E>;
   for (int64_t k = 0; k < deep; ++k) {
     Vector<U> line[kColumns];
@@ -168,6 +168,18 @@ inline void tile(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>*
   using U = Unit<E>;
   Vector<U> sums[kRows][kColumns] = {};
   add_products<E>(a, a_row, a_step, strip, deep, sums);
+  if (sizeof(typename R::Stored) == sizeof(U) && columns >= kColumns * kWide<U>) {
+    U* to = reinterpret_cast<U*>(c);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+      for (int j = 0; j < kColumns; ++j) {
+        U* at = to + i * c_row + j * kWide<U>;
+        store(at, add ? load(at) + sums[i][j] : sums[i][j]);
+      }
+    }
+    return;
+  }
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 2

@@ -3,6 +3,10 @@
 
 #include "kernels/rows_isa.h"
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 namespace moe {
 namespace MOE_ISA {
 namespace {
@@ -14,6 +18,9 @@ constexpr int kRegisterBytes = 32;
 #else
 constexpr int kRegisterBytes = 16;
 #endif
+
+// For what tiles are made of: a call would have their sums put away and fetched again.
+#define MOE_INLINE inline __attribute__((always_inline))
 
 template <typename T>
 struct Wide;
@@ -66,24 +73,40 @@ inline Integers<T> places() {
   return x;
 }
 
-// e^x for x of at most 88, to 1 ulp; 0 below -87.
-inline Vector<float> wide_exponential(Vector<float> x) {
-  Vector<float> none = {};
-  Vector<float> least = none - 87.3365f;
-  Vector<float> held = x < least ? least : x;  // a NaN stays one
-  Vector<float> shifted = held * 1.44269504f + 12582912.0f;  // the integer stands in the low bits
-  Vector<float> n = shifted - 12582912.0f;
-  Vector<float> r = held - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
+// e^r for |r| of at most ln 2 / 2: a polynomial of degree 6 (Cephes' expf).
+MOE_INLINE Vector<float> exponential_near_zero(Vector<float> r) {
   Vector<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  Integers<float> power = ((Integers<float>)shifted - 0x4b400000 + 127) << 23;
-  return x < least ? none : p * (Vector<float>)power;
+  return p * (r * r) + r + 1.0f;
 }
+
+// e^x to 1 ulp from -87 to 88; less than e^-87, in the end 0, below; x = n ln 2 + r. A NaN stays one.
+#ifdef __AVX512F__
+MOE_INLINE Vector<float> wide_exponential(Vector<float> x) {
+  constexpr float kNone = -104.0f;  // rounds to 0
+  constexpr __mmask16 kAll = 0xffff;  // by the forms without a mask, GCC 12 warns of its own header (its bug 105593)
+  __m512 held = _mm512_maskz_max_ps(kAll, _mm512_set1_ps(kNone), (__m512)x);
+  __m512 n = _mm512_maskz_roundscale_ps(kAll, _mm512_mul_ps(held, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  Vector<float> r = (Vector<float>)held - (Vector<float>)n * 0.693359375f;
+  r = r + (Vector<float>)n * 2.12194440e-4f;
+  return (Vector<float>)_mm512_maskz_scalef_ps(kAll, (__m512)exponential_near_zero(r), n);
+}
+#else
+MOE_INLINE Vector<float> wide_exponential(Vector<float> x) {
+  Vector<float> none = {};
+  Vector<float> least = none - 87.3365f;
+  Vector<float> held = x < least ? least : x;
+  Vector<float> shifted = held * 1.44269504f + 12582912.0f;  // the integer stands in the low bits
+  Vector<float> n = shifted - 12582912.0f;
+  Vector<float> r = held - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  Integers<float> power = ((Integers<float>)shifted - 0x4b400000 + 127) << 23;
+  return x < least ? none : exponential_near_zero(r) * (Vector<float>)power;
+}
+#endif
 
 inline Vector<double> wide_exponential(Vector<double> x) {
   for (int i = 0; i < kWide<double>; ++i) {
@@ -139,7 +162,7 @@ inline void transpose(const T* from, int64_t from_step, T* to, int64_t to_step, 
 
 // sums[i] += the products of a's row i with b's columns: a's element (i, k) at a[i * a_row + k * a_step], b's row k at b + k * b_step.
 template <typename T, int kRows, int kColumns>
-inline void add_products(const T* a, int64_t a_row, int64_t a_step, const T* b, int64_t b_step, int64_t depth, Vector<T> (&sums)[kRows][kColumns]) {
+MOE_INLINE void add_products(const T* a, int64_t a_row, int64_t a_step, const T* b, int64_t b_step, int64_t depth, Vector<T> (&sums)[kRows][kColumns]) {
   for (int64_t k = 0; k < depth; ++k) {
     Vector<T> columns[kColumns];
 #pragma GCC unroll 4

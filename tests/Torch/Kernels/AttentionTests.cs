@@ -14,6 +14,7 @@ public sealed class AttentionTests(Device device) : ScopedTests
     private static readonly int[][] Shapes =
     [
         [1, 1, 1, 1, 2], [2, 5, 4, 4, 6], [3, 16, 4, 2, 32], [2, 17, 6, 1, 8], [2, 128, 4, 4, 32], [1, 300, 2, 1, 48], [1, 261, 2, 2, 128], [0, 4, 2, 2, 8],
+        [2, 8, 2, 2, 16], [1, 24, 2, 1, 32], [1, 31, 1, 1, 64], [1, 136, 2, 2, 16], [1, 145, 1, 1, 20], // ends within a tile of queries and within a block of keys
     ];
 
     [Test]

@@ -77,6 +77,28 @@ public sealed class ExpertKernelTests() : KernelTests(Device.Cpu)
     }
 
     [Test]
+    public void Gates_of_any_size_are_activated_to_a_few_units_of_the_last_place([ValueSource(nameof(WideTypes))] DType type)
+    {
+        TorchRuntime.Threads = 1;
+        MustBeTaken(type, 1, 16, 16);
+        double[] gates = [.. Enumerable.Range(-2_200, 4_401).Select(i => type == DType.Float32 ? (float)(i * 0.05) : i * 0.05)];
+        var rows = Tensor.From([.. gates.SelectMany(gate => (double[])[gate, 1, .. new double[14]])], gates.Length, 16).To(type);
+        var projection = new double[32 * 16];
+        (projection[0], projection[(16 * 16) + 1]) = (1, 1); // the first gate is a row's first number, and what it lets through the second
+        var down = new double[16 * 16];
+        down[0] = 1;
+        var (_, output) = ExpertKernel.Forward(
+            rows, Tensor.From(projection, 1, 32, 16).To(type), Tensor.From(down, 1, 16, 16).To(type), RowGroups.Whole(gates.Length), null);
+        var found = output.Select(1, 0).To(DType.Float64).ToArray<double>();
+        var (relative, least) = type == DType.Float32 ? (5e-7, 1e-36) : (1e-14, 1e-300);
+        for (var i = 0; i < gates.Length; i++)
+        {
+            var expected = gates[i] / (1 + Math.Exp(-gates[i]));
+            Assert.That(found[i], Is.EqualTo(expected).Within((relative * Math.Abs(expected)) + least), $"of {gates[i]}");
+        }
+    }
+
+    [Test]
     public void What_it_does_not_take_is_said_before_and_refused()
     {
         var (rows, gateUp, down) = (Normal(DType.Float32, 4, 24), Normal(DType.Float32, 2, 32, 24), Normal(DType.Float32, 2, 24, 16));
