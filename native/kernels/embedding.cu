@@ -341,9 +341,7 @@ void embedding_gradient(const EmbeddingGradient& x, void* workspace, void* on) {
     return;
   }
   Places p = places_in(workspace, x);
-  if (cudaMemsetAsync(workspace, 0, static_cast<size_t>(4 + x.vocabulary) * 4, stream(on)) != cudaSuccess) {
-    check_launch("counts of an embedding's tokens");
-  }
+  check(cudaMemsetAsync(workspace, 0, static_cast<size_t>(4 + x.vocabulary) * 4, stream(on)), "counts of an embedding's tokens");
   if (x.places > 0) {
     count_places<<<blocks_of(x.places, kThreads), kThreads, 0, stream(on)>>>(x.tokens, x.places, x.vocabulary, p);
     check_launch("counts of an embedding's tokens");

@@ -1,7 +1,8 @@
 // One product an expert over rows sorted by expert, in one call. Offsets stay where the rows are: [E] int32, inclusive sums of the experts' rows.
 //
 // On the host each expert's product is written into its place (matmul.h). On a device bfloat16 goes through one kernel of this project's on Hopper
-// (grouped_matmul_hopper.cu), and through aten::_grouped_mm elsewhere; other types, there for verification, expert by expert with offsets read back. Reference: Split, products and Concatenate, src/Models/GroupedSwiGlu.cs.
+// (grouped_matmul_hopper.cu), and through aten::_grouped_mm elsewhere; other types, there for verification, expert by expert with offsets read back.
+// Reference: Split, products and Concatenate, src/Models/GroupedSwiGlu.cs.
 #include "kernels/grouped_matmul.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -71,18 +72,20 @@ at::Tensor by_library(const at::Tensor& a, const at::Tensor& b, const at::Tensor
 }
 
 #ifdef MOE_HOPPER
-// What copies by boxes want: bfloat16 with one of two neighbouring dimensions without gaps, and 16 bytes between all the rest.
+// What copies by boxes want: bfloat16 with one of two neighbouring dimensions without gaps, multiples of 16 bytes between all the rest, and each stride a
+// multiple of the one within it.
 bool boxes_take(const at::Tensor& x) {
   auto inner = x.stride(-1) == 1 ? -1 : -2, outer = inner == -1 ? -2 : -1;
   auto aligned = [](int64_t elements) { return elements % 8 == 0; };
   return x.scalar_type() == at::kBFloat16 && x.numel() > 0 && x.stride(inner) == 1 && aligned(x.size(inner)) && aligned(x.stride(outer)) &&
-         x.stride(outer) >= x.size(inner) && (x.dim() == 2 || aligned(x.stride(0))) && reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0;
+         x.stride(outer) >= x.size(inner) && (x.dim() == 2 || (x.stride(0) >= x.stride(outer) && x.stride(0) % x.stride(outer) == 0)) &&
+         reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0;
 }
 
 bool hopper_takes(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
   bool laid = b.dim() == 3 ? a.stride(1) == 1 && b.size(2) % 8 == 0 : a.stride(0) == 1 && b.stride(1) == 1;
   constexpr int64_t kMost = 1 << 30;  // rows and columns are counted in 32 bits
-  return laid && boxes_take(a) && boxes_take(b) && a.size(0) < kMost && a.size(1) < kMost && b.size(-1) < kMost &&
+  return laid && offsets.numel() > 0 && boxes_take(a) && boxes_take(b) && a.size(0) < kMost && a.size(1) < kMost && b.size(-1) < kMost &&
          moe::cuda::has_grouped_products(offsets.numel());
 }
 

@@ -86,7 +86,7 @@ __device__ __forceinline__ Quick square_root(Quick x) {
   return {root};
 }
 
-// Elements [begin, end), all eights, of a tensor whose slots are all bfloat16 at multiples of 16.
+// Elements [begin, end) of a tensor whose slots are all bfloat16: eights where they are aligned, and the rest one by one.
 template <class R>
 __device__ __forceinline__ void step_short(const StepEntry& entry, const float* coefficients, int64_t begin, int64_t end) {
   Quick c[R::kCoefficients];
@@ -94,8 +94,9 @@ __device__ __forceinline__ void step_short(const StepEntry& entry, const float* 
   for (int i = 0; i < R::kCoefficients; ++i) {
     c[i].value = coefficients[i];
   }
+  int64_t whole = entry.aligned && entry.copy == nullptr ? begin + (end - begin) / kEach * kEach : begin;
 #pragma unroll 2
-  for (int64_t at = begin + threadIdx.x * kEach; at < end; at += kThreads * kEach) {
+  for (int64_t at = begin + threadIdx.x * kEach; at < whole; at += kThreads * kEach) {
     uint4 raw[R::kSlots];
 #pragma unroll
     for (int slot = 0; slot < R::kSlots; ++slot) {
@@ -124,6 +125,17 @@ __device__ __forceinline__ void step_short(const StepEntry& entry, const float* 
       }
     }
   }
+  for (int64_t at = whole + threadIdx.x; at < end; at += kThreads) {
+    Quick x[kMostSlots];
+#pragma unroll
+    for (int slot = 0; slot < R::kSlots; ++slot) x[slot].value = widened(static_cast<const bf16*>(entry.slots[slot])[at]);
+    R::apply(x, c);
+#pragma unroll
+    for (int slot = 0; slot < R::kSlots; ++slot) {
+      if ((R::kWritten >> slot & 1) != 0) static_cast<bf16*>(entry.slots[slot])[at] = narrowed<bf16>::from(x[slot].value);
+    }
+    if (entry.copy != nullptr) static_cast<bf16*>(entry.copy)[at] = narrowed<bf16>::from(x[0].value);
+  }
 }
 
 template <class R, typename T>
@@ -143,14 +155,14 @@ __global__ void __launch_bounds__(kThreads) step_kernel(const StepEntry* entries
   int64_t begin = (blockIdx.x - starts[which]) * kCudaChunk;
   int64_t end = begin + kCudaChunk < entry.size ? begin + kCudaChunk : entry.size;
   if constexpr (sizeof(T) == 4) {
-    bool is_short = entry.aligned && entry.copy == nullptr;
+    bool is_short = true;
 #pragma unroll
     for (int slot = 0; slot < R::kSlots; ++slot) {
       is_short = is_short && entry.types[slot] == Type::BFloat16;
     }
     if (is_short) {
-      step_short<R>(entry, c, begin, begin + (end - begin) / kEach * kEach);
-      begin = begin + (end - begin) / kEach * kEach;
+      step_short<R>(entry, c, begin, end);
+      return;
     }
   }
   for (int64_t at = begin + threadIdx.x * kEach; at < end; at += kThreads * kEach) {

@@ -68,6 +68,24 @@ public sealed class EmbeddingTests(Device device) : KernelTests(device)
     }
 
     [Test]
+    public void Many_places_of_a_token_are_added_in_their_order_too()
+    {
+        var rows = Enumerable.Repeat(1f, 200).ToArray();
+        (rows[0], rows[127]) = (16777216f, -16777216f);
+        var arriving = Tensor.From(rows, 200).View(200, 1).To(Place);
+        Assert.That(Numbers(EmbeddingKernel.Backward(arriving, Tensor.From(new long[200], 200).To(Place), 1)), Is.EqualTo(new[] { 72.0 }), "the ones behind both");
+    }
+
+    [Test]
+    public void Hundreds_of_thousands_of_places([Values(Draw.Evenly, Draw.Same)] Draw draw)
+    {
+        var (tokens, arriving) = (Tokens(300_000, 100, draw), Normal(DType.Float32, 300_000, 8));
+        var wide = Leaf(Tensor.Zeros([100, 8], DType.Float64));
+        Autograd.Backward(Embedding.Reference(wide, tokens.To(Device.Cpu)), Wide(arriving));
+        MustBeClose(EmbeddingKernel.Backward(arriving, tokens, 100), wide.Gradient!, "gradient of the table");
+    }
+
+    [Test]
     public void Tokens_of_another_number_than_the_rows_are_refused() =>
         Assert.That(
             () => EmbeddingKernel.Backward(Tensor.Zeros([3, 8], device: Place), Tensor.From([0L, 1], 2).To(Place), 4),
