@@ -108,6 +108,17 @@ __device__ __forceinline__ T warp_sum(T x) {
   return x;
 }
 
+// Every lane gets the sum over the lanes up to itself.
+__device__ __forceinline__ int warp_running_sum(int x) {
+  int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int offset = 1; offset < 32; offset <<= 1) {
+    int other = __shfl_up_sync(0xffffffffu, x, offset);
+    x += lane >= offset ? other : 0;
+  }
+  return x;
+}
+
 template <typename T>
 __device__ __forceinline__ T warp_max(T x) {
 #pragma unroll

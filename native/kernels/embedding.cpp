@@ -8,6 +8,7 @@
 #include "kernels/checks.h"
 #include "kernels/isa.h"
 #include "kernels/parallel.h"
+#include "kernels/permute.h"
 
 namespace {
 
@@ -15,21 +16,13 @@ namespace {
 constexpr int64_t kGrain = 1 << 14;
 
 void gradient_on_host(moe::EmbeddingGradient x) {
-  std::vector<int32_t> first(x.vocabulary + 1), order(x.places);
-  for (int64_t place = 0; place < x.places; ++place) {
-    int64_t token = x.tokens[place];
-    TORCH_CHECK(token >= 0 && token < x.vocabulary, "there is no token ", token, " in a table of ", x.vocabulary);
-    ++first[token + 1];
-  }
-  for (int64_t token = 0; token < x.vocabulary; ++token) {
-    first[token + 1] += first[token];
-  }
-  std::vector<int32_t> next(first.begin(), first.end() - 1);
-  for (int64_t place = 0; place < x.places; ++place) {
-    order[next[x.tokens[place]]++] = static_cast<int32_t>(place);
-  }
+  std::vector<int32_t> order(x.places), sorted(x.places), ends(x.vocabulary);
+  std::vector<int64_t> counts(x.vocabulary);
+  int64_t unknown = x.vocabulary;
+  bool known = moe::sort_pairs({x.tokens, x.places, x.vocabulary, order.data(), sorted.data(), counts.data(), ends.data()}, &unknown);
+  TORCH_CHECK(known && (x.vocabulary == 0 ? 0 : ends.back()) == x.places, "there is no token ", unknown, " in a table of ", x.vocabulary);
   x.order = order.data();
-  x.first = first.data();
+  x.ends = ends.data();
   moe::parallel_for(0, x.vocabulary, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, x.width)),
                     [&](int64_t begin, int64_t end) { MOE_FOR_ISA(embedding_gradient)(x, begin, end); });
 }

@@ -75,12 +75,7 @@ __global__ void __launch_bounds__(kThreads) count_places(const int64_t* tokens, 
 // The sum over the threads before this one, and over all. warp_totals: 32 numbers, free again after the call.
 __device__ __forceinline__ int sum_before(int x, int* warp_totals, int& total) {
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-  int sum = x;
-#pragma unroll
-  for (int offset = 1; offset < 32; offset <<= 1) {
-    int other = __shfl_up_sync(0xffffffffu, sum, offset);
-    sum += lane >= offset ? other : 0;
-  }
+  int sum = warp_running_sum(x);
   if (lane == 31) {
     warp_totals[warp] = sum;
   }

@@ -16,9 +16,9 @@ struct EmbeddingGradient {
   int64_t places;
   int64_t vocabulary;
   int64_t width;
-  // On the host: places by token, in their own order within one; first: [V + 1].
+  // On the host: places by token, in their own order within one; ends: [V], inclusive sums of the tokens' places.
   const int32_t* order;
-  const int32_t* first;
+  const int32_t* ends;
 };
 
 // Rows [begin, end) of the table.

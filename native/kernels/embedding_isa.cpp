@@ -17,7 +17,7 @@ void sums(const EmbeddingGradient& x, int64_t begin, int64_t end) {
   using T = typename E::Work;
   for (int64_t token = begin; token < end; ++token) {
     S* row = static_cast<S*>(x.gradient) + token * x.width;
-    int32_t first = x.first[token], last = x.first[token + 1];
+    int32_t first = token == 0 ? 0 : x.ends[token - 1], last = x.ends[token];
     if (first == last) {
       std::memset(row, 0, x.width * sizeof(S));
       continue;

@@ -14,32 +14,6 @@ constexpr int64_t kGrainBytes = 1 << 16;
 
 int64_t rows_a_thread(int64_t row_bytes) { return std::max<int64_t>(1, kGrainBytes / std::max<int64_t>(1, row_bytes)); }
 
-// A counting sort: stable, and linear in the pairs. Returns false, with the first id that is neither an expert nor E.
-bool sort_on_host(const moe::SortPairs& x, int64_t* unknown) {
-  std::fill(x.counts, x.counts + x.experts, int64_t{0});
-  for (int64_t pair = 0; pair < x.count; ++pair) {
-    int64_t id = x.ids[pair];
-    if (id < 0 || id > x.experts) {
-      *unknown = id;
-      return false;
-    }
-    if (id < x.experts) {
-      ++x.counts[id];
-    }
-  }
-  std::vector<int32_t> next(x.experts + 1);
-  for (int64_t expert = 0; expert < x.experts; ++expert) {
-    next[expert + 1] = x.offsets[expert] = next[expert] + static_cast<int32_t>(x.counts[expert]);
-  }
-  for (int64_t pair = 0; pair < x.count; ++pair) {
-    int64_t id = x.ids[pair];
-    int32_t place = next[id]++;
-    x.pairs[place] = static_cast<int32_t>(pair);
-    x.places[pair] = id < x.experts ? place : -1;
-  }
-  return true;
-}
-
 void spread_on_host(const moe::SpreadRows& x) {
   TORCH_CHECK(*x.taken <= x.rows, *x.taken, " rows have a place, but there is room for ", x.rows);
   auto row = [&](int64_t i) { return static_cast<char*>(x.to) + i * x.to_stride; };
@@ -71,6 +45,32 @@ const int32_t* places_of(moe::Handle handle, const at::Tensor& beside) {
 
 }  // namespace
 
+// A counting sort: linear in the pairs.
+bool moe::sort_pairs(const SortPairs& x, int64_t* unknown) {
+  std::fill(x.counts, x.counts + x.experts, int64_t{0});
+  for (int64_t pair = 0; pair < x.count; ++pair) {
+    int64_t id = x.ids[pair];
+    if (id < 0 || id > x.experts) {
+      *unknown = id;
+      return false;
+    }
+    if (id < x.experts) {
+      ++x.counts[id];
+    }
+  }
+  std::vector<int32_t> next(x.experts + 1);
+  for (int64_t expert = 0; expert < x.experts; ++expert) {
+    next[expert + 1] = x.offsets[expert] = next[expert] + static_cast<int32_t>(x.counts[expert]);
+  }
+  for (int64_t pair = 0; pair < x.count; ++pair) {
+    int64_t id = x.ids[pair];
+    int32_t place = next[id]++;
+    x.pairs[place] = static_cast<int32_t>(pair);
+    x.places[pair] = id < x.experts ? place : -1;
+  }
+  return true;
+}
+
 // ids: [T, k] int64. Writes pairs [T k] int32 (the dropped ones last), places [T k] int32 (-1 where dropped), counts [E] int64 and offsets [E] int32.
 // *known: 0 where an id is neither an expert nor E, which is then *unknown; a device doesn't look.
 MOE_EXPORT int32_t moe_sort_pairs(moe::Handle ids, int64_t experts, moe::Handle pairs, moe::Handle places, moe::Handle counts, moe::Handle offsets,
@@ -93,7 +93,7 @@ MOE_EXPORT int32_t moe_sort_pairs(moe::Handle ids, int64_t experts, moe::Handle 
                      static_cast<int64_t*>(at("counts", counts, experts, moe::Type::Int64)),
                      static_cast<int32_t*>(at("offsets", offsets, experts, moe::Type::Int32))};
     *known = 1;
-    MOE_BY_DEVICE(chosen, *known = sort_on_host(x, unknown) ? 1 : 0, {
+    MOE_BY_DEVICE(chosen, *known = moe::sort_pairs(x, unknown) ? 1 : 0, {
       auto workspace = at::empty({moe::cuda::sort_pairs_workspace(count, experts)}, chosen.options().dtype(at::kInt));
       moe::cuda::sort_pairs(x, static_cast<int32_t*>(workspace.data_ptr()), moe::stream_of(chosen));
     });

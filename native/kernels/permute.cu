@@ -68,22 +68,14 @@ __global__ void __launch_bounds__(kScanThreads) scan_table(SortPairs x, int64_t 
   for (int64_t start = 0; start < length; start += kScanThreads) {
     int64_t i = start + threadIdx.x;
     int32_t value = i < length ? table[i] : 0;
-    int32_t sum = value;
-    for (int offset = 1; offset < 32; offset <<= 1) {
-      int32_t other = __shfl_up_sync(0xffffffffu, sum, offset);
-      sum += lane >= offset ? other : 0;
-    }
+    int32_t sum = warp_running_sum(value);
     if (lane == 31) {
       warp_totals[warp] = sum;
     }
     __syncthreads();
     if (warp == 0) {
       int32_t total = warp_totals[lane];
-      int32_t running = total;
-      for (int offset = 1; offset < 32; offset <<= 1) {
-        int32_t other = __shfl_up_sync(0xffffffffu, running, offset);
-        running += lane >= offset ? other : 0;
-      }
+      int32_t running = warp_running_sum(total);
       warp_totals[lane] = running - total;
       if (lane == 31) {
         block_total = running;

@@ -19,6 +19,9 @@ struct SortPairs {
   int32_t* offsets;  // [E]: inclusive sums of counts
 };
 
+// On the host, stable. Returns false, with the first id that is neither an expert nor E.
+bool sort_pairs(const SortPairs& x, int64_t* unknown);
+
 // to[places[t * slots + slot]] = from[t], rows of row_bytes, negative places left out; rows that no pair has, from *taken on, become zeros.
 struct SpreadRows {
   const void* from;

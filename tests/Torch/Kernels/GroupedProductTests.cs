@@ -15,20 +15,7 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
         [ValueSource(typeof(KernelTests), nameof(Types))] DType type)
     {
         var counts = Array.ConvertAll(lengths.Split(' '), long.Parse);
-        var groups = new RowGroups(RowGroups.Of(counts).Offsets!.To(Place));
-        var (rows, matrices) = (Normal(type, counts.Sum(), inner), Normal(type, counts.Length, outer, inner));
-        var arriving = Normal(type, counts.Sum(), outer);
-        var products = Wide(rows).Split(counts).Select((part, i) => part.MatMul(Wide(matrices).Select(0, i).Transpose())).ToArray();
-        MustBeClose(GroupedProduct.Rows(rows, matrices.Transpose(), groups), Shaping.Concatenate(products), "rows times transposed matrices");
-
-        var back = Wide(arriving).Split(counts).Select((part, i) => part.MatMul(Wide(matrices).Select(0, i))).ToArray();
-        MustBeClose(GroupedProduct.Rows(arriving, matrices, groups), Shaping.Concatenate(back), "rows times matrices");
-
-        var gradients = Wide(arriving).Split(counts).Zip(Wide(rows).Split(counts), (left, right) => left.Transpose().MatMul(right)).ToArray();
-        var actual = GroupedProduct.Matrices(arriving, rows, groups);
-        MustBeClose(actual, Shaping.Stack(gradients), "matrices");
-        Assert.That(actual.IsContiguous);
-        Assert.That(groups.Lengths(), Is.EqualTo(counts));
+        MustBeProductsOfGroups(type, counts, beyond: 0, inner, outer);
     }
 
     [Test]
@@ -55,27 +42,28 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
     public void Large_groups_of_unequal_sizes() =>
         MustBeProductsOfGroups(DType.BFloat16, [.. Enumerable.Range(0, 24).Select(_ => (long)Random.Next(400))], 17, 328, 1032);
 
-    // Faults of a kernel whose blocks wait for each other are hangs, and rare.
+    // Faults of a kernel whose blocks wait for each other are hangs, and rare: one in some hundreds of launches, without a wait of the host between them.
     [Test]
-    [Explicit("minutes of a GPU: to be run after every change of its kernel, and to be stopped by whoever runs it")]
     public void Ten_thousand_products_come_to_an_end()
     {
-        const int experts = 64;
-        var (rows, arriving, matrices) = (Normal(DType.BFloat16, 32_768, 1024), Normal(DType.BFloat16, 32_768, 2048), Normal(DType.BFloat16, experts, 2048, 1024));
+        if (!Place.IsCuda)
+        {
+            Assert.Ignore("blocks that wait for each other are a GPU's");
+        }
+
+        const int experts = 32;
+        var (rows, arriving, matrices) = (Normal(DType.BFloat16, 8_192, 512), Normal(DType.BFloat16, 8_192, 1024), Normal(DType.BFloat16, experts, 1024, 512));
         for (var time = 0; time < 3_334; time++)
         {
             using var scope = new TensorScope();
             double[] shares = [.. Enumerable.Range(0, experts).Select(_ => Random.Next(4) == 0 ? 0 : Math.Exp(2 * Random.NextDouble()))];
-            long[] counts = [.. shares.Select(share => (long)(32_000 * share / shares.Sum()))];
-            var groups = new RowGroups(RowGroups.Of(counts).Offsets!.To(Place));
+            var groups = new RowGroups(RowGroups.Of([.. shares.Select(share => (long)(8_000 * share / shares.Sum()))]).Offsets!.To(Place));
             GroupedProduct.Rows(rows, matrices.Transpose(), groups);
             GroupedProduct.Rows(arriving, matrices, groups);
-            var gradient = GroupedProduct.Matrices(arriving, rows, groups);
-            if (time % 50 == 0)
-            {
-                Assert.That(gradient.To(DType.Float32).Sum().Item(), Is.Not.NaN);
-            }
+            GroupedProduct.Matrices(arriving, rows, groups);
         }
+
+        Assert.That(Wide(GroupedProduct.Matrices(arriving, rows, new RowGroups(RowGroups.Of(8_192).Offsets!.To(Place)))).Norm().Item(), Is.Positive);
     }
 
     [Test]
@@ -147,6 +135,8 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
         var gradients = arrivals.Zip(parts, (left, right) => left.Transpose().MatMul(right)).ToArray();
         var first = GroupedProduct.Matrices(arriving, rows, groups);
         MustBeClose(first, Shaping.Stack(gradients), what + ", matrices");
+        Assert.That(first.IsContiguous);
+        Assert.That(groups.Lengths(), Is.EqualTo(counts));
         var again = Wide(GroupedProduct.Matrices(arriving, rows, groups)).ToArray<double>();
         Assert.That(again.AsSpan().SequenceEqual(Wide(first).ToArray<double>()), what + ", again");
     }
