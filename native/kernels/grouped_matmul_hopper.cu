@@ -307,9 +307,7 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
         if (!walk.find(number, rank, tile)) {
           break;
         }
-        if (rank == 0) {
-          drawn = atomicAdd(x.ticket, 1);  // arrives while this tile is asked for
-        }
+        int late = max(0, tile.stages - kStages);  // no earlier than it takes to arrive: a tile that is held while others find none is worked last
         const CUtensorMap& left = kForm == Form::kMatrices ? x.maps[2 * tile.group] : a;
         const CUtensorMap& right = kForm == Form::kMatrices ? x.maps[2 * tile.group + 1] : b;
         if constexpr (kForm == Form::kMatrices) {
@@ -317,6 +315,9 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
           acquire_map(&right);
         }
         for (int step = 0; step < tile.stages; ++step, stage.next()) {
+          if (rank == 0 && step == late) {
+            drawn = atomicAdd(x.ticket, 1);
+          }
           barrier_wait(shared_address(&shared.empty[stage.place]), stage.parity ^ 1);
           fetch<kForm>(tile, step, rank, shared_address(shared.stages[stage.place]), shared_address(&shared.full[stage.place]), left, right);
         }
@@ -393,7 +394,9 @@ CUtensorMap map_of(const void* start, int64_t x, int64_t y, int64_t z, int64_t y
     }
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found);
   }();
-  check(cudaFree(nullptr), "the device's context");
+  int device = 0;
+  check(cudaGetDevice(&device), "the current device");
+  check(cudaSetDevice(device), "the device's context");  // which a stream may be capturing, so nothing else that makes one will do
   CUtensorMap map;
   cuuint64_t sizes[3] = {static_cast<cuuint64_t>(x), static_cast<cuuint64_t>(y), static_cast<cuuint64_t>(z)};
   cuuint64_t strides[2] = {static_cast<cuuint64_t>(y_stride) * 2, static_cast<cuuint64_t>(z_stride) * 2};

@@ -155,49 +155,60 @@ __global__ void __launch_bounds__(kThreads) spread(SpreadRows x, int64_t words) 
   }
 }
 
-// A thread has V elements of one token: its slots' loads are independent of each other and add in order. blockIdx.x: the token.
+// V elements of a row as they came.
+template <typename T, int V>
+struct Raw {
+  std::conditional_t<V == 1, T, uint4> held;
+
+  __device__ __forceinline__ void read(const T* from) { held = *reinterpret_cast<const decltype(held)*>(from); }
+
+  __device__ __forceinline__ void add_to(work_t<T>* sum) const {
+    work_t<T> values[V];
+    if constexpr (V == 1) {
+      values[0] = widened(held);
+    } else {
+      widen_vector<T>(held, values);
+    }
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      sum[i] += values[i];
+    }
+  }
+};
+
+// A thread has V elements of one token: the loads of eight slots are under way at once, and add in order. blockIdx.x: the token.
 template <typename T, int V>
 __global__ void __launch_bounds__(kThreads) sum_slots(SumRows x) {
+  constexpr int kFlight = 8;
   using W = work_t<T>;
-  auto read = [](const T* from, W* to) {
-    if constexpr (V == 1) {
-      to[0] = widened(*from);
-    } else {
-      load_vector(from, to);
-    }
-  };
   for (int64_t token = blockIdx.x; token < x.count; token += gridDim.x) {
     const int32_t* places = x.places + token * x.slots;
     for (int64_t i = static_cast<int64_t>(threadIdx.x) * V; i < x.width; i += static_cast<int64_t>(blockDim.x) * V) {
       W sum[V] = {};
-      for (int64_t first = 0; first < x.slots; first += 4) {
-        W row[4][V];
-        bool there[4];
+      for (int64_t first = 0; first < x.slots; first += kFlight) {
+        Raw<T, V> row[kFlight];
+        int32_t place[kFlight];
 #pragma unroll
-        for (int s = 0; s < 4; ++s) {
-          int32_t place = first + s < x.slots ? places[first + s] : -1;
-          there[s] = place >= 0;
-          if (there[s]) {
-            read(static_cast<const T*>(x.from) + place * x.from_stride + i, row[s]);
+        for (int s = 0; s < kFlight; ++s) {
+          place[s] = first + s < x.slots ? places[first + s] : -1;
+        }
+#pragma unroll
+        for (int s = 0; s < kFlight; ++s) {
+          if (place[s] >= 0) {
+            row[s].read(static_cast<const T*>(x.from) + place[s] * x.from_stride + i);
           }
         }
 #pragma unroll
-        for (int s = 0; s < 4; ++s) {
-          if (there[s]) {
-#pragma unroll
-            for (int j = 0; j < V; ++j) {
-              sum[j] += row[s][j];
-            }
+        for (int s = 0; s < kFlight; ++s) {
+          if (place[s] >= 0) {
+            row[s].add_to(sum);
           }
         }
       }
       if (x.added != nullptr) {
-        W row[V];
-        read(static_cast<const T*>(x.added) + token * x.width + i, row);
-#pragma unroll
-        for (int j = 0; j < V; ++j) {
-          sum[j] += row[j];
-        }
+        Raw<T, V> row;
+        row.read(static_cast<const T*>(x.added) + token * x.width + i);
+        row.add_to(sum);
       }
       T* to = static_cast<T*>(x.to) + token * x.to_stride + i;
       if constexpr (V == 1) {

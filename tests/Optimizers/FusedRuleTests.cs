@@ -76,6 +76,28 @@ public class FusedRuleTests(Device device)
         Assert.That(MultiTensor.Norms(Pieces(buffer, isAligned)), Is.EqualTo(expected).Within(1e-11).Percent);
     }
 
+    [Test]
+    public void A_norm_holds_for_numbers_of_any_size([Values(DType.Float32, DType.BFloat16)] DType type, [Values(0, 1e-35, 1e-20, 1e-13, 1e17, 1e30)] double size)
+    {
+        using var scope = new TensorScope();
+        var random = FreshRandom.Create();
+        double[] numbers = [.. Enumerable.Range(0, 50_000).Select(_ => size * (random.NextDouble() - 0.5))];
+        numbers[random.Next(numbers.Length)] = 0;
+        var tensor = Tensor.From(numbers).To(type).To(device);
+        var expected = Math.Sqrt(ToArray(tensor).Sum(value => value * value));
+        Assert.That(MultiTensor.Norms([tensor])[0], Is.EqualTo(expected).Within(1e-11).Percent);
+    }
+
+    [Test]
+    public void A_norm_of_what_is_not_finite_is_not([Values(DType.Float32, DType.BFloat16)] DType type, [Values(double.NaN, double.PositiveInfinity)] double bad)
+    {
+        using var scope = new TensorScope();
+        var random = FreshRandom.Create();
+        double[] numbers = [.. Enumerable.Range(0, 50_000).Select(_ => random.NextDouble())];
+        numbers[random.Next(numbers.Length)] = bad;
+        Assert.That(double.IsFinite(MultiTensor.Norms([Tensor.From(numbers).To(type).To(device)])[0]), Is.False);
+    }
+
     // Terms of order one may cancel. What is stored in bfloat16 was rounded once.
     private static void MustBeClose(double[] actual, double[] expected, DType type, string what)
     {
