@@ -7,7 +7,7 @@
 #include "kernels/experts.h"
 #include "kernels/product_tile_isa.h"
 
-#if defined(__AVX2__) || defined(__AVX512F__)
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -18,12 +18,10 @@ namespace {
 constexpr int64_t kBlockRows = 64;
 constexpr int64_t kLine = 64;  // bytes
 
-// Past the caches: forward's first projection is not read before backward.
+// Past the caches, where a register is a whole line of them: forward's first projection is not read before backward. Halves of lines would reach memory one by one.
 inline void stream(float* to, Vector<float> x) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(to, (__m512)x);
-#elif defined(__AVX2__)
-  _mm256_stream_ps(to, (__m256)x);
 #else
   store(to, x);
 #endif
@@ -31,14 +29,12 @@ inline void stream(float* to, Vector<float> x) {
 inline void stream(double* to, Vector<double> x) {
 #if defined(__AVX512F__)
   _mm512_stream_pd(to, (__m512d)x);
-#elif defined(__AVX2__)
-  _mm256_stream_pd(to, (__m256d)x);
 #else
   store(to, x);
 #endif
 }
 inline void end_stream() {
-#if defined(__AVX2__) || defined(__AVX512F__)
+#if defined(__AVX512F__)
   _mm_sfence();
 #endif
 }

@@ -116,10 +116,20 @@ void add_wide(at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
   result.add_(term);
 }
 
-// libtorch 1.13 adds small products of bfloat16 up in bfloat16.
+// oneDNN multiplies bfloat16 with float32 sums, but only where it has 512-bit registers.
+bool has_wide_sums() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  return has;
+#else
+  return false;
+#endif
+}
+
+// libtorch 1.13 adds products of bfloat16 up in bfloat16 where it doesn't give them to oneDNN: small ones, and all on other processors.
 bool is_added_up_narrowly(const at::Tensor& a, const at::Tensor& b) {
   constexpr int64_t kSmall = 16 * 16 * 16;
-  return a.scalar_type() == at::kBFloat16 && a.is_cpu() && a.numel() * b.size(1) <= kSmall;
+  return a.scalar_type() == at::kBFloat16 && a.is_cpu() && (a.numel() * b.size(1) <= kSmall || !has_wide_sums());
 }
 
 void by_library(at::Tensor result, const at::Tensor& a, const at::Tensor& b, bool add) {

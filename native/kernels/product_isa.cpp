@@ -1,4 +1,5 @@
-// Where A is read as it stands, a strip of B is packed and all rows pass by it; where A is packed too, all of B is packed first, and a tile's rows once.
+// Where A is read as it stands, a strip of B is packed and all rows pass by it; where A is packed too, a piece of B's depth is packed first, and the piece of a tile's rows
+// once. A piece is as deep as the first cache has room for a strip of it beside the rows.
 #if defined(__AVX2__) && !defined(__FMA__)
 #pragma GCC target("fma")
 #endif
@@ -8,27 +9,45 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
+constexpr int64_t kCached = 32 << 10;  // bytes of a strip that columns of A can pass by
+constexpr int64_t kPiece = 16 << 10;
+
 template <class E>
 struct Plan {
+  static constexpr int64_t kDepthBytes = kStripColumns<E> * static_cast<int64_t>(sizeof(Unit<E>));  // of a strip, a unit of its depth
+
   Strided<E> a;
   Strided<E> b;  // its lines are B's columns
-  bool direct;
   int64_t deep;
   int64_t strips;
+  bool direct;
+  int64_t piece;
 
   explicit Plan(const Product& x)
       : a{static_cast<const typename E::Stored*>(x.a), x.a_row, x.a_step, x.depth},
         b{static_cast<const typename E::Stored*>(x.b), x.b_column, x.b_step, x.depth},
-        direct(a.is_direct()),
         deep(units<E>(x.depth)),
-        strips((x.columns + kStripColumns<E> - 1) / kStripColumns<E>) {}
+        strips((x.columns + kStripColumns<E> - 1) / kStripColumns<E>),
+        direct(a.is_direct() && (a.step == 1 || deep * kDepthBytes <= kCached)),
+        piece(deep) {
+    bool rounds = x.result_type == Type::BFloat16;  // such a result is stored once
+    if (!direct && !rounds && deep > kPiece / kDepthBytes) {
+      piece = kPiece / kDepthBytes;
+    }
+  }
 
-  int64_t strip_units() const { return deep * kStripColumns<E>; }
-  int64_t elements() const { return direct ? strip_units() : strips * strip_units() + deep * kTileRows; }
+  int64_t strip_units() const { return piece * kStripColumns<E>; }
+  int64_t elements() const { return direct ? strip_units() : strips * strip_units() + piece * kTileRows; }
 
-  int64_t pack_strip(const Product& x, int64_t strip, Unit<E>* to) const {
+  // Units [k, k + piece) of lines `first` on.
+  Strided<E> part(const Strided<E>& x, int64_t first, int64_t k) const {
+    constexpr int64_t kDeep = Factor<E>::kDeep;
+    int64_t left = x.depth - k * kDeep, most = piece * kDeep;
+    return {x.from + first * x.row + k * kDeep * x.step, x.row, x.step, left < most ? left : most};
+  }
+  int64_t pack_strip(const Product& x, int64_t strip, int64_t k, Unit<E>* to) const {
     int64_t first = strip * kStripColumns<E>, left = x.columns - first, columns = left < kStripColumns<E> ? left : kStripColumns<E>;
-    pack<E>({b.from + first * b.row, b.row, b.step, b.depth}, columns, kStripColumns<E>, to);
+    pack<E>(part(b, first, k), columns, kStripColumns<E>, to);
     return columns;
   }
 };
@@ -41,7 +60,7 @@ void product_rows(const Product& x, int64_t begin, int64_t end, void* scratch) {
   auto rows_at = [&](int64_t row) { return end - row < kTileRows ? end - row : kTileRows; };
   if (plan.direct) {
     for (int64_t strip = 0; strip < plan.strips; ++strip) {
-      int64_t columns = plan.pack_strip(x, strip, memory);
+      int64_t columns = plan.pack_strip(x, strip, 0, memory);
       for (int64_t row = begin; row < end; row += kTileRows) {
         tile_of<E, R>(rows_at(row), plan.a.first() + row * plan.a.unit_row(), plan.a.unit_row(), plan.a.unit_step(), memory, plan.deep,
                       c + row * x.c_row + strip * kStripColumns<E>, x.c_row, columns, x.add);
@@ -49,17 +68,22 @@ void product_rows(const Product& x, int64_t begin, int64_t end, void* scratch) {
     }
     return;
   }
-  for (int64_t strip = 0; strip < plan.strips; ++strip) {
-    plan.pack_strip(x, strip, memory + strip * plan.strip_units());
-  }
   Unit<E>* packed = memory + plan.strips * plan.strip_units();
-  for (int64_t row = begin; row < end; row += kTileRows) {
-    pack<E>({plan.a.from + row * plan.a.row, plan.a.row, plan.a.step, plan.a.depth}, rows_at(row), kTileRows, packed);
+  int64_t k = 0;
+  do {  // once for a depth of 0, whose products are 0
+    int64_t deep = plan.deep - k < plan.piece ? plan.deep - k : plan.piece;
     for (int64_t strip = 0; strip < plan.strips; ++strip) {
-      tile_of<E, R>(rows_at(row), packed, 1, kTileRows, memory + strip * plan.strip_units(), plan.deep, c + row * x.c_row + strip * kStripColumns<E>, x.c_row,
-                    x.columns - strip * kStripColumns<E>, x.add);
+      plan.pack_strip(x, strip, k, memory + strip * plan.strip_units());
     }
-  }
+    for (int64_t row = begin; row < end; row += kTileRows) {
+      pack<E>(plan.part(plan.a, row, k), rows_at(row), kTileRows, packed);
+      for (int64_t strip = 0; strip < plan.strips; ++strip) {
+        tile_of<E, R>(rows_at(row), packed, 1, kTileRows, memory + strip * plan.strip_units(), deep, c + row * x.c_row + strip * kStripColumns<E>, x.c_row,
+                      x.columns - strip * kStripColumns<E>, x.add || k > 0);
+      }
+    }
+    k += plan.piece;
+  } while (k < plan.deep);
 }
 
 }  // namespace
