@@ -151,7 +151,8 @@ public sealed class Transformer : IDisposable
         }
 
         using var scope = new TensorScope();
-        var logits = FinalNorm(hidden).Linear(_head.Value.To(_computeType)).To(_head.Value.DType).View(tokens.Size(0), tokens.Size(1), Options.Vocabulary);
+        var type = LinearAlgebra.ProductType(_computeType, Device);
+        var logits = FinalNorm(hidden).To(type).Linear(_head.Value.To(_computeType).To(type)).To(_head.Value.DType).View(tokens.Size(0), tokens.Size(1), Options.Vocabulary);
         hidden.Dispose();
         return scope.Keep(logits);
     }

@@ -78,7 +78,10 @@ public sealed record NewtonSchulz : MatrixDirection
         init => field = value > 0 ? value : throw new ArgumentOutOfRangeException(nameof(value), value, "the epsilon under a norm is above 0");
     } = 1e-7;
 
-    /// <summary>Type that the products are in; null for float64 where the matrix is in it, and bfloat16 for any other.</summary>
+    /// <summary>
+    /// Type that the products are in; null for float64 where the matrix is in it, and bfloat16 for any other. Float32 stands in for bfloat16 where that would be added up in
+    /// bfloat16 (<see cref="LinearAlgebra.ProductType"/>).
+    /// </summary>
     public DType? Precision { get; init; }
 
     /// <summary>steps * (4 s^2 l + 2 s^3) for the three products of each iteration, with s the short side and l the long one.</summary>
@@ -107,7 +110,7 @@ public sealed record NewtonSchulz : MatrixDirection
     {
         using var scope = new TensorScope();
         var divisors = Array.ConvertAll(MultiTensor.Norms(matrices), Divisor);
-        var x = batch.Divide_(Tensor.From(divisors, divisors.Length, 1, 1).To(batch.DType).To(batch.Device)).To(ComputeType(batch.DType));
+        var x = batch.Divide_(Tensor.From(divisors, divisors.Length, 1, 1).To(batch.DType).To(batch.Device)).To(LinearAlgebra.ProductType(ComputeType(batch.DType), batch.Device));
         var isTall = batch.Size(1) > batch.Size(2);
         x = Iterate(isTall ? x.Transpose().Contiguous() : x);
         batch.CopyFrom_(isTall ? x.Transpose() : x);

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics.X86;
+
 namespace Moe.Torch;
 
 /// <summary>Matrix products and table look-ups.</summary>
@@ -12,6 +14,15 @@ public static class LinearAlgebra
     private static readonly Operator BatchAddMatMulInPlace = new("aten::baddbmm_");
     private static readonly Operator EmbeddingOp = new("aten::embedding");
     private static readonly Operator DotProductAttentionOp = new("aten::scaled_dot_product_attention");
+
+    /// <summary>
+    /// The type in which libtorch's own products of a type are sound: libtorch 1.13 adds bfloat16 up in bfloat16 on processors without the 512-bit registers that oneDNN
+    /// wants for them, and float32 stands in there.
+    /// </summary>
+    /// <param name="type">Of the factors.</param>
+    /// <param name="device">Where they stand.</param>
+    public static DType ProductType(DType type, Device device) =>
+        type == DType.BFloat16 && !device.IsCuda && !(Avx512BW.VL.IsSupported && Avx512DQ.VL.IsSupported) ? DType.Float32 : type;
 
     /// <summary>Matrix product over the last two dimensions, the others broadcast: [..., M, K] x [..., K, N] -> [..., M, N].</summary>
     public static Tensor MatMul(this Tensor x, Tensor y) => MatMulOp.Call(x, y);
