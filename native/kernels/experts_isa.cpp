@@ -7,7 +7,7 @@
 #include "kernels/experts.h"
 #include "kernels/product_tile_isa.h"
 
-#ifdef __AVX512F__
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 

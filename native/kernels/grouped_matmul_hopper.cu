@@ -307,7 +307,7 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
         if (!walk.find(number, rank, tile)) {
           break;
         }
-        int late = max(0, tile.stages - kStages);  // no earlier than it takes to arrive: a tile that is held while others find none is worked last
+        int late = max(0, tile.stages - kStages);  // just early enough to arrive: a number that is held is a tile that idle blocks can't take
         const CUtensorMap& left = kForm == Form::kMatrices ? x.maps[2 * tile.group] : a;
         const CUtensorMap& right = kForm == Form::kMatrices ? x.maps[2 * tile.group + 1] : b;
         if constexpr (kForm == Form::kMatrices) {
@@ -396,7 +396,7 @@ CUtensorMap map_of(const void* start, int64_t x, int64_t y, int64_t z, int64_t y
   }();
   int device = 0;
   check(cudaGetDevice(&device), "the current device");
-  check(cudaSetDevice(device), "the device's context");  // which a stream may be capturing, so nothing else that makes one will do
+  check(cudaSetDevice(device), "the device's context");  // allowed while a stream captures, as cudaFree(nullptr) is not
   CUtensorMap map;
   cuuint64_t sizes[3] = {static_cast<cuuint64_t>(x), static_cast<cuuint64_t>(y), static_cast<cuuint64_t>(z)};
   cuuint64_t strides[2] = {static_cast<cuuint64_t>(y_stride) * 2, static_cast<cuuint64_t>(z_stride) * 2};

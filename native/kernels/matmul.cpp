@@ -72,7 +72,9 @@ bool by_tiles(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b
     return false;
   }
   auto whole = product_of(result, a, b, add);
-  int64_t depth = part_of_depth(whole), bytes = MOE_FOR_PRODUCT(whole, product_scratch)(part(whole, 0, depth));
+  int64_t depth = part_of_depth(whole), last = (whole.depth - 1) / depth * depth;
+  // The last part may be packed where the first is not: of an odd depth.
+  int64_t bytes = std::max(MOE_FOR_PRODUCT(whole, product_scratch)(part(whole, 0, depth)), MOE_FOR_PRODUCT(whole, product_scratch)(part(whole, last, depth)));
   if (bytes > kMostPacked) {
     return false;
   }

@@ -202,10 +202,10 @@ __global__ void __launch_bounds__(kThreads) step_kernel(const StepEntry* entries
   }
 }
 
-// Adds the squares of elements [begin, end) to `sum`, as far as whole rounds of the block go; the result is where they end. Several vectors of a thread are
-// under way before the first is added: one at a time leaves a fast memory waiting.
+// Vectors of a thread that are under way before the first is added: one at a time leaves a fast memory waiting.
 constexpr int kFlight = 4;
 
+// Adds the squares of elements [begin, end) to `sum`, as far as whole rounds of the block go; the result is where they end.
 __device__ __forceinline__ int64_t squares_single(const float* from, int64_t begin, int64_t end, double& sum) {
   constexpr int64_t kStep = static_cast<int64_t>(kThreads) * 4;
   int64_t whole = begin + (end - begin) / (kFlight * kStep) * (kFlight * kStep);
@@ -227,7 +227,7 @@ __device__ __forceinline__ int64_t squares_single(const float* from, int64_t beg
 }
 
 // The same of bfloat16. Their squares are exact in float32; eight are added there with what each addition rounds off beside them (Knuth's two-sum), and both
-// sums go on in double: an element converted to double would take a Hopper longer than its way from memory. Where squares leave float32's range, elements are.
+// sums go on in double: a Hopper converts sixteen numbers to double a cycle and multiprocessor, too few for each element. Where squares leave float32's range, elements are.
 __device__ __forceinline__ int64_t squares_short(const bf16* from, int64_t begin, int64_t end, double& sum) {
   constexpr int64_t kStep = static_cast<int64_t>(kThreads) * kEach;
   int64_t whole = begin + (end - begin) / (kFlight * kStep) * (kFlight * kStep);

@@ -1,5 +1,5 @@
 // Matrix products on the host at the sizes of a layer: C [M, N] (+)= A [M, K] B [K, N], where a BLAS spends a good part of its time on packing. Goto and van de
-// Geijn 2008, https://doi.org/10.1145/1356052.1356053, with one level of blocks: what is packed of B stays in the second cache.
+// Geijn 2008, https://doi.org/10.1145/1356052.1356053, with what is packed of B in the second cache, and pieces of its strips in the first.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Where A is read as it stands, a strip of B is packed and all rows pass by it; where A is packed too, a piece of B's depth is packed first, and the piece of a tile's rows
-// once. A piece is as deep as the first cache has room for a strip of it beside the rows.
+// Where A is read as it stands, a strip of B is packed and all rows pass by it. Where A is packed too, which it is besides where its columns lie apart and a strip is deeper
+// than the first cache, pieces of the depth follow one another: B's is packed, and then each tile of rows once. A result that is stored in bfloat16 is of one piece.
 #if defined(__AVX2__) && !defined(__FMA__)
 #pragma GCC target("fma")
 #endif
@@ -9,8 +9,8 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
-constexpr int64_t kCached = 32 << 10;  // bytes of a strip that columns of A can pass by
-constexpr int64_t kPiece = 16 << 10;
+constexpr int64_t kCached = 32 << 10;  // bytes of a strip: the first cache of most processors
+constexpr int64_t kPiece = 16 << 10;   // of a strip's piece, which leaves room for a tile's rows
 
 template <class E>
 struct Plan {

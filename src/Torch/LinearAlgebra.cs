@@ -16,8 +16,8 @@ public static class LinearAlgebra
     private static readonly Operator DotProductAttentionOp = new("aten::scaled_dot_product_attention");
 
     /// <summary>
-    /// The type in which libtorch's own products of a type are sound: libtorch 1.13 adds bfloat16 up in bfloat16 on processors without the 512-bit registers that oneDNN
-    /// wants for them, and float32 stands in there.
+    /// The type that libtorch's own products should be made in: libtorch 1.13 adds bfloat16 up in bfloat16 on processors without the 512-bit registers that oneDNN wants for
+    /// them, and float32 stands in there. Products of some thousand multiplications it adds up so on any.
     /// </summary>
     /// <param name="type">Of the factors.</param>
     /// <param name="device">Where they stand.</param>

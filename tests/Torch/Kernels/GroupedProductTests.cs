@@ -104,6 +104,23 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
     }
 
     [Test]
+    public void Deep_products_of_any_strides([ValueSource(typeof(KernelTests), nameof(Types))] DType type, [Values(12)] int times)
+    {
+        for (var time = 0; time < times; time++)
+        {
+            using var scope = new TensorScope();
+            var (depth, rows, columns) = (Random.Next(200, 1500), Random.Next(1, 70), Random.Next(1, 70));
+            var (left, right) = (Placed(type, depth, rows), Placed(type, depth, columns));
+            var actual = GroupedProduct.Matrices(left, right, RowGroups.Whole(depth)).Select(0, 0);
+            MustBeClose(
+                actual,
+                Wide(left).Transpose().MatMul(Wide(right)),
+                $"[{rows}, {depth}] times [{depth}, {columns}], the {time}th",
+                magnitudes: Wide(left).Abs().Transpose().MatMul(Wide(right).Abs()));
+        }
+    }
+
+    [Test]
     public void Bits_of_a_row_do_not_depend_on_the_rows_beside_it([Values(DType.Float32, DType.BFloat16)] DType type)
     {
         if (Place.IsCuda || !System.Runtime.Intrinsics.X86.Avx2.IsSupported)
