@@ -72,9 +72,9 @@ bool by_tiles(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b
     return false;
   }
   auto whole = product_of(result, a, b, add);
+  auto scratch_of = MOE_FOR_PRODUCT(whole, product_scratch);
   int64_t depth = part_of_depth(whole), last = (whole.depth - 1) / depth * depth;
-  // The last part may be packed where the first is not: of an odd depth.
-  int64_t bytes = std::max(MOE_FOR_PRODUCT(whole, product_scratch)(part(whole, 0, depth)), MOE_FOR_PRODUCT(whole, product_scratch)(part(whole, last, depth)));
+  int64_t bytes = std::max(scratch_of(part(whole, 0, depth)), scratch_of(part(whole, last, depth)));  // the last may be packed where the first is not: of an odd depth
   if (bytes > kMostPacked) {
     return false;
   }
@@ -118,20 +118,10 @@ void add_wide(at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
   result.add_(term);
 }
 
-// oneDNN multiplies bfloat16 with float32 sums, but only where it has 512-bit registers.
-bool has_wide_sums() {
-#if defined(__x86_64__)
-  static const bool has = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  return has;
-#else
-  return false;
-#endif
-}
-
-// libtorch 1.13 adds products of bfloat16 up in bfloat16 where it doesn't give them to oneDNN: small ones, and all on other processors.
+// By libtorch 1.13.
 bool is_added_up_narrowly(const at::Tensor& a, const at::Tensor& b) {
   constexpr int64_t kSmall = 16 * 16 * 16;
-  return a.scalar_type() == at::kBFloat16 && a.is_cpu() && (a.numel() * b.size(1) <= kSmall || !has_wide_sums());
+  return a.scalar_type() == at::kBFloat16 && a.is_cpu() && (a.numel() * b.size(1) <= kSmall || !moe::adds_up_wide());
 }
 
 void by_library(at::Tensor result, const at::Tensor& a, const at::Tensor& b, bool add) {
@@ -149,6 +139,20 @@ void by_library(at::Tensor result, const at::Tensor& a, const at::Tensor& b, boo
 }  // namespace
 
 bool moe::has_wide_product() { return wide_product().has_value(); }
+
+bool moe::adds_up_wide() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  return has;
+#else
+  return false;
+#endif
+}
+
+MOE_EXPORT int32_t moe_adds_up_wide(int32_t* wide) {
+  MOE_TRY { *wide = moe::adds_up_wide() ? 1 : 0; }
+  MOE_CATCH
+}
 
 void moe::multiply(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b, bool add) {
   bool wide = a.scalar_type() == at::kBFloat16 && result.scalar_type() == at::kFloat;

@@ -202,58 +202,49 @@ __global__ void __launch_bounds__(kThreads) step_kernel(const StepEntry* entries
   }
 }
 
-// Vectors of a thread that are under way before the first is added: one at a time leaves a fast memory waiting.
-constexpr int kFlight = 4;
-
-// Adds the squares of elements [begin, end) to `sum`, as far as whole rounds of the block go; the result is where they end.
-__device__ __forceinline__ int64_t squares_single(const float* from, int64_t begin, int64_t end, double& sum) {
-  constexpr int64_t kStep = static_cast<int64_t>(kThreads) * 4;
-  int64_t whole = begin + (end - begin) / (kFlight * kStep) * (kFlight * kStep);
-  for (int64_t at = begin + threadIdx.x * 4; at < whole; at += kFlight * kStep) {
-    uint4 raw[kFlight];
+__device__ __forceinline__ void add_squares(const float (&four)[kVector<float>], double& sum) {
 #pragma unroll
-    for (int f = 0; f < kFlight; ++f) {
-      raw[f] = load_once(from + at + f * kStep);
-    }
-#pragma unroll
-    for (int f = 0; f < kFlight; ++f) {
-      float four[4];
-      widen_vector<float>(raw[f], four);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sum += static_cast<double>(four[i]) * four[i];
-    }
-  }
-  return whole;
+  for (int i = 0; i < kVector<float>; ++i) sum += static_cast<double>(four[i]) * four[i];
 }
 
-// The same of bfloat16. Their squares are exact in float32; eight are added there with what each addition rounds off beside them (Knuth's two-sum), and both
-// sums go on in double: a Hopper converts sixteen numbers to double a cycle and multiprocessor, too few for each element. Where squares leave float32's range, elements are.
-__device__ __forceinline__ int64_t squares_short(const bf16* from, int64_t begin, int64_t end, double& sum) {
-  constexpr int64_t kStep = static_cast<int64_t>(kThreads) * kEach;
+// Of bfloat16. Their squares are exact in float32; eight are added there with what each addition rounds off beside them (Knuth's two-sum), and both sums go on
+// in double: a Hopper converts sixteen numbers to double a cycle and multiprocessor, too few for each element. Where squares leave float32's range, elements are.
+__device__ __forceinline__ void add_squares(const float (&eight)[kVector<bf16>], double& sum) {
+  float squares = 0, lost = 0;
+  bool nothing = true;
+#pragma unroll
+  for (int i = 0; i < kVector<bf16>; ++i) {
+    float square = eight[i] * eight[i], next = squares + square, added = next - squares;
+    lost += (squares - (next - added)) + (square - added);
+    squares = next;
+    nothing = nothing && eight[i] == 0;
+  }
+  if (squares > 1e-24f && squares < 1e36f) {
+    sum += static_cast<double>(squares) + lost;
+  } else if (!nothing) {
+#pragma unroll
+    for (int i = 0; i < kVector<bf16>; ++i) sum += static_cast<double>(eight[i]) * eight[i];
+  }
+}
+
+// Adds the squares of elements [begin, end) to `sum`, as far as whole rounds of the block go; the result is where they end. Several vectors of a thread are
+// under way before the first is added: one at a time leaves a fast memory waiting.
+template <typename T>
+__device__ __forceinline__ int64_t add_whole_rounds(const void* values, int64_t begin, int64_t end, double& sum) {
+  constexpr int kFlight = 4;
+  constexpr int64_t kStep = static_cast<int64_t>(kThreads) * kVector<T>;
   int64_t whole = begin + (end - begin) / (kFlight * kStep) * (kFlight * kStep);
-  for (int64_t at = begin + threadIdx.x * kEach; at < whole; at += kFlight * kStep) {
+  for (int64_t at = begin + threadIdx.x * kVector<T>; at < whole; at += kFlight * kStep) {
     uint4 raw[kFlight];
 #pragma unroll
     for (int f = 0; f < kFlight; ++f) {
-      raw[f] = load_once(from + at + f * kStep);
+      raw[f] = load_once(static_cast<const T*>(values) + at + f * kStep);
     }
 #pragma unroll
     for (int f = 0; f < kFlight; ++f) {
-      float eight[kEach];
-      widen_vector<bf16>(raw[f], eight);
-      float squares = 0, lost = 0;
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        float square = eight[i] * eight[i], next = squares + square, added = next - squares;
-        lost += (squares - (next - added)) + (square - added);
-        squares = next;
-      }
-      if (squares > 1e-24f && squares < 1e36f) {
-        sum += static_cast<double>(squares) + lost;
-      } else if (((raw[f].x | raw[f].y | raw[f].z | raw[f].w) & 0x7fff7fffu) != 0) {
-#pragma unroll
-        for (int i = 0; i < kEach; ++i) sum += static_cast<double>(eight[i]) * eight[i];
-      }
+      float wide[kVector<T>];
+      widen_vector<T>(raw[f], wide);
+      add_squares(wide, sum);
     }
   }
   return whole;
@@ -272,9 +263,9 @@ __global__ void __launch_bounds__(kThreads) squares_kernel(const StepEntry* entr
   int64_t end = begin + kCudaChunk < entry.size ? begin + kCudaChunk : entry.size;
   double sum = 0;
   if (entry.types[0] == Type::BFloat16 && entry.aligned) {
-    begin = squares_short(static_cast<const bf16*>(entry.slots[0]), begin, end, sum);
+    begin = add_whole_rounds<bf16>(entry.slots[0], begin, end, sum);
   } else if (entry.types[0] == Type::Float32 && entry.aligned) {
-    begin = squares_single(static_cast<const float*>(entry.slots[0]), begin, end, sum);
+    begin = add_whole_rounds<float>(entry.slots[0], begin, end, sum);
   }
   for (int64_t at = begin + threadIdx.x * kEach; at < end; at += kThreads * kEach) {
     for (int64_t i = at; i < at + kEach && i < end; ++i) {

@@ -1,4 +1,4 @@
-using System.Runtime.Intrinsics.X86;
+using Moe.Torch.Native;
 
 namespace Moe.Torch;
 
@@ -15,14 +15,19 @@ public static class LinearAlgebra
     private static readonly Operator EmbeddingOp = new("aten::embedding");
     private static readonly Operator DotProductAttentionOp = new("aten::scaled_dot_product_attention");
 
+    private static readonly Lazy<bool> AddsUpWide = new(() =>
+    {
+        Abi.Check(Abi.AddsUpWide(out var wide));
+        return wide != 0;
+    });
+
     /// <summary>
-    /// The type that libtorch's own products should be made in: libtorch 1.13 adds bfloat16 up in bfloat16 on processors without the 512-bit registers that oneDNN wants for
-    /// them, and float32 stands in there. Products of some thousand multiplications it adds up so on any.
+    /// The type that libtorch's own products should be made in: where the host adds bfloat16 up in bfloat16, float32 stands in. Products of some thousand multiplications it
+    /// adds up so on any processor.
     /// </summary>
     /// <param name="type">Of the factors.</param>
     /// <param name="device">Where they stand.</param>
-    public static DType ProductType(DType type, Device device) =>
-        type == DType.BFloat16 && !device.IsCuda && !(Avx512BW.VL.IsSupported && Avx512DQ.VL.IsSupported) ? DType.Float32 : type;
+    public static DType ProductType(DType type, Device device) => type == DType.BFloat16 && !device.IsCuda && !AddsUpWide.Value ? DType.Float32 : type;
 
     /// <summary>Matrix product over the last two dimensions, the others broadcast: [..., M, K] x [..., K, N] -> [..., M, N].</summary>
     public static Tensor MatMul(this Tensor x, Tensor y) => MatMulOp.Call(x, y);

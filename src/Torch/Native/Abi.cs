@@ -38,7 +38,7 @@ internal enum ArgumentTag
 /// <summary>The exports of libmoe_torch for tensors and autograd, one to one. Each call is checked where it is made: <c>Abi.Check(Abi.Call(...))</c>.</summary>
 internal static unsafe partial class Abi
 {
-    public const int Version = 7;
+    public const int Version = 8;
     public const int MaxRank = 8;
     private const string Library = "moe_torch";
 
@@ -105,6 +105,9 @@ internal static unsafe partial class Abi
 
     [LibraryImport(Library, EntryPoint = "moe_optimizer_prepare")]
     public static partial int OptimizerPrepare(int rule, nint* tensors, int slots, long count, nint* copies, out nint prepared);
+
+    [LibraryImport(Library, EntryPoint = "moe_adds_up_wide")]
+    public static partial int AddsUpWide(out int wide);
 
     [LibraryImport(Library, EntryPoint = "moe_optimizer_run")]
     public static partial int OptimizerRun(nint prepared, double* coefficients, long coefficientCount);

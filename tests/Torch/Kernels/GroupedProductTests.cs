@@ -63,7 +63,7 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
             GroupedProduct.Matrices(arriving, rows, groups);
         }
 
-        Assert.That(Wide(GroupedProduct.Matrices(arriving, rows, new RowGroups(RowGroups.Of(8_192).Offsets!.To(Place)))).Norm().Item(), Is.Positive);
+        MustBeProductsOfGroups(DType.BFloat16, [700, 0, 1300, 1], beyond: 48, inner: 512, outer: 1024); // and the device still computes
     }
 
     [Test]
@@ -89,34 +89,19 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
     }
 
     [Test]
-    public void Products_of_any_size_and_strides([ValueSource(typeof(KernelTests), nameof(Types))] DType type, [Values(40)] int times)
+    public void Products_of_any_size_and_strides([ValueSource(typeof(KernelTests), nameof(Types))] DType type, [Values(140, 1500)] int deepest)
     {
+        const int times = 40;
         for (var time = 0; time < times; time++)
         {
             using var scope = new TensorScope();
-            var (rows, inner, outer) = (Random.Next(1, 150), Random.Next(1, 140), Random.Next(1, 120));
+            var (rows, inner, outer) = (Random.Next(1, 150), Random.Next(1, deepest), Random.Next(1, 120));
             var (left, right) = (Placed(type, rows, inner), Placed(type, inner, outer));
             var what = $"[{rows}, {inner}] times [{inner}, {outer}], the {time}th";
             var actual = GroupedProduct.Rows(left, right.Unsqueeze(0), RowGroups.Whole(rows));
-            MustBeClose(actual, Wide(left).MatMul(Wide(right)), what, magnitudes: Wide(left).Abs().MatMul(Wide(right).Abs()));
-            MustBeClose(GroupedProduct.Matrices(left.Transpose(), right, RowGroups.Whole(inner)).Select(0, 0), Wide(actual), what);
-        }
-    }
-
-    [Test]
-    public void Deep_products_of_any_strides([ValueSource(typeof(KernelTests), nameof(Types))] DType type, [Values(12)] int times)
-    {
-        for (var time = 0; time < times; time++)
-        {
-            using var scope = new TensorScope();
-            var (depth, rows, columns) = (Random.Next(200, 1500), Random.Next(1, 70), Random.Next(1, 70));
-            var (left, right) = (Placed(type, depth, rows), Placed(type, depth, columns));
-            var actual = GroupedProduct.Matrices(left, right, RowGroups.Whole(depth)).Select(0, 0);
-            MustBeClose(
-                actual,
-                Wide(left).Transpose().MatMul(Wide(right)),
-                $"[{rows}, {depth}] times [{depth}, {columns}], the {time}th",
-                magnitudes: Wide(left).Abs().Transpose().MatMul(Wide(right).Abs()));
+            var (expected, magnitudes) = (Wide(left).MatMul(Wide(right)), Wide(left).Abs().MatMul(Wide(right).Abs()));
+            MustBeClose(actual, expected, what, magnitudes: magnitudes);
+            MustBeClose(GroupedProduct.Matrices(left.Transpose(), right, RowGroups.Whole(inner)).Select(0, 0), expected, what, magnitudes: magnitudes);
         }
     }
 
