@@ -121,6 +121,7 @@ void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
 template <class E, int kRows, int kColumns>
 MOE_INLINE void add_products(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, Vector<Unit<E>> (&sums)[kRows][kColumns]) {
   using U = Unit<E>;
+#pragma GCC unroll kDepthSteps
   for (int64_t k = 0; k < deep; ++k) {
     Vector<U> line[kColumns];
 #pragma GCC unroll 2

@@ -19,6 +19,10 @@ constexpr int kRegisterBytes = 32;
 constexpr int kRegisterBytes = 16;
 #endif
 
+// Steps of a product's depth in a round of its loop. Two products a cycle want ten instructions in three; what counts and compares makes it twelve, more than half of
+// what a processor begins, and a core that is shared by two threads of the system begins half. With registers of 64 bytes a step is twice as long.
+constexpr int kDepthSteps = kRegisterBytes == 64 ? 1 : 4;
+
 // For what tiles are made of: a call would have their sums put away and fetched again.
 #define MOE_INLINE inline __attribute__((always_inline))
 
@@ -163,6 +167,7 @@ inline void transpose(const T* from, int64_t from_step, T* to, int64_t to_step, 
 // sums[i] += the products of a's row i with b's columns: a's element (i, k) at a[i * a_row + k * a_step], b's row k at b + k * b_step.
 template <typename T, int kRows, int kColumns>
 MOE_INLINE void add_products(const T* a, int64_t a_row, int64_t a_step, const T* b, int64_t b_step, int64_t depth, Vector<T> (&sums)[kRows][kColumns]) {
+#pragma GCC unroll kDepthSteps
   for (int64_t k = 0; k < depth; ++k) {
     Vector<T> columns[kColumns];
 #pragma GCC unroll 4
