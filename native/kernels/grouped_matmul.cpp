@@ -8,8 +8,10 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include "kernels/checks.h"
 #include "kernels/device.h"
 #include "kernels/matmul.h"
+#include "kernels/noted_squares.h"
 
 namespace {
 
@@ -89,22 +91,33 @@ bool hopper_takes(const at::Tensor& a, const at::Tensor& b, const at::Tensor& of
          moe::cuda::has_grouped_products(offsets.numel());
 }
 
+// activation: [R, N / 2], written beside the result; undefined for none.
+at::Tensor rows_by_hopper(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets, const at::Tensor& activation, const float* weights) {
+  auto ticket = at::empty({1}, offsets.options());
+  auto result = at::empty({a.size(0), b.size(2)}, a.options());
+  bool is_deep = b.stride(1) == 1;
+  moe::cuda::grouped_rows({a.data_ptr(), b.data_ptr(), result.data_ptr(), offsets.data_ptr<int32_t>(), ticket.data_ptr<int32_t>(), offsets.numel(), a.size(0),
+                           b.size(2), b.size(1), a.stride(0), is_deep ? b.stride(2) : b.stride(1), b.stride(0), is_deep,
+                           activation.defined() ? activation.data_ptr() : nullptr, weights},
+                          moe::stream_of(result));
+  return result;
+}
+
 at::Tensor by_hopper(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+  if (b.dim() == 3) {
+    return rows_by_hopper(a, b, offsets, {}, nullptr);
+  }
   auto ends = offsets.data_ptr<int32_t>();
   auto ticket = at::empty({1}, offsets.options());
-  if (b.dim() == 3) {
-    auto result = at::empty({a.size(0), b.size(2)}, a.options());
-    bool is_deep = b.stride(1) == 1;
-    moe::cuda::grouped_rows({a.data_ptr(), b.data_ptr(), result.data_ptr(), ends, ticket.data_ptr<int32_t>(), offsets.numel(), a.size(0), b.size(2),
-                             b.size(1), a.stride(0), is_deep ? b.stride(2) : b.stride(1), b.stride(0), is_deep},
-                            moe::stream_of(result));
-    return result;
-  }
   auto result = at::empty({offsets.numel(), a.size(0), b.size(1)}, a.options());
   auto maps = at::empty({offsets.numel() * moe::cuda::kMapBytes}, offsets.options().dtype(at::kByte));
-  moe::cuda::grouped_matrices({a.data_ptr(), b.data_ptr(), result.data_ptr(), ends, ticket.data_ptr<int32_t>(), maps.data_ptr(), offsets.numel(),
-                               b.size(0), a.size(0), b.size(1), a.stride(1), b.stride(0)},
+  auto tiles = [](int64_t length, int64_t of) { return (length + of - 1) / of; };
+  int64_t each = tiles(b.size(1), moe::cuda::kTileColumns) * moe::cuda::kTileSquares;
+  auto squares = at::empty({offsets.numel() * tiles(a.size(0), moe::cuda::kTileRows) * each}, a.options().dtype(at::kDouble));
+  moe::cuda::grouped_matrices({a.data_ptr(), b.data_ptr(), result.data_ptr(), ends, ticket.data_ptr<int32_t>(), maps.data_ptr(), squares.data_ptr<double>(),
+                               offsets.numel(), b.size(0), a.size(0), b.size(1), a.stride(1), b.stride(0)},
                               moe::stream_of(result));
+  moe::note_squares(result, {squares, a.size(0), b.size(1), moe::cuda::kTileRows, each});
   return result;
 }
 #endif
@@ -135,6 +148,22 @@ at::Tensor whole(const at::Tensor& a, const at::Tensor& b) {
   return b.dim() == 3 ? result : result.unsqueeze(0);
 }
 
+at::Tensor product_of(const at::Tensor& a, const at::Tensor& b, moe::Handle offsets) {
+  TORCH_CHECK(a.dim() == 2 && (b.dim() == 3 || b.dim() == 2) && a.size(1) == b.size(b.dim() - 2) && a.scalar_type() == b.scalar_type(), "a grouped product of ",
+              a.scalar_type(), " ", a.sizes(), " and ", b.scalar_type(), " ", b.sizes());
+  if (offsets == nullptr) {
+    TORCH_CHECK(b.dim() == 2 || b.size(0) == 1, "without offsets there is one group, not ", b.sizes());
+    return whole(a, b);
+  }
+  auto ends = moe::borrow(offsets);
+  TORCH_CHECK(ends.dim() == 1 && ends.scalar_type() == at::kInt && ends.is_contiguous() && ends.device() == a.device() &&
+                  (b.dim() == 2 || ends.size(0) == b.size(0)),
+              "offsets should be int32 [E] beside the rows, not ", ends.scalar_type(), " ", ends.sizes());
+  at::Tensor product;
+  MOE_BY_DEVICE(a, product = by_group(a, b, ends), product = on_device(a, b, ends));
+  return product;
+}
+
 }  // namespace
 
 // a [R, K], b [E, K, N] -> [R, N], or a [M, R], b [R, N] -> [E, M, N]. Any strides, so that transposes are views. offsets: [E] int32 beside them, or
@@ -142,21 +171,36 @@ at::Tensor whole(const at::Tensor& a, const at::Tensor& b) {
 MOE_EXPORT int32_t moe_grouped_matmul(moe::Handle left, moe::Handle right, moe::Handle offsets, moe::Handle* result) {
   MOE_TRY {
     at::AutoDispatchBelowADInplaceOrView unrecorded;
-    auto a = moe::borrow(left), b = moe::borrow(right);
-    TORCH_CHECK(a.dim() == 2 && (b.dim() == 3 || b.dim() == 2) && a.size(1) == b.size(b.dim() - 2) && a.scalar_type() == b.scalar_type(),
-                "a grouped product of ", a.scalar_type(), " ", a.sizes(), " and ", b.scalar_type(), " ", b.sizes());
-    if (offsets == nullptr) {
-      TORCH_CHECK(b.dim() == 2 || b.size(0) == 1, "without offsets there is one group, not ", b.sizes());
-      *result = moe::release(whole(a, b));
+    *result = moe::release(product_of(moe::borrow(left), moe::borrow(right), offsets));
+  }
+  MOE_CATCH
+}
+
+// rows [R, D] by the matrices gate_up [E, 2F, D] of their groups -> product [R, 2F]; offsets as above. Where the product's kernel can make it along with that,
+// activation [R, F] = silu(gate) * up * weights, as moe_swiglu_forward would; else null. weights: [R] float32, or null for 1.
+MOE_EXPORT int32_t moe_gated_matmul(moe::Handle rows, moe::Handle gate_up, moe::Handle offsets, moe::Handle weights, moe::Handle* product,
+                                    moe::Handle* activation) {
+  MOE_TRY {
+    at::AutoDispatchBelowADInplaceOrView unrecorded;
+    auto a = moe::borrow(rows), matrices = moe::borrow(gate_up);
+    TORCH_CHECK(matrices.dim() == 3, "gates and ups should be [E, 2F, D], not ", matrices.sizes());
+    auto b = matrices.transpose(1, 2);
+    *activation = nullptr;
+#ifdef MOE_HOPPER
+    auto ends = offsets == nullptr ? at::Tensor() : moe::borrow(offsets);
+    if (a.is_cuda() && a.dim() == 2 && a.size(1) == b.size(1) && ends.defined() && ends.numel() == b.size(0) && ends.scalar_type() == at::kInt && ends.is_cuda() &&
+        b.size(2) % 128 == 0 && b.stride(1) == 1 && hopper_takes(a, b, ends)) {
+      c10::cuda::CUDAGuard guard(a.device());
+      auto weight = static_cast<const float*>(moe::optional_address("the rows' weights", weights, {a.size(0)}, moe::Type::Float32, a));
+      auto active = at::empty({a.size(0), b.size(2) / 2}, a.options());
+      *product = moe::release(rows_by_hopper(a, b, ends, active, weight));
+      *activation = moe::release(std::move(active));
       return 0;
     }
-    auto ends = moe::borrow(offsets);
-    TORCH_CHECK(ends.dim() == 1 && ends.scalar_type() == at::kInt && ends.is_contiguous() && ends.device() == a.device() &&
-                    (b.dim() == 2 || ends.size(0) == b.size(0)),
-                "offsets should be int32 [E] beside the rows, not ", ends.scalar_type(), " ", ends.sizes());
-    at::Tensor product;
-    MOE_BY_DEVICE(a, product = by_group(a, b, ends), product = on_device(a, b, ends));
-    *result = moe::release(std::move(product));
+#else
+    (void)weights;
+#endif
+    *product = moe::release(product_of(a, b, offsets));
   }
   MOE_CATCH
 }

@@ -9,6 +9,7 @@ namespace moe::cuda {
 void zero_empty_groups(void* matrices, const int32_t* offsets, int64_t groups, int64_t bytes, void* stream);
 
 // c [rows, n] = each group's rows of a [rows, k] times its matrix of b [groups, k, n], all bfloat16. What stands beyond the last group's rows is left.
+// Where there is room for it, also activation [rows, n / 2] = silu(c's first half of columns) * its second half * weights: b is deep, and n a multiple of 128.
 // Strides in elements, multiples of 8 as n and k are, and addresses of 16 bytes.
 struct GroupedRows {
   const void* a;
@@ -24,6 +25,8 @@ struct GroupedRows {
   int64_t b_stride;        // between rows of k if b is deep: [groups, n, k] in memory; else of n
   int64_t b_group_stride;  // between matrices
   bool is_deep;
+  void* activation;      // null for none
+  const float* weights;  // [rows]; null for 1
 };
 
 // c [groups, m, n] = each group's rows of a [rows, m], transposed, times its rows of b [rows, n].
@@ -33,7 +36,8 @@ struct GroupedMatrices {
   void* c;
   const int32_t* ends;
   int32_t* ticket;
-  void* maps;  // room for kMapBytes a group, on the device, at a multiple of 64
+  void* maps;       // room for kMapBytes a group, on the device, at a multiple of 64
+  double* squares;  // [groups, tiles of m, tiles of n, kTileSquares]: what the squares of each tile's numbers add up to, a warp's at a time
   int64_t groups;
   int64_t rows;
   int64_t m;
@@ -41,6 +45,10 @@ struct GroupedMatrices {
   int64_t a_stride;
   int64_t b_stride;
 };
+
+constexpr int64_t kTileRows = 256;
+constexpr int64_t kTileColumns = 256;
+constexpr int64_t kTileSquares = 16;
 
 // Two maps of tensors.
 constexpr int64_t kMapBytes = 256;

@@ -8,11 +8,15 @@
 // Tiles are handed out by a ticket counter, so that blocks that start late, beside another kernel's, leave no tile waiting. A tile's sum runs in one order,
 // whichever block has it: the same bits on every run.
 //
+// Of matrices, which are gradients, each warp leaves the sum of the squares of what it stores, so that their norm takes no pass over them.
+//
 // Rows beyond a group's end: where rows are of the result they are computed and not stored. Where the sum runs over rows, each group has maps of its own,
 // made before on the device, whose tensors end where the group does: copies bring zeros from there on.
 #include "kernels/cuda.cuh"
 #include "kernels/grouped_matmul.h"
 #include "kernels/hopper.cuh"
+#include "kernels/hopper_maps.h"
+#include "kernels/swiglu.cuh"
 
 namespace moe::cuda {
 namespace {
@@ -27,6 +31,7 @@ constexpr int kStages = 4;
 constexpr int kTickets = 2;  // tiles known ahead
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kThreads = 3 * kGroup;
+constexpr int kWarps = 2 * kGroup / 32;  // that multiply
 constexpr int kBox = 64 * 64 * 2;  // bytes of a box of 64 x 64
 constexpr int kLeftBytes = kRows * kDepth * 2;
 constexpr int kRightBytes = kColumns * kDepth * 2;
@@ -39,8 +44,16 @@ constexpr int kMostGroups = 256;
 enum class Form {
   kRowsDeep,  // c [R, N]: a [R, K], b [E, N, K]
   kRowsWide,  // c [R, N]: a [R, K], b [E, K, N]
+  kGated,     // c [R, 2N]: a [R, K], b [E, 2N, K], gates before ups; and their activation [R, N]
   kMatrices,  // c [E, M, N]: a [R, M], b [R, N]
 };
+
+template <Form kForm>
+constexpr bool kIsDeep = kForm == Form::kRowsDeep || kForm == Form::kGated;  // of b
+
+// Columns of N that a tile takes: of gated ones those of gates, and beside them the ups that belong to them.
+template <Form kForm>
+constexpr int kAcross = kForm == Form::kGated ? kColumns / 2 : kColumns;
 
 struct Problem {
   const int32_t* ends;
@@ -50,13 +63,17 @@ struct Problem {
   int width;   // N
   int depth;   // K of rows
   bf16* result;
+  bf16* activation;         // of gated ones
+  const float* weights;     // of gated ones: a row's; null for 1
   const CUtensorMap* maps;  // of matrices: left and right of each group
+  double* squares;          // of matrices: kTileSquares a tile
 };
+static_assert(kTileRows == kBlocks * kRows && kTileColumns == kColumns && kTileSquares == kBlocks * kWarps);
 
 // full: a stage's bytes have come. empty: both blocks' warps are done with it. The same of tickets: a tile's number has come, was read by all.
 struct Shared {
   uint8_t stages[kStages][kStageBytes];
-  uint8_t results[2 * kGroup / 32][kBoxes * kBoxBytes];
+  uint8_t results[kWarps][kBoxes * kBoxBytes];
   uint64_t full[kStages];
   uint64_t empty[kStages];
   uint64_t ticket_full[kTickets];
@@ -90,7 +107,7 @@ struct Walk {
 
   // False where there is no such tile.
   __device__ __forceinline__ bool find(int number, int rank, Tile& tile) {
-    int across = (x.width + kColumns - 1) / kColumns;
+    int across = (x.width + kAcross<kForm> - 1) / kAcross<kForm>;
     for (; group < x.groups; ++group) {
       int tiles = (tall() + kBlocks * kRows - 1) / (kBlocks * kRows) * across;
       if (number < first + tiles) {
@@ -106,7 +123,7 @@ struct Walk {
     // Few rows are shared out, so that each block has a warpgroup's.
     int each = left > kRows ? kRows : kRows / 2;
     tile.group = group;
-    tile.column = (number - first) % across * kColumns;
+    tile.column = (number - first) % across * kAcross<kForm>;
     tile.rows = max(0, min(left - rank * each, each));
     tile.row = down + rank * each;
     if (kForm == Form::kMatrices) {
@@ -139,11 +156,11 @@ struct Turn {
 };
 
 template <Form kForm>
-__device__ __forceinline__ void fetch(const Tile& tile, int step, int rank, uint32_t stage, uint32_t full, const CUtensorMap& a,
+__device__ __forceinline__ void fetch(const Tile& tile, int step, int rank, int width, uint32_t stage, uint32_t full, const CUtensorMap& a,
                                       const CUtensorMap& b) {
   constexpr uint16_t kBoth = 3;
   uint32_t right = stage + kLeftBytes + rank * (kRightBytes / 2);
-  int column = tile.column + rank * (kColumns / 2);
+  int column = tile.column + rank * (kForm == Form::kGated ? width : kColumns / 2);
   barrier_expect(full, kRightBytes + (tile.rows > 0 ? kLeftBytes : 0));
   if constexpr (kForm == Form::kMatrices) {
     int at = tile.start + step * kDepth;
@@ -158,7 +175,7 @@ __device__ __forceinline__ void fetch(const Tile& tile, int step, int rank, uint
     if (tile.rows > 0) {
       load_box(stage, a, full, at, tile.row, 0);
     }
-    if constexpr (kForm == Form::kRowsDeep) {
+    if constexpr (kIsDeep<kForm>) {
       load_box(right, b, full, at, column, tile.group, kBoth);
     } else {
       load_box(right, b, full, column, at, tile.group, kBoth);
@@ -180,7 +197,7 @@ __device__ __forceinline__ void release(Shared& shared, int place) {
 template <Form kForm>
 __device__ __forceinline__ void sum(float (&d)[128], const Tile& tile, Shared& shared, int member, Turn<kStages>& stage) {
   constexpr int kAcrossA = kForm == Form::kMatrices ? 1 : 0;
-  constexpr int kAcrossB = kForm == Form::kRowsDeep ? 0 : 1;
+  constexpr int kAcrossB = kIsDeep<kForm> ? 0 : 1;
   constexpr int kEight = 8 * 128;  // bytes of 8 rows in shared memory
   // Of 16 more along the sum, in units of 16 bytes.
   constexpr uint64_t kStepA = (kAcrossA ? 2 * kEight : 32) / 16, kStepB = (kAcrossB ? 2 * kEight : 32) / 16;
@@ -208,68 +225,150 @@ __device__ __forceinline__ void sum(float (&d)[128], const Tile& tile, Shared& s
   release(shared, before);
 }
 
-// A warp's 16 x 256 sums to their place from row `row` on, by boxes of its own in shared memory. Of rows only the first `rows` are the group's.
-template <Form kForm>
-__device__ __forceinline__ void store(const float (&d)[128], const Tile& tile, int row, int rows, const Problem& x, const CUtensorMap& c, uint32_t boxes,
-                                      int& used) {
+// Adds the squares of 32 numbers, two in each register. They are exact in float32, and added there unless the sum is far from one, where float32 might lose some.
+__device__ __forceinline__ void add_squares(const unsigned (&pairs)[16], double& sum) {
+  float low = 0, high = 0;
+  unsigned any = 0;
+#pragma unroll
+  for (unsigned pair : pairs) {
+    float first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
+    low += first * first;
+    high += second * second;
+    any |= pair;
+  }
+  float both = low + high;
+  if (both > 1e-24f && both < 1e36f) {
+    sum += both;
+  } else if ((any & 0x7fff7fffu) != 0) {
+#pragma unroll
+    for (unsigned pair : pairs) {
+      double first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
+      sum += first * first + second * second;
+    }
+  }
+}
+
+// Where results go.
+struct Target {
+  const CUtensorMap& map;
+  bf16* start;
+  int width;
+};
+
+// A warp's 16 x 64 numbers, two in each register, to their place from (group, row, column) on, by a box of its own in shared memory. Of rows only the first
+// `rows` are written.
+__device__ __forceinline__ void put_box(const unsigned (&pairs)[16], const Target& to, int group, int row, int column, int rows, uint32_t boxes, int& used) {
   int lane = threadIdx.x % 32;
   int line = lane & 15;  // that the lane addresses, one 16-byte piece of it or the next
+  uint32_t box = boxes + (used++ & (kBoxes - 1)) * kBoxBytes;
+  if (lane == 0) {
+    stores_wait_read<kBoxes - 1>();
+  }
+  __syncwarp();
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    int piece = (i * 2 + (lane >> 4)) ^ (line & 7);
+    store_matrices(box + line * 128 + piece * 16, pairs[4 * i], pairs[4 * i + 1], pairs[4 * i + 2], pairs[4 * i + 3]);
+  }
+  fence_for_copies();
+  __syncwarp();
+  if (rows >= kBoxRows) {
+    if (lane == 0) {
+      store_box(to.map, box, column, row, group);
+    }
+  } else {
+    int piece = lane % 8;
+    if (column + piece * 8 < to.width) {
+      for (int r = lane / 8; r < rows; r += 4) {
+        uint4 value = load_shared_vector(box + r * 128 + (piece ^ (r & 7)) * 16);
+        *reinterpret_cast<uint4*>(to.start + static_cast<int64_t>(row + r) * to.width + column + piece * 8) = value;
+      }
+    }
+  }
+  if (lane == 0) {
+    stores_commit();
+  }
+}
+
+// 16 x 64 of the warp's sums, rounded.
+__device__ __forceinline__ void round_box(const float* d, unsigned (&pairs)[16]) {
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    pairs[i] = bf16_pair(d[2 * i], d[2 * i + 1]);
+  }
+}
+
+// A warp's 16 x 256 sums, from row `row` on, to their place. Of rows only the first `rows` are the group's. Returns the lane's part of the sum of their squares, where
+// the form asks for it.
+template <Form kForm>
+__device__ __forceinline__ double store(const float (&d)[128], const Tile& tile, int row, int rows, const Problem& x, const CUtensorMap& c, uint32_t boxes,
+                                        int& used) {
+  double squares = 0;
 #pragma unroll
   for (int box = 0; box < kColumns / 64; ++box) {
     int column = tile.column + box * 64;
     if (column < x.width) {
-      uint32_t to = boxes + (used++ & (kBoxes - 1)) * kBoxBytes;
-      if (lane == 0) {
-        stores_wait_read<kBoxes - 1>();
-      }
-      __syncwarp();
-#pragma unroll
-      for (int pair = 0; pair < 4; ++pair) {
-        const float* from = d + box * 32 + pair * 8;
-        int piece = (pair * 2 + (lane >> 4)) ^ (line & 7);
-        store_matrices(to + line * 128 + piece * 16, bf16_pair(from[0], from[1]), bf16_pair(from[2], from[3]), bf16_pair(from[4], from[5]),
-                       bf16_pair(from[6], from[7]));
-      }
-      fence_for_copies();
-      __syncwarp();
-      if (kForm == Form::kMatrices || rows >= kBoxRows) {
-        if (lane == 0) {
-          store_box(c, to, column, row, kForm == Form::kMatrices ? tile.group : 0);
-        }
+      unsigned pairs[16];
+      round_box(d + box * 32, pairs);
+      if constexpr (kForm == Form::kMatrices) {  // its map ends where the matrix does
+        put_box(pairs, {c, x.result, x.width}, tile.group, row, column, kBoxRows, boxes, used);
+        add_squares(pairs, squares);
       } else {
-        int piece = lane % 8;
-        if (column + piece * 8 < x.width) {
-          for (int r = lane / 8; r < rows; r += 4) {
-            uint4 value = load_shared_vector(to + r * 128 + (piece ^ (r & 7)) * 16);
-            *reinterpret_cast<uint4*>(x.result + static_cast<int64_t>(row + r) * x.width + column + piece * 8) = value;
-          }
-        }
+        put_box(pairs, {c, x.result, x.width}, 0, row, column, rows, boxes, used);
       }
-      if (lane == 0) {
-        stores_commit();
+    }
+  }
+  return squares;
+}
+
+// The same of 128 gates and the 128 ups that belong to them, with the activation of both as they are rounded.
+__device__ __forceinline__ void store_gated(const float (&d)[128], const Tile& tile, int row, int rows, const Problem& x, const CUtensorMap& c,
+                                            const CUtensorMap& e, uint32_t boxes, int& used) {
+  int line = threadIdx.x % 32 / 4;  // of the lane's numbers, and the line 8 below
+  float weights[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    weights[i] = x.weights != nullptr && line + 8 * i < rows ? x.weights[row + line + 8 * i] : 1;
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    int column = tile.column + half * 64;
+    if (column < x.width) {
+      unsigned gates[16], ups[16];
+      round_box(d + half * 32, gates);
+      round_box(d + 64 + half * 32, ups);
+      put_box(gates, {c, x.result, 2 * x.width}, 0, row, column, rows, boxes, used);
+      put_box(ups, {c, x.result, 2 * x.width}, 0, row, x.width + column, rows, boxes, used);
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        float low = gated(__uint_as_float(gates[i] << 16), __uint_as_float(ups[i] << 16), weights[i % 2]);
+        float high = gated(__uint_as_float(gates[i] & 0xffff0000u), __uint_as_float(ups[i] & 0xffff0000u), weights[i % 2]);
+        gates[i] = bf16_pair(low, high);
       }
+      put_box(gates, {e, x.activation, x.width}, 0, row, column, rows, boxes, used);
     }
   }
 }
 
 template <Form kForm>
 __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
-    multiply(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, const __grid_constant__ CUtensorMap c, const Problem x) {
+    multiply(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, const __grid_constant__ CUtensorMap c,
+             const __grid_constant__ CUtensorMap e, const Problem x) {
   extern __shared__ uint8_t raw[];
   Shared& shared = *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(raw) + 1023) / 1024 * 1024);
   int rank = static_cast<int>(cluster_rank());
-  constexpr int kConsumerWarps = 2 * kGroup / 32;
   if (threadIdx.x == 0) {
     prefetch_map(a);
     prefetch_map(b);
     prefetch_map(c);
+    prefetch_map(e);
     for (int i = 0; i < kStages; ++i) {
       barrier_init(shared_address(&shared.full[i]), 1);
-      barrier_init(shared_address(&shared.empty[i]), kBlocks * kConsumerWarps);
+      barrier_init(shared_address(&shared.empty[i]), kBlocks * kWarps);
     }
     for (int i = 0; i < kTickets; ++i) {
       barrier_init(shared_address(&shared.ticket_full[i]), 1);
-      barrier_init(shared_address(&shared.ticket_empty[i]), kBlocks * kConsumerWarps + 1);  // the other block's asking thread
+      barrier_init(shared_address(&shared.ticket_empty[i]), kBlocks * kWarps + 1);  // the other block's asking thread
     }
     barrier_fence();
   }
@@ -319,7 +418,7 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
             drawn = atomicAdd(x.ticket, 1);
           }
           barrier_wait(shared_address(&shared.empty[stage.place]), stage.parity ^ 1);
-          fetch<kForm>(tile, step, rank, shared_address(shared.stages[stage.place]), shared_address(&shared.full[stage.place]), left, right);
+          fetch<kForm>(tile, step, rank, x.width, shared_address(shared.stages[stage.place]), shared_address(&shared.full[stage.place]), left, right);
         }
       }
     }
@@ -344,8 +443,23 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
         float d[128];
         sum<kForm>(d, tile, shared, member, stage);
         int down = warp % 4 * kBoxRows;
-        store<kForm>(d, tile, tile.row + member * 64 + down, rows - down, x, c, shared_address(shared.results[warp]), used);
+        int first = tile.row + member * 64 + down;
+        uint32_t boxes = shared_address(shared.results[warp]);
+        if constexpr (kForm == Form::kGated) {
+          store_gated(d, tile, first, rows - down, x, c, e, boxes, used);
+        } else {
+          double squares = store<kForm>(d, tile, first, rows - down, x, c, boxes, used);
+          if constexpr (kForm == Form::kMatrices) {
+            squares = warp_sum(squares);
+            if (lane == 0) {
+              x.squares[(static_cast<int64_t>(number) * kBlocks + rank) * kWarps + warp] = squares;
+            }
+          }
+        }
       } else {
+        if (kForm == Form::kMatrices && lane == 0) {
+          x.squares[(static_cast<int64_t>(number) * kBlocks + rank) * kWarps + warp] = 0;
+        }
 #pragma unroll 1
         for (int step = 0; step < tile.stages; ++step, stage.next()) {
           barrier_wait(shared_address(&shared.full[stage.place]), stage.parity);
@@ -377,43 +491,8 @@ __global__ void __launch_bounds__(kMostGroups)
   }
 }
 
-// A tensor [z, y, x] of bfloat16, its strides in elements, and the box that copies take of it. The driver makes it, and wants the thread to have a context,
-// which the runtime gives it.
-CUtensorMap map_of(const void* start, int64_t x, int64_t y, int64_t z, int64_t y_stride, int64_t z_stride, int box_x, int box_y) {
-  static const auto encode = [] {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult status = cudaDriverEntryPointSymbolNotFound;
-#if CUDART_VERSION >= 12050
-    cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status);
-#else
-    cudaError_t error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &status);
-#endif
-    check(error, "cuTensorMapEncodeTiled");
-    if (status != cudaDriverEntryPointSuccess) {
-      throw std::runtime_error("the driver has no cuTensorMapEncodeTiled: a driver of CUDA 12 or later is needed for Hopper's kernels");
-    }
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found);
-  }();
-  int device = 0;
-  check(cudaGetDevice(&device), "the current device");
-  check(cudaSetDevice(device), "the device's context");  // allowed while a stream captures, as cudaFree(nullptr) is not
-  CUtensorMap map;
-  cuuint64_t sizes[3] = {static_cast<cuuint64_t>(x), static_cast<cuuint64_t>(y), static_cast<cuuint64_t>(z)};
-  cuuint64_t strides[2] = {static_cast<cuuint64_t>(y_stride) * 2, static_cast<cuuint64_t>(z_stride) * 2};
-  cuuint32_t box[3] = {static_cast<cuuint32_t>(box_x), static_cast<cuuint32_t>(box_y), 1};
-  cuuint32_t every[3] = {1, 1, 1};
-  CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(start), sizes, strides, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                           CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) {
-    throw std::runtime_error("a tensor [" + std::to_string(z) + ", " + std::to_string(y) + ", " + std::to_string(x) + "] with strides " +
-                             std::to_string(z_stride) + ", " + std::to_string(y_stride) + " has no map for copies (CUDA driver error " +
-                             std::to_string(static_cast<int>(result)) + ")");
-  }
-  return map;
-}
-
 template <Form kForm>
-void launch(const CUtensorMap& a, const CUtensorMap& b, const CUtensorMap& c, const Problem& x, void* on) {
+void launch(const CUtensorMap& a, const CUtensorMap& b, const CUtensorMap& c, const CUtensorMap& e, const Problem& x, void* on) {
   check(cudaFuncSetAttribute(multiply<kForm>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes), "shared memory of a grouped product");
   int device = 0, processors = 0;
   check(cudaGetDevice(&device), "the current device");
@@ -424,7 +503,7 @@ void launch(const CUtensorMap& a, const CUtensorMap& b, const CUtensorMap& c, co
   } else {
     check(cudaMemsetAsync(x.ticket, 0, sizeof(int32_t), stream(on)), "the ticket of a grouped product");
   }
-  multiply<kForm><<<static_cast<unsigned>(processors / kBlocks * kBlocks), kThreads, kSharedBytes, stream(on)>>>(a, b, c, x);
+  multiply<kForm><<<static_cast<unsigned>(processors / kBlocks * kBlocks), kThreads, kSharedBytes, stream(on)>>>(a, b, c, e, x);
   check_launch("grouped product");
 }
 
@@ -437,25 +516,32 @@ bool has_grouped_products(int64_t groups) {
 }
 
 void grouped_rows(const GroupedRows& x, void* on) {
-  Problem problem{x.ends, x.ticket, static_cast<int>(x.groups), 0, static_cast<int>(x.n), static_cast<int>(x.k), static_cast<bf16*>(x.c), nullptr};
+  bool is_gated = x.activation != nullptr;
+  int64_t width = is_gated ? x.n / 2 : x.n;
+  Problem problem{x.ends, x.ticket, static_cast<int>(x.groups), 0, static_cast<int>(width), static_cast<int>(x.k), static_cast<bf16*>(x.c),
+                  static_cast<bf16*>(x.activation), x.weights, nullptr, nullptr};
   auto a = map_of(x.a, x.k, x.rows, 1, x.a_stride, x.a_stride * x.rows, kDepth, kRows);
   auto c = map_of(x.c, x.n, x.rows, 1, x.n, x.n * x.rows, 64, kBoxRows);
-  if (x.is_deep) {
-    auto b = map_of(x.b, x.k, x.n, x.groups, x.b_stride, x.b_group_stride, kDepth, kColumns / 2);
-    launch<Form::kRowsDeep>(a, b, c, problem, on);
-  } else {
+  if (!x.is_deep) {
     auto b = map_of(x.b, x.n, x.k, x.groups, x.b_stride, x.b_group_stride, 64, kDepth);
-    launch<Form::kRowsWide>(a, b, c, problem, on);
+    launch<Form::kRowsWide>(a, b, c, c, problem, on);
+    return;
+  }
+  auto b = map_of(x.b, x.k, x.n, x.groups, x.b_stride, x.b_group_stride, kDepth, kColumns / 2);
+  if (is_gated) {
+    launch<Form::kGated>(a, b, c, map_of(x.activation, width, x.rows, 1, width, width * x.rows, 64, kBoxRows), problem, on);
+  } else {
+    launch<Form::kRowsDeep>(a, b, c, c, problem, on);
   }
 }
 
 void grouped_matrices(const GroupedMatrices& x, void* on) {
-  Problem problem{x.ends, x.ticket, static_cast<int>(x.groups), static_cast<int>(x.m), static_cast<int>(x.n), 0, static_cast<bf16*>(x.c),
-                  static_cast<const CUtensorMap*>(x.maps)};
+  Problem problem{x.ends, x.ticket, static_cast<int>(x.groups), static_cast<int>(x.m), static_cast<int>(x.n), 0, static_cast<bf16*>(x.c), nullptr, nullptr,
+                  static_cast<const CUtensorMap*>(x.maps), x.squares};
   auto a = map_of(x.a, x.m, x.rows, 1, x.a_stride, x.a_stride * x.rows, 64, kDepth);
   auto b = map_of(x.b, x.n, x.rows, 1, x.b_stride, x.b_stride * x.rows, 64, kDepth);
   auto c = map_of(x.c, x.n, x.m, x.groups, x.n, x.n * x.m, 64, kBoxRows);
-  launch<Form::kMatrices>(a, b, c, problem, on);
+  launch<Form::kMatrices>(a, b, c, c, problem, on);
 }
 
 }  // namespace moe::cuda

@@ -7,11 +7,14 @@
 #include <algorithm>
 #include <cstring>
 #include <initializer_list>
+#include <iterator>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "kernels/device.h"
+#include "kernels/noted_squares.h"
 #include "kernels/optimizer.h"
 #include "kernels/optimizer_rules.h"
 #include "kernels/parallel.h"
@@ -43,11 +46,12 @@ void* address(moe::Handle tensor) { return moe::borrow(tensor).data_ptr(); }
 struct RuleShape {
   int slots;
   int coefficients;
+  int written;  // a bit a slot
 };
 
 RuleShape shape_of(moe::Rule rule) {
-  RuleShape shape{0, 0};
-  moe::rules::with(rule, [&](auto r) { shape = {r.kSlots, r.kCoefficients}; });
+  RuleShape shape{0, 0, 0};
+  moe::rules::with(rule, [&](auto r) { shape = {r.kSlots, r.kCoefficients, r.kWritten}; });
   TORCH_CHECK(shape.slots > 0, "update rule ", static_cast<int32_t>(rule), " is unknown");
   return shape;
 }
@@ -155,6 +159,8 @@ void for_each_block(int64_t count, Work work) {
 }
 
 #ifdef MOE_CUDA
+int64_t chunks_of(const moe::StepEntry& entry) { return (entry.size + moe::kCudaChunk - 1) / moe::kCudaChunk; }
+
 // Entries and numbers of chunks, in one transfer from pinned memory.
 struct DeviceTable {
   at::Tensor bytes;
@@ -183,7 +189,7 @@ at::Tensor to_device(std::initializer_list<std::pair<const void*, size_t>> parts
 DeviceTable upload(const std::vector<moe::StepEntry>& entries, c10::Device device) {
   std::vector<int64_t> starts(entries.size() + 1);
   for (size_t i = 0; i < entries.size(); ++i) {
-    starts[i + 1] = starts[i] + (entries[i].size + moe::kCudaChunk - 1) / moe::kCudaChunk;
+    starts[i + 1] = starts[i] + chunks_of(entries[i]);
   }
   size_t entry_bytes = entries.size() * sizeof(moe::StepEntry);
   auto bytes = to_device({{entries.data(), entry_bytes}, {starts.data(), starts.size() * sizeof(int64_t)}}, device);
@@ -198,6 +204,7 @@ struct PreparedUpdate {
   RuleShape shape;
   bool wide = false;
   std::vector<moe::StepEntry> entries;
+  std::vector<at::Tensor> written;
   std::vector<Block> blocks;  // in host memory
   c10::Device device = c10::kCPU;
 #ifdef MOE_CUDA
@@ -235,18 +242,32 @@ void run_on_host(const PreparedUpdate& update, const double* coefficients) {
 }
 
 // Waits for the device.
-void norms_on_device(const std::vector<moe::StepEntry>& entries, const at::Tensor& place, double* squares) {
+void norms_on_device(const moe::Handle* tensors, const std::vector<moe::StepEntry>& entries, double* squares) {
+  auto place = moe::borrow(tensors[0]);
 #ifdef MOE_CUDA
   c10::cuda::CUDAGuard guard(place.device());
-  auto table = upload(entries, place.device());
-  auto options = at::TensorOptions().dtype(at::kDouble).device(place.device());
-  auto partial = at::empty({table.chunks}, options);
-  auto sums = at::zeros({static_cast<int64_t>(entries.size())}, options);
-  if (table.chunks > 0) {
-    moe::cuda::sum_squares(table.entries, table.starts, entries.size(), table.chunks, partial.data_ptr<double>(), sums.data_ptr<double>(), moe::stream_of(place));
+  auto count = entries.size();
+  std::vector<std::optional<moe::SquareParts>> noted(count);
+  std::vector<int64_t> starts(count + 1);
+  for (size_t i = 0; i < count; ++i) {
+    noted[i] = moe::noted_squares(moe::borrow(tensors[i]));
+    starts[i + 1] = starts[i] + (noted[i] ? 0 : chunks_of(entries[i]));
   }
+  auto options = at::TensorOptions().dtype(at::kDouble).device(place.device());
+  auto partial = at::empty({starts.back()}, options), sums = at::empty({static_cast<int64_t>(count)}, options);
+  std::vector<moe::cuda::SquareRange> ranges(count);
+  for (size_t i = 0; i < count; ++i) {
+    ranges[i] = noted[i] ? moe::cuda::SquareRange{noted[i]->first, noted[i]->count}
+                         : moe::cuda::SquareRange{partial.data_ptr<double>() + starts[i], starts[i + 1] - starts[i]};
+  }
+  size_t entry_bytes = count * sizeof(moe::StepEntry), start_bytes = starts.size() * sizeof(int64_t);
+  auto table = to_device({{entries.data(), entry_bytes}, {starts.data(), start_bytes}, {ranges.data(), count * sizeof(moe::cuda::SquareRange)}}, place.device());
+  auto from = static_cast<const char*>(table.data_ptr());
+  moe::cuda::sum_squares(reinterpret_cast<const moe::StepEntry*>(from), reinterpret_cast<const int64_t*>(from + entry_bytes),
+                         reinterpret_cast<const moe::cuda::SquareRange*>(from + entry_bytes + start_bytes), static_cast<int64_t>(count), starts.back(),
+                         partial.data_ptr<double>(), sums.data_ptr<double>(), moe::stream_of(place));
   auto host = sums.cpu();
-  std::copy_n(host.data_ptr<double>(), entries.size(), squares);
+  std::copy_n(host.data_ptr<double>(), count, squares);
 #else
   (void)entries, (void)squares;
   moe::stream_of(place);
@@ -269,6 +290,11 @@ MOE_EXPORT int32_t moe_optimizer_prepare(int32_t rule, const moe::Handle* tensor
       update->wide = check_alike(tensors, slots * count);
       TORCH_CHECK(!update->wide || copies == nullptr, "float64 values have no bfloat16 copies");
       update->entries = entries_of(tensors, slots, count, copies);
+      for (int32_t slot = 0; slot < slots; ++slot) {
+        if ((shape.written >> slot & 1) != 0) {
+          std::transform(tensors + slot * count, tensors + (slot + 1) * count, std::back_inserter(update->written), moe::borrow);
+        }
+      }
       update->device = moe::borrow(tensors[0]).device();
       if (!update->device.is_cuda()) {
         update->blocks = blocks_of(tensors, count);
@@ -298,6 +324,9 @@ MOE_EXPORT int32_t moe_optimizer_run(void* prepared, const double* coefficients,
     } else {
       run_on_host(update, coefficients);
     }
+    for (const auto& tensor : update.written) {
+      tensor.unsafeGetTensorImpl()->bump_version();  // as libtorch's own operators do: what was noted of the old numbers holds no more
+    }
   }
   MOE_CATCH
 }
@@ -315,10 +344,9 @@ MOE_EXPORT int32_t moe_norms(const moe::Handle* tensors, int64_t count, double* 
     }
     bool wide = check_alike(tensors, count);
     auto entries = entries_of(tensors, 1, count, nullptr);
-    auto first = moe::borrow(tensors[0]);
     std::fill(norms, norms + count, 0.0);
-    if (first.is_cuda()) {
-      norms_on_device(entries, first, norms);
+    if (moe::borrow(tensors[0]).is_cuda()) {
+      norms_on_device(tensors, entries, norms);
     } else {
       auto blocks = blocks_of(tensors, count);
       std::vector<double> sums(blocks.size());

@@ -277,12 +277,13 @@ __global__ void __launch_bounds__(kThreads) squares_kernel(const StepEntry* entr
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// One block a tensor: each thread adds every 256th chunk, then the threads' sums are joined.
-__global__ void __launch_bounds__(kThreads) join_kernel(const int64_t* starts, const double* partial, double* squares) {
+// One block a tensor: each thread adds every 256th part, then the threads' sums are joined.
+__global__ void __launch_bounds__(kThreads) join_kernel(const SquareRange* ranges, double* squares) {
   __shared__ double shared[32];
+  SquareRange parts = ranges[blockIdx.x];
   double sum = 0;
-  for (int64_t chunk = starts[blockIdx.x] + threadIdx.x; chunk < starts[blockIdx.x + 1]; chunk += kThreads) {
-    sum += partial[chunk];
+  for (int64_t i = threadIdx.x; i < parts.count; i += kThreads) {
+    sum += parts.first[i];
   }
   sum = block_sum(sum, shared);
   if (threadIdx.x == 0) squares[blockIdx.x] = sum;
@@ -302,9 +303,12 @@ void step(Rule rule, bool wide, const StepEntry* entries, const int64_t* starts,
   check_launch("optimizer step");
 }
 
-void sum_squares(const StepEntry* entries, const int64_t* starts, int64_t count, int64_t chunks, double* partial, double* squares, void* handle) {
-  squares_kernel<<<static_cast<unsigned>(chunks), kThreads, 0, stream(handle)>>>(entries, starts, count, partial);
-  join_kernel<<<static_cast<unsigned>(count), kThreads, 0, stream(handle)>>>(starts, partial, squares);
+void sum_squares(const StepEntry* entries, const int64_t* starts, const SquareRange* ranges, int64_t count, int64_t chunks, double* partial, double* squares,
+                 void* handle) {
+  if (chunks > 0) {
+    squares_kernel<<<static_cast<unsigned>(chunks), kThreads, 0, stream(handle)>>>(entries, starts, count, partial);
+  }
+  join_kernel<<<static_cast<unsigned>(count), kThreads, 0, stream(handle)>>>(ranges, squares);
   check_launch("sums of squares");
 }
 

@@ -50,8 +50,16 @@ namespace cuda {
 // wide: all slots are float64; else float32 or bfloat16, each tensor as it likes, worked in float32.
 void step(Rule rule, bool wide, const StepEntry* entries, const int64_t* starts, const double* coefficients, int64_t count, int64_t chunks, void* stream);
 
-// partial: [chunks] and squares: [count], float64 on the device; sums of the squares of each entry's first slot, in a fixed order.
-void sum_squares(const StepEntry* entries, const int64_t* starts, int64_t count, int64_t chunks, double* partial, double* squares, void* stream);
+// Where the parts of a tensor's sum of squares stand.
+struct SquareRange {
+  const double* first;
+  int64_t count;
+};
+
+// partial: [chunks] and squares: [count], float64 on the device; sums of the squares of each entry's first slot, in a fixed order. An entry without chunks has its
+// parts already. ranges: [count]; of the others those of its chunks in `partial`.
+void sum_squares(const StepEntry* entries, const int64_t* starts, const SquareRange* ranges, int64_t count, int64_t chunks, double* partial, double* squares,
+                 void* stream);
 }  // namespace cuda
 
 }  // namespace moe

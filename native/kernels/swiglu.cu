@@ -3,7 +3,7 @@
 // Bytes a row of bfloat16 with F = 1024: forward reads 4 KiB and writes 2 KiB, backward reads 6 KiB and writes 6 KiB. At 3 TB/s and 131,072 rows the
 // floors are 0.27 ms and 0.54 ms. Each lane has the loads of gate, up and gradient of two vectors in flight; backward asks for all six before its first
 // store, over which the compiler may move none, and touches every byte once.
-#include "kernels/cuda.cuh"
+#include "kernels/swiglu.cuh"
 #include "kernels/swiglu.h"
 
 namespace moe::cuda {
@@ -11,18 +11,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kRows = kThreads / 32;
-
-__device__ __forceinline__ float negative_exp(float x) { return __expf(-x); }
-__device__ __forceinline__ double negative_exp(double x) { return exp(-x); }
-
-__device__ __forceinline__ float reciprocal(float x) { return __fdividef(1.0f, x); }  // 0 from 2^126 on
-__device__ __forceinline__ double reciprocal(double x) { return 1.0 / x; }
-
-// Where gates are large and negative e^-x is infinite and the sigmoid 0.
-template <typename W>
-__device__ __forceinline__ W sigmoid(W x) {
-  return reciprocal(W(1) + negative_exp(x));
-}
 
 template <typename W>
 struct Gradients {
@@ -59,14 +47,13 @@ __global__ void __launch_bounds__(kThreads) forward_rows(SwiGluForward x) {
         load_vector(up + i, u);
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-          g[j] = g[j] * sigmoid(g[j]) * u[j] * weight;
+          g[j] = gated(g[j], u[j], weight);
         }
         store_vector(a + i, g);
       }
     } else {
       for (int64_t i = lane; i < x.width; i += 32) {
-        W g = widened(gate[i]);
-        a[i] = narrowed<T>::from(g * sigmoid(g) * widened(up[i]) * weight);
+        a[i] = narrowed<T>::from(gated<W>(widened(gate[i]), widened(up[i]), weight));
       }
     }
   }

@@ -28,16 +28,12 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
             return output;
         }
 
-        Project(gateUp);
-        using var activation = GatedRows.Activate(Hidden!, weights);
+        (Hidden, var activation) = GroupedProduct.Gated(rows, gateUp, groups, weights);
         using var transposed = down.Transpose();
-        return GroupedProduct.Rows(activation, transposed, groups);
-    }
-
-    private void Project(Tensor gateUp)
-    {
-        using var transposed = gateUp.Transpose();
-        Hidden = GroupedProduct.Rows(rows, transposed, groups);
+        using (activation)
+        {
+            return GroupedProduct.Rows(activation, transposed, groups);
+        }
     }
 
     /// <summary>The same on handles that live as long as a graph needs them.</summary>
@@ -60,7 +56,8 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
     {
         if (Hidden is null)
         {
-            Project(gateUp);
+            using var transposed = gateUp.Transpose();
+            Hidden = GroupedProduct.Rows(rows, transposed, groups);
         }
 
         if (isWanted && isWhole && ExpertKernel.Fits(rows, gateUp, down))

@@ -28,6 +28,22 @@ public static class GroupedProduct
         return Multiply(transposed, right, groups);
     }
 
+    /// <summary>Each group's rows times its gates and ups, and what <see cref="GatedRows.Activate"/> makes of that: in one pass where the device has a kernel for it, with the same bits.</summary>
+    /// <param name="rows">[R, D].</param>
+    /// <param name="gateUp">[E, 2F, D], gates above ups.</param>
+    /// <param name="groups">Of the rows.</param>
+    /// <param name="weights">[R], float32 (float64 beside float64 rows); null for 1.</param>
+    /// <returns>The products [R, 2F] and the activation [R, F].</returns>
+    /// <exception cref="TorchException">Shapes or types don't fit each other.</exception>
+    public static (Tensor Products, Tensor Activation) Gated(Tensor rows, Tensor gateUp, RowGroups groups, Tensor? weights)
+    {
+        Operator.CountCall();
+        Abi.Check(Abi.GatedMatMul(
+            rows.LiveHandle, gateUp.LiveHandle, groups.Offsets?.LiveHandle ?? 0, weights?.LiveHandle ?? 0, out var product, out var activation));
+        var products = new Tensor(product);
+        return (products, activation == 0 ? GatedRows.Activate(products, weights) : new Tensor(activation));
+    }
+
     private static Tensor Multiply(Tensor left, Tensor right, RowGroups groups)
     {
         Operator.CountCall();

@@ -6,4 +6,7 @@ internal static unsafe partial class Abi
 {
     [LibraryImport(Library, EntryPoint = "moe_grouped_matmul")]
     public static partial int GroupedMatMul(nint left, nint right, nint offsets, out nint result);
+
+    [LibraryImport(Library, EntryPoint = "moe_gated_matmul")]
+    public static partial int GatedMatMul(nint rows, nint gateUp, nint offsets, nint weights, out nint product, out nint activation);
 }

@@ -1,0 +1,25 @@
+// The gated activation of one element on a GPU, in one form for all kernels that make it: the same bits.
+#pragma once
+
+#include "kernels/cuda.cuh"
+
+namespace moe::cuda {
+
+__device__ __forceinline__ float negative_exp(float x) { return __expf(-x); }
+__device__ __forceinline__ double negative_exp(double x) { return exp(-x); }
+
+__device__ __forceinline__ float reciprocal(float x) { return __fdividef(1.0f, x); }  // 0 from 2^126 on
+__device__ __forceinline__ double reciprocal(double x) { return 1.0 / x; }
+
+// Where gates are large and negative e^-x is infinite and the sigmoid 0.
+template <typename W>
+__device__ __forceinline__ W sigmoid(W x) {
+  return reciprocal(W(1) + negative_exp(x));
+}
+
+template <typename W>
+__device__ __forceinline__ W gated(W gate, W up, W weight) {
+  return gate * sigmoid(gate) * up * weight;
+}
+
+}  // namespace moe::cuda
