@@ -21,6 +21,16 @@ struct Head {
       : first(static_cast<typename E::Stored*>(const_cast<void*>(rows)) + (sequence * x.length * heads + head) * x.head_width), step(heads * x.head_width) {}
 
   typename E::Stored* at(int64_t token) const { return first + token * step; }
+
+  // Asks for the numbers of some tokens, to be read or written soon: they lie so far apart that no processor looks ahead by itself. Inlined, since GCC leaves out
+  // calls of functions that do nothing else.
+  template <int kWrite>
+  MOE_INLINE void fetch(int64_t token, int64_t count, int64_t width) const {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(typename E::Stored));
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t column = 0; column < width; column += kLine) __builtin_prefetch(at(token + i) + column, kWrite);
+    }
+  }
 };
 
 template <class E>
@@ -96,6 +106,24 @@ inline void read_keys(const Attention& x, const Head<E>& key, const Head<E>& val
   transpose(s.key, s.width, s.key_columns, s.keys, s.keys, s.width);
 }
 
+// Asks for what the unit after `unit` reads first of some tokens: keys, values and queries of its first head.
+template <class E>
+MOE_INLINE void fetch_unit(const Attention& x, int64_t unit, int64_t end, int64_t token, int64_t count) {
+  if (unit + 1 == end) {
+    return;
+  }
+  int64_t sequence = (unit + 1) / x.key_value_heads, shared = (unit + 1) % x.key_value_heads, query = shared * (x.heads / x.key_value_heads);
+  int64_t all = x.heads + 2 * x.key_value_heads;
+  const int64_t read[] = {x.heads + shared, x.heads + x.key_value_heads + shared, query};
+  for (int64_t head : read) {
+    Head<E>(x.projection, sequence, head, all, x).template fetch<0>(token, count, x.head_width);
+  }
+  if (x.output_gradient != nullptr) {
+    Head<E>(x.output, sequence, query, x.heads, x).template fetch<0>(token, count, x.head_width);
+    Head<E>(x.output_gradient, sequence, query, x.heads, x).template fetch<0>(token, count, x.head_width);
+  }
+}
+
 template <class E>
 void forward_units(const Attention& x, int64_t begin, int64_t end, void* memory) {
   using T = typename E::Work;
@@ -112,6 +140,10 @@ void forward_units(const Attention& x, int64_t begin, int64_t end, void* memory)
       for (int64_t first = 0; first < x.length; first += kTile) {
         int64_t rows = x.length - first < kTile ? x.length - first : kTile;
         read_queries<E>(x, query, angles, first, rows, s);
+        output.template fetch<1>(first, rows, x.head_width);
+        if (head == shared * group) {
+          fetch_unit<E>(x, unit, end, first, rows);
+        }
         Vector<T> maxima[kGroups<T>], sums[kGroups<T>];
         attend<T>(s, x.head_width, first, maxima, sums);
         T most[kTile], total[kTile];
@@ -160,6 +192,7 @@ void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory
     int64_t key_at = x.heads + shared, value_at = key_at + x.key_value_heads;
     read_keys<E>(x, Head<E>(x.projection, sequence, key_at, all, x), Head<E>(x.projection, sequence, value_at, all, x), angles, s);
     transpose(s.value, s.width, s.value_columns, s.keys, s.keys, s.width);
+    Head<E> key_leaving(x.projection_gradient, sequence, key_at, all, x), value_leaving(x.projection_gradient, sequence, value_at, all, x);
     clear(s.key_gradient, 2 * s.keys * s.width);
     for (int64_t head = shared * group; head < (shared + 1) * group; ++head) {
       Head<E> query(x.projection, sequence, head, all, x), output(x.output, sequence, head, x.heads, x);
@@ -171,13 +204,18 @@ void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory
         __builtin_memcpy(log_sums, kept + first, rows * sizeof(T));
         read_queries<E>(x, query, angles, first, rows, s);
         read_arriving<E>(x, arriving, output, first, rows, s, deltas);
+        leaving.template fetch<1>(first, rows, x.head_width);
+        if (head == shared * group) {
+          key_leaving.template fetch<1>(first, rows, x.head_width);
+          value_leaving.template fetch<1>(first, rows, x.head_width);
+          fetch_unit<E>(x, unit, end, first, rows);
+        }
         attend_back<T>(s, x.head_width, first, log_sums, deltas);
         for (int64_t i = 0; i < rows; ++i) {
           angles.turn_back(s.result + i * s.width, leaving.at(first + i), first + i, scale);
         }
       }
     }
-    Head<E> key_leaving(x.projection_gradient, sequence, key_at, all, x), value_leaving(x.projection_gradient, sequence, value_at, all, x);
     for (int64_t token = 0; token < x.length; ++token) {
       angles.turn_back(s.key_gradient + token * s.width, key_leaving.at(token), token, 1);
       write<E>(s.value_gradient + token * s.width, 1, value_leaving.at(token), x.head_width);

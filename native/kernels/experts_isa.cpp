@@ -39,12 +39,18 @@ inline void end_stream() {
 #endif
 }
 
-inline Vector<double> wide_sigmoid(Vector<double> x) { return 1.0 / (1.0 + wide_exponential(-x)); }
-// 0 where e^-x would leave what wide_exponential takes.
-MOE_INLINE Vector<float> wide_sigmoid(Vector<float> x) {
-  Vector<float> none = {}, least = none - 88.0f;
-  Vector<float> sigmoid = 1.0f / (1.0f + wide_exponential(x < least ? -least : -x));
-  return x < least ? none : sigmoid;
+// What makes silu(x) = value * sigmoid.
+template <typename T>
+struct Gate {
+  Vector<T> value;
+  Vector<T> sigmoid;
+};
+
+MOE_INLINE Gate<double> gate_of(Vector<double> x) { return {x, 1.0 / (1.0 + wide_exponential(-x))}; }
+// What lies below -88 counts as that, whose silu is -5e-37.
+MOE_INLINE Gate<float> gate_of(Vector<float> x) {
+  Vector<float> value = at_least(-88.0f, x);
+  return {value, 1.0f / (1.0f + exponential_in_range(-at_most(88.0f, value)))};
 }
 
 template <typename T>
@@ -54,11 +60,16 @@ inline T total(Vector<T> x) {
   return sum;
 }
 
-// `rows` rows of `bytes` bytes.
-inline void fetch(const void* from, int64_t rows, int64_t step, int64_t bytes) {
+// `rows` rows of `bytes` bytes. Inlined, since GCC leaves out calls of functions that do nothing else.
+MOE_INLINE void fetch(const void* from, int64_t rows, int64_t step, int64_t bytes) {
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(static_cast<const char*>(from) + i * step + at);
   }
+}
+
+// A line of each of `rows` rows.
+MOE_INLINE void fetch_to_write(void* from, int64_t rows, int64_t step) {
+  for (int64_t i = 0; i < rows; ++i) __builtin_prefetch(static_cast<char*>(from) + i * step, 1);
 }
 
 template <class E>
@@ -89,7 +100,9 @@ struct Shapes {
   const T* down(int64_t expert) const { return static_cast<const T*>(x.down) + expert * width * hidden; }
   const T* rows(int64_t row) const { return static_cast<const T*>(x.x) + row * width; }
   T* first(int64_t row) const { return static_cast<T*>(x.hidden) + row * 2 * hidden; }
-  T weight(int64_t row) const { return x.w == nullptr ? T(1) : static_cast<const T*>(x.w)[row]; }
+  void read_weights(int64_t first, int64_t rows, T* to) const {
+    for (int64_t i = 0; i < rows; ++i) to[i] = x.w == nullptr ? T(1) : static_cast<const T*>(x.w)[first + i];
+  }
 };
 
 // Columns of `matrix` [depth, columns], element (k, n) at k * step + n * column, in strips.
@@ -127,6 +140,7 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
   T* gate_up = static_cast<T*>(scratch);
   T* down = gate_up + s.gate_up_elements();
   T* activation = down + s.strips(s.width) * s.kStrip * s.hidden;
+  T weights[kBlockRows];
   for (int64_t expert = begin; expert < end; ++expert) {
     int64_t last = x.ends[expert];
     if (s.start(expert) == last) {
@@ -142,11 +156,15 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
     pack_strips<E>(s.down(expert), s.hidden, s.width, 1, s.hidden, down);
     for (int64_t block = s.start(expert); block < last; block += kBlockRows) {
       int64_t rows = last - block < kBlockRows ? last - block : kBlockRows;
+      s.read_weights(block, rows, weights);
       for (int64_t column = 0; column < s.hidden; column += kSide) {
         each_tile(rows, [&](int64_t row, int64_t count) {
           if (column == 0 && block + row + count < last) {
             int64_t after = last - block - row - count;
             fetch(s.rows(block + row + count), after < kTileRows ? after : kTileRows, s.width * sizeof(T), s.width * sizeof(T));
+          }
+          if (column * static_cast<int64_t>(sizeof(T)) % kLine == 0 && sizeof(V) < kLine) {  // lines that this tile begins to write, unless past the caches
+            for (int side = 0; side < 2; ++side) fetch_to_write(s.first(block + row) + side * s.hidden + column, count, 2 * s.hidden * sizeof(T));
           }
           with_rows(count, [&](auto known) {
             constexpr int kRows = known.value;
@@ -155,10 +173,11 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
 #pragma GCC unroll 8
             for (int i = 0; i < kRows; ++i) {
               T* first = s.first(block + row + i) + column;
-              V gate = sums[i][0], up = sums[i][1];
-              stream(first, gate);
+              V up = sums[i][1];
+              stream(first, sums[i][0]);
               stream(first + s.hidden, up);
-              store(activation + (row + i) * s.step() + column, gate * wide_sigmoid(gate) * up * s.weight(block + row + i));
+              auto gate = gate_of(sums[i][0]);
+              store(activation + (row + i) * s.step() + column, gate.value * gate.sigmoid * up * weights[row + i]);
             }
           });
         });
@@ -171,19 +190,20 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
 
 // The part of a block's backward that has a strip of its activation: its gradient's tile, turned into those of gate and up.
 template <class E, int kRows, int kColumns>
-MOE_INLINE void turn_back(const Shapes<E>& s, int64_t row, const Vector<typename E::Work> (&sums)[kRows][kColumns], int64_t column, typename E::Work* activation,
-                      typename E::Work* slopes, Vector<typename E::Work>* dots) {
+MOE_INLINE void turn_back(const Shapes<E>& s, int64_t row, const typename E::Work* weights, const Vector<typename E::Work> (&sums)[kRows][kColumns], int64_t column,
+                          typename E::Work* activation, typename E::Work* slopes, Vector<typename E::Work>* dots) {
   using T = typename E::Work;
   using V = Vector<T>;
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
-    T weight = s.weight(row + i);
+    T weight = weights[i];
     V dot = dots[i];
 #pragma GCC unroll 2
     for (int j = 0; j < kColumns; ++j) {
       const T* first = s.first(row + i) + column + j * kWide<T>;
-      V gate = load(first), up = load(first + s.hidden), arriving = sums[i][j];
-      V sigmoid = wide_sigmoid(gate), silu = gate * sigmoid, plain = silu * up, weighted = arriving * weight;
+      auto [gate, sigmoid] = gate_of(load(first));
+      V up = load(first + s.hidden), arriving = sums[i][j];
+      V silu = gate * sigmoid, plain = silu * up, weighted = arriving * weight;
       dot += arriving * plain;
       store(activation + i * s.kStrip + j * kWide<T>, plain * weight);
       T* slope = slopes + i * s.hidden_step() + column + j * kWide<T>;
@@ -205,6 +225,7 @@ void backward(const Experts& x, const ExpertsBackward& gradients, int64_t begin,
   T* activation = slopes + kBlockRows * s.hidden_step();              // strips of [kBlockRows, kStrip]
   T* inputs = activation + kBlockRows * s.strips(s.hidden) * s.kStrip;  // and those of x
   V* dots = reinterpret_cast<V*>(inputs + kBlockRows * s.strips(s.width) * s.kStrip);
+  T weights[kBlockRows];
   for (int64_t expert = begin; expert < end; ++expert) {
     T* dgate_up = static_cast<T*>(gradients.dgate_up) + expert * 2 * s.hidden * s.width;
     T* ddown = static_cast<T*>(gradients.ddown) + expert * s.width * s.hidden;
@@ -219,6 +240,7 @@ void backward(const Experts& x, const ExpertsBackward& gradients, int64_t begin,
     for (int64_t block = start; block < last; block += kBlockRows) {
       int64_t rows = last - block < kBlockRows ? last - block : kBlockRows;
       const T* arriving = static_cast<const T*>(gradients.arriving) + block * s.width;
+      s.read_weights(block, rows, weights);
       for (int64_t i = 0; i < rows; ++i) dots[i] = V{};
       for (int64_t column = 0, strip = 0; column < s.hidden; column += s.kStrip, ++strip) {
         each_tile(rows, [&](int64_t row, int64_t count) {
@@ -230,7 +252,8 @@ void backward(const Experts& x, const ExpertsBackward& gradients, int64_t begin,
             auto turn = [&](auto registers) {
               V sums[known.value][registers.value] = {};
               add_products<E>(arriving + row * s.width, s.width, 1, down + strip * s.width * s.kStrip, s.width, sums);
-              turn_back<E>(s, block + row, sums, column, activation + (strip * kBlockRows + row) * s.kStrip, slopes + row * s.hidden_step(), dots + row);
+              turn_back<E>(s, block + row, weights + row, sums, column, activation + (strip * kBlockRows + row) * s.kStrip, slopes + row * s.hidden_step(),
+                           dots + row);
             };
             columns > kWide<T> ? turn(Count<2>()) : turn(Count<1>());
           });

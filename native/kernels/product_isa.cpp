@@ -1,5 +1,6 @@
-// Where A is read as it stands, a strip of B is packed and all rows pass by it. Where A is packed too, which it is besides where its columns lie apart and a strip is deeper
-// than the first cache, pieces of the depth follow one another: B's is packed, and then each tile of rows once. A result that is stored in bfloat16 is of one piece.
+// Where A is read as it stands, as many strips of B as half the second cache holds are packed, and blocks of rows, which stay there too, pass by one after another. Where A
+// is packed too, which it is besides where its columns lie apart and a strip is deeper than the first cache, pieces of the depth follow one another: B's is packed, and
+// then each tile of rows once. A result that is stored in bfloat16 is of one piece.
 #if defined(__AVX2__) && !defined(__FMA__)
 #pragma GCC target("fma")
 #endif
@@ -9,8 +10,10 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
-constexpr int64_t kCached = 32 << 10;  // bytes of a strip: the first cache of most processors
-constexpr int64_t kPiece = 16 << 10;   // of a strip's piece, which leaves room for a tile's rows
+constexpr int64_t kCached = 32 << 10;   // bytes of a strip: the first cache of most processors
+constexpr int64_t kPiece = 16 << 10;    // of a strip's piece, which leaves room for a tile's rows
+constexpr int64_t kPacked = 256 << 10;  // of B's strips at a time, where A is read as it stands
+constexpr int64_t kBlockRows = 120;     // whole tiles of 4, 6 and 8 rows
 
 template <class E>
 struct Plan {
@@ -22,6 +25,7 @@ struct Plan {
   int64_t strips;
   bool direct;
   int64_t piece;
+  int64_t together;  // strips of B that are packed at a time, where A is not
 
   explicit Plan(const Product& x)
       : a{static_cast<const typename E::Stored*>(x.a), x.a_row, x.a_step, x.depth},
@@ -29,7 +33,9 @@ struct Plan {
         deep(units<E>(x.depth)),
         strips((x.columns + kStripColumns<E> - 1) / kStripColumns<E>),
         direct(a.is_direct() && (a.step == 1 || deep * kDepthBytes <= kCached)),
-        piece(deep) {
+        piece(deep),
+        together(kPacked / (deep * kDepthBytes + 1)) {
+    together = together < 1 ? 1 : together < strips ? together : strips;
     bool rounds = x.result_type == Type::BFloat16;  // such a result is stored once
     if (!direct && !rounds && deep > kPiece / kDepthBytes) {
       piece = kPiece / kDepthBytes;
@@ -37,7 +43,7 @@ struct Plan {
   }
 
   int64_t strip_units() const { return piece * kStripColumns<E>; }
-  int64_t elements() const { return direct ? strip_units() : strips * strip_units() + piece * kTileRows; }
+  int64_t elements() const { return direct ? together * strip_units() : strips * strip_units() + piece * kTileRows; }
 
   // Units [k, k + piece) of lines `first` on.
   Strided<E> part(const Strided<E>& x, int64_t first, int64_t k) const {
@@ -59,11 +65,18 @@ void product_rows(const Product& x, int64_t begin, int64_t end, void* scratch) {
   auto c = static_cast<typename R::Stored*>(x.c);
   auto rows_at = [&](int64_t row) { return end - row < kTileRows ? end - row : kTileRows; };
   if (plan.direct) {
-    for (int64_t strip = 0; strip < plan.strips; ++strip) {
-      int64_t columns = plan.pack_strip(x, strip, 0, memory);
-      for (int64_t row = begin; row < end; row += kTileRows) {
-        tile_of<E, R>(rows_at(row), plan.a.first() + row * plan.a.unit_row(), plan.a.unit_row(), plan.a.unit_step(), memory, plan.deep,
-                      c + row * x.c_row + strip * kStripColumns<E>, x.c_row, columns, x.add);
+    for (int64_t from = 0; from < plan.strips; from += plan.together) {
+      int64_t to = plan.strips - from < plan.together ? plan.strips : from + plan.together;
+      for (int64_t strip = from; strip < to; ++strip) plan.pack_strip(x, strip, 0, memory + (strip - from) * plan.strip_units());
+      for (int64_t block = begin; block < end; block += kBlockRows) {
+        int64_t last = end - block < kBlockRows ? end : block + kBlockRows;
+        for (int64_t strip = from; strip < to; ++strip) {
+          for (int64_t row = block; row < last; row += kTileRows) {
+            tile_of<E, R>(last - row < kTileRows ? last - row : kTileRows, plan.a.first() + row * plan.a.unit_row(), plan.a.unit_row(), plan.a.unit_step(),
+                          memory + (strip - from) * plan.strip_units(), plan.deep, c + row * x.c_row + strip * kStripColumns<E>, x.c_row,
+                          x.columns - strip * kStripColumns<E>, x.add);
+          }
+        }
       }
     }
     return;

@@ -99,6 +99,10 @@ void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
       for (int64_t i = lines; i < across; ++i) to[k * across + i] = i < count ? x.unit(i, k) : U(0);
     }
   }
+  if (Factor<E>::kAsStored && Factor<E>::kDeep == 1 && x.row == 1 && count == kTileRows && across == kTileRows && kTileRows < kWide<U> && x.step >= kWide<U> - kTileRows) {
+    // Whole registers, of whose numbers the next one covers what are too many; behind the last there may be no memory.
+    for (; done + 1 < deep; ++done) store(to + done * across, load(x.first() + done * x.step));
+  }
   for (int64_t k = done; k < deep; ++k) {
     U* __restrict line = to + k * across;
     if (x.row == 1) {

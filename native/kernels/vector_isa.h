@@ -3,7 +3,7 @@
 
 #include "kernels/rows_isa.h"
 
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -77,40 +77,51 @@ inline Integers<T> places() {
   return x;
 }
 
-// e^r for |r| of at most ln 2 / 2: a polynomial of degree 6 (Cephes' expf).
-MOE_INLINE Vector<float> exponential_near_zero(Vector<float> r) {
-  Vector<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return p * (r * r) + r + 1.0f;
+// The larger of a number and `least`; a NaN stays one. By the forms with a mask, since GCC 12 warns of its own header at the others (its bug 105593).
+MOE_INLINE Vector<float> at_least(float least, Vector<float> x) {
+#if defined(__AVX512F__)
+  return (Vector<float>)_mm512_maskz_max_ps(0xffff, _mm512_set1_ps(least), (__m512)x);
+#elif defined(__AVX2__)
+  return (Vector<float>)_mm256_max_ps(_mm256_set1_ps(least), (__m256)x);
+#else
+  Vector<float> all = Vector<float>{} + least;
+  return x < all ? all : x;
+#endif
 }
 
-// e^x to 1 ulp from -87 to 88; less than e^-87, in the end 0, below; x = n ln 2 + r. A NaN stays one.
-#ifdef __AVX512F__
-MOE_INLINE Vector<float> wide_exponential(Vector<float> x) {
-  constexpr float kNone = -104.0f;  // rounds to 0
-  constexpr __mmask16 kAll = 0xffff;  // by the forms without a mask, GCC 12 warns of its own header (its bug 105593)
-  __m512 held = _mm512_maskz_max_ps(kAll, _mm512_set1_ps(kNone), (__m512)x);
-  __m512 n = _mm512_maskz_roundscale_ps(kAll, _mm512_mul_ps(held, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  Vector<float> r = (Vector<float>)held - (Vector<float>)n * 0.693359375f;
-  r = r + (Vector<float>)n * 2.12194440e-4f;
-  return (Vector<float>)_mm512_maskz_scalef_ps(kAll, (__m512)exponential_near_zero(r), n);
-}
+MOE_INLINE Vector<float> at_most(float most, Vector<float> x) {
+#if defined(__AVX512F__)
+  return (Vector<float>)_mm512_maskz_min_ps(0xffff, _mm512_set1_ps(most), (__m512)x);
+#elif defined(__AVX2__)
+  return (Vector<float>)_mm256_min_ps(_mm256_set1_ps(most), (__m256)x);
 #else
+  Vector<float> all = Vector<float>{} + most;
+  return x > all ? all : x;
+#endif
+}
+
+// e^x to 1 ulp from -87 to 88: 2^n e^r with x = n ln 2 + r, and for e^r the polynomial of degree 6 whose largest relative error is the least.
+MOE_INLINE Vector<float> exponential_in_range(Vector<float> x) {
+  Vector<float> shifted = x * 1.44269504f + 12582912.0f;  // n stands in the low bits
+  Vector<float> n = shifted - 12582912.0f;
+  Vector<float> r = x - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  Vector<float> p = r * 1.384365139e-3f + 8.374156430e-3f;
+  p = p * r + 4.166800156e-2f;
+  p = p * r + 1.666643173e-1f;
+  p = p * r + 4.999999404e-1f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  Integers<float> power = ((Integers<float>)shifted - 0x4b400000 + 127) << 23;
+  return p * (Vector<float>)power;
+}
+
+// The same, and less than e^-87, in the end 0, below. A NaN stays one.
 MOE_INLINE Vector<float> wide_exponential(Vector<float> x) {
   Vector<float> none = {};
-  Vector<float> least = none - 87.3365f;
-  Vector<float> held = x < least ? least : x;
-  Vector<float> shifted = held * 1.44269504f + 12582912.0f;  // the integer stands in the low bits
-  Vector<float> n = shifted - 12582912.0f;
-  Vector<float> r = held - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
-  Integers<float> power = ((Integers<float>)shifted - 0x4b400000 + 127) << 23;
-  return x < least ? none : exponential_near_zero(r) * (Vector<float>)power;
+  Vector<float> least = none - 87.0f;
+  return x < least ? none : exponential_in_range(at_least(-87.0f, x));
 }
-#endif
 
 inline Vector<double> wide_exponential(Vector<double> x) {
   for (int i = 0; i < kWide<double>; ++i) {
