@@ -22,14 +22,11 @@ struct Head {
 
   typename E::Stored* at(int64_t token) const { return first + token * step; }
 
-  // Asks for the numbers of some tokens, to be read or written soon: they lie so far apart that no processor looks ahead by itself. Inlined, since GCC leaves out
-  // calls of functions that do nothing else.
+  // Asks for the numbers of some tokens: they lie so far apart that no processor looks ahead by itself.
   template <int kWrite>
-  MOE_INLINE void fetch(int64_t token, int64_t count, int64_t width) const {
-    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(typename E::Stored));
-    for (int64_t i = 0; i < count; ++i) {
-      for (int64_t column = 0; column < width; column += kLine) __builtin_prefetch(at(token + i) + column, kWrite);
-    }
+  MOE_INLINE void ask_for(int64_t token, int64_t count, int64_t width) const {
+    constexpr int64_t kBytes = sizeof(typename E::Stored);
+    fetch<kWrite>(at(token), count, step * kBytes, width * kBytes);
   }
 };
 
@@ -116,11 +113,11 @@ MOE_INLINE void fetch_unit(const Attention& x, int64_t unit, int64_t end, int64_
   int64_t all = x.heads + 2 * x.key_value_heads;
   const int64_t read[] = {x.heads + shared, x.heads + x.key_value_heads + shared, query};
   for (int64_t head : read) {
-    Head<E>(x.projection, sequence, head, all, x).template fetch<0>(token, count, x.head_width);
+    Head<E>(x.projection, sequence, head, all, x).template ask_for<0>(token, count, x.head_width);
   }
   if (x.output_gradient != nullptr) {
-    Head<E>(x.output, sequence, query, x.heads, x).template fetch<0>(token, count, x.head_width);
-    Head<E>(x.output_gradient, sequence, query, x.heads, x).template fetch<0>(token, count, x.head_width);
+    Head<E>(x.output, sequence, query, x.heads, x).template ask_for<0>(token, count, x.head_width);
+    Head<E>(x.output_gradient, sequence, query, x.heads, x).template ask_for<0>(token, count, x.head_width);
   }
 }
 
@@ -140,7 +137,7 @@ void forward_units(const Attention& x, int64_t begin, int64_t end, void* memory)
       for (int64_t first = 0; first < x.length; first += kTile) {
         int64_t rows = x.length - first < kTile ? x.length - first : kTile;
         read_queries<E>(x, query, angles, first, rows, s);
-        output.template fetch<1>(first, rows, x.head_width);
+        output.template ask_for<1>(first, rows, x.head_width);
         if (head == shared * group) {
           fetch_unit<E>(x, unit, end, first, rows);
         }
@@ -204,10 +201,10 @@ void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory
         __builtin_memcpy(log_sums, kept + first, rows * sizeof(T));
         read_queries<E>(x, query, angles, first, rows, s);
         read_arriving<E>(x, arriving, output, first, rows, s, deltas);
-        leaving.template fetch<1>(first, rows, x.head_width);
+        leaving.template ask_for<1>(first, rows, x.head_width);
         if (head == shared * group) {
-          key_leaving.template fetch<1>(first, rows, x.head_width);
-          value_leaving.template fetch<1>(first, rows, x.head_width);
+          key_leaving.template ask_for<1>(first, rows, x.head_width);
+          value_leaving.template ask_for<1>(first, rows, x.head_width);
           fetch_unit<E>(x, unit, end, first, rows);
         }
         attend_back<T>(s, x.head_width, first, log_sums, deltas);

@@ -39,7 +39,7 @@ inline void end_stream() {
 #endif
 }
 
-// What makes silu(x) = value * sigmoid.
+// silu(x) = value * sigmoid, where value is x, held where its sigmoid can be.
 template <typename T>
 struct Gate {
   Vector<T> value;
@@ -47,7 +47,7 @@ struct Gate {
 };
 
 MOE_INLINE Gate<double> gate_of(Vector<double> x) { return {x, 1.0 / (1.0 + wide_exponential(-x))}; }
-// What lies below -88 counts as that, whose silu is -5e-37.
+// What lies below -88, an infinity too, counts as that: its silu is -5e-37.
 MOE_INLINE Gate<float> gate_of(Vector<float> x) {
   Vector<float> value = at_least(-88.0f, x);
   return {value, 1.0f / (1.0f + exponential_in_range(-at_most(88.0f, value)))};
@@ -58,18 +58,6 @@ inline T total(Vector<T> x) {
   T sum = x[0];
   for (int i = 1; i < kWide<T>; ++i) sum += x[i];
   return sum;
-}
-
-// `rows` rows of `bytes` bytes. Inlined, since GCC leaves out calls of functions that do nothing else.
-MOE_INLINE void fetch(const void* from, int64_t rows, int64_t step, int64_t bytes) {
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(static_cast<const char*>(from) + i * step + at);
-  }
-}
-
-// A line of each of `rows` rows.
-MOE_INLINE void fetch_to_write(void* from, int64_t rows, int64_t step) {
-  for (int64_t i = 0; i < rows; ++i) __builtin_prefetch(static_cast<char*>(from) + i * step, 1);
 }
 
 template <class E>
@@ -161,10 +149,10 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
         each_tile(rows, [&](int64_t row, int64_t count) {
           if (column == 0 && block + row + count < last) {
             int64_t after = last - block - row - count;
-            fetch(s.rows(block + row + count), after < kTileRows ? after : kTileRows, s.width * sizeof(T), s.width * sizeof(T));
+            fetch<0>(s.rows(block + row + count), after < kTileRows ? after : kTileRows, s.width * sizeof(T), s.width * sizeof(T));
           }
           if (column * static_cast<int64_t>(sizeof(T)) % kLine == 0 && sizeof(V) < kLine) {  // lines that this tile begins to write, unless past the caches
-            for (int side = 0; side < 2; ++side) fetch_to_write(s.first(block + row) + side * s.hidden + column, count, 2 * s.hidden * sizeof(T));
+            for (int side = 0; side < 2; ++side) fetch<1>(s.first(block + row) + side * s.hidden + column, count, 2 * s.hidden * sizeof(T), 1);
           }
           with_rows(count, [&](auto known) {
             constexpr int kRows = known.value;
@@ -246,8 +234,8 @@ void backward(const Experts& x, const ExpertsBackward& gradients, int64_t begin,
         each_tile(rows, [&](int64_t row, int64_t count) {
           int64_t columns = s.hidden - column < s.kStrip ? s.hidden - column : s.kStrip;
           const T* first = s.first(block + row) + column;
-          fetch(first, count, 2 * s.hidden * sizeof(T), columns * sizeof(T));
-          fetch(first + s.hidden, count, 2 * s.hidden * sizeof(T), columns * sizeof(T));
+          fetch<0>(first, count, 2 * s.hidden * sizeof(T), columns * sizeof(T));
+          fetch<0>(first + s.hidden, count, 2 * s.hidden * sizeof(T), columns * sizeof(T));
           with_rows(count, [&](auto known) {
             auto turn = [&](auto registers) {
               V sums[known.value][registers.value] = {};

@@ -8,6 +8,8 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <utility>
+
 #include "kernels/checks.h"
 #include "kernels/device.h"
 #include "kernels/matmul.h"
@@ -148,20 +150,45 @@ at::Tensor whole(const at::Tensor& a, const at::Tensor& b) {
   return b.dim() == 3 ? result : result.unsqueeze(0);
 }
 
-at::Tensor product_of(const at::Tensor& a, const at::Tensor& b, moe::Handle offsets) {
-  TORCH_CHECK(a.dim() == 2 && (b.dim() == 3 || b.dim() == 2) && a.size(1) == b.size(b.dim() - 2) && a.scalar_type() == b.scalar_type(), "a grouped product of ",
-              a.scalar_type(), " ", a.sizes(), " and ", b.scalar_type(), " ", b.sizes());
+// Where each group's rows end; undefined where all are of one group.
+at::Tensor checked_ends(const at::Tensor& a, const at::Tensor& b, moe::Handle offsets) {
+  TORCH_CHECK(a.dim() == 2 && (b.dim() == 3 || b.dim() == 2) && a.size(1) == b.size(b.dim() - 2) && a.scalar_type() == b.scalar_type() && a.device() == b.device(),
+              "a grouped product of ", a.scalar_type(), " ", a.sizes(), " on ", a.device().str(), " and ", b.scalar_type(), " ", b.sizes(), " on ", b.device().str());
   if (offsets == nullptr) {
     TORCH_CHECK(b.dim() == 2 || b.size(0) == 1, "without offsets there is one group, not ", b.sizes());
-    return whole(a, b);
+    return {};
   }
   auto ends = moe::borrow(offsets);
   TORCH_CHECK(ends.dim() == 1 && ends.scalar_type() == at::kInt && ends.is_contiguous() && ends.device() == a.device() &&
                   (b.dim() == 2 || ends.size(0) == b.size(0)),
               "offsets should be int32 [E] beside the rows, not ", ends.scalar_type(), " ", ends.sizes());
+  return ends;
+}
+
+at::Tensor product_of(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends) {
+  if (!ends.defined()) {
+    return whole(a, b);
+  }
   at::Tensor product;
   MOE_BY_DEVICE(a, product = by_group(a, b, ends), product = on_device(a, b, ends));
   return product;
+}
+
+// The product and its activation by one kernel; both undefined where there is none for these.
+std::pair<at::Tensor, at::Tensor> gated_at_once(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends, moe::Handle weights) {
+#ifdef MOE_HOPPER
+  if (a.is_cuda() && ends.defined()) {
+    c10::cuda::CUDAGuard guard(a.device());
+    if (b.size(2) % 128 == 0 && b.stride(1) == 1 && hopper_takes(a, b, ends)) {
+      auto weight = static_cast<const float*>(moe::optional_address("the rows' weights", weights, {a.size(0)}, moe::Type::Float32, a));
+      auto activation = at::empty({a.size(0), b.size(2) / 2}, a.options());
+      return {rows_by_hopper(a, b, ends, activation, weight), activation};
+    }
+  }
+#else
+  (void)a, (void)b, (void)ends, (void)weights;
+#endif
+  return {};
 }
 
 }  // namespace
@@ -171,7 +198,8 @@ at::Tensor product_of(const at::Tensor& a, const at::Tensor& b, moe::Handle offs
 MOE_EXPORT int32_t moe_grouped_matmul(moe::Handle left, moe::Handle right, moe::Handle offsets, moe::Handle* result) {
   MOE_TRY {
     at::AutoDispatchBelowADInplaceOrView unrecorded;
-    *result = moe::release(product_of(moe::borrow(left), moe::borrow(right), offsets));
+    auto a = moe::borrow(left), b = moe::borrow(right);
+    *result = moe::release(product_of(a, b, checked_ends(a, b, offsets)));
   }
   MOE_CATCH
 }
@@ -185,22 +213,10 @@ MOE_EXPORT int32_t moe_gated_matmul(moe::Handle rows, moe::Handle gate_up, moe::
     auto a = moe::borrow(rows), matrices = moe::borrow(gate_up);
     TORCH_CHECK(matrices.dim() == 3, "gates and ups should be [E, 2F, D], not ", matrices.sizes());
     auto b = matrices.transpose(1, 2);
-    *activation = nullptr;
-#ifdef MOE_HOPPER
-    auto ends = offsets == nullptr ? at::Tensor() : moe::borrow(offsets);
-    if (a.is_cuda() && a.dim() == 2 && a.size(1) == b.size(1) && ends.defined() && ends.numel() == b.size(0) && ends.scalar_type() == at::kInt && ends.is_cuda() &&
-        b.size(2) % 128 == 0 && b.stride(1) == 1 && hopper_takes(a, b, ends)) {
-      c10::cuda::CUDAGuard guard(a.device());
-      auto weight = static_cast<const float*>(moe::optional_address("the rows' weights", weights, {a.size(0)}, moe::Type::Float32, a));
-      auto active = at::empty({a.size(0), b.size(2) / 2}, a.options());
-      *product = moe::release(rows_by_hopper(a, b, ends, active, weight));
-      *activation = moe::release(std::move(active));
-      return 0;
-    }
-#else
-    (void)weights;
-#endif
-    *product = moe::release(product_of(a, b, offsets));
+    auto ends = checked_ends(a, b, offsets);
+    auto [made, active] = gated_at_once(a, b, ends, weights);
+    *product = moe::release(made.defined() ? std::move(made) : product_of(a, b, ends));
+    *activation = moe::release(std::move(active));
   }
   MOE_CATCH
 }

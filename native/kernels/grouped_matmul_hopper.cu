@@ -16,6 +16,7 @@
 #include "kernels/grouped_matmul.h"
 #include "kernels/hopper.cuh"
 #include "kernels/hopper_maps.h"
+#include "kernels/hopper_results.cuh"
 #include "kernels/swiglu.cuh"
 
 namespace moe::cuda {
@@ -36,9 +37,6 @@ constexpr int kBox = 64 * 64 * 2;  // bytes of a box of 64 x 64
 constexpr int kLeftBytes = kRows * kDepth * 2;
 constexpr int kRightBytes = kColumns * kDepth * 2;
 constexpr int kStageBytes = kLeftBytes + kRightBytes;
-constexpr int kBoxes = 2;  // of results on their way, a warp's
-constexpr int kBoxRows = 16;
-constexpr int kBoxBytes = kBoxRows * 64 * 2;
 constexpr int kMostGroups = 256;
 
 enum class Form {
@@ -225,79 +223,6 @@ __device__ __forceinline__ void sum(float (&d)[128], const Tile& tile, Shared& s
   release(shared, before);
 }
 
-// Adds the squares of 32 numbers, two in each register. They are exact in float32, and added there unless the sum is far from one, where float32 might lose some.
-__device__ __forceinline__ void add_squares(const unsigned (&pairs)[16], double& sum) {
-  float low = 0, high = 0;
-  unsigned any = 0;
-#pragma unroll
-  for (unsigned pair : pairs) {
-    float first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
-    low += first * first;
-    high += second * second;
-    any |= pair;
-  }
-  float both = low + high;
-  if (both > 1e-24f && both < 1e36f) {
-    sum += both;
-  } else if ((any & 0x7fff7fffu) != 0) {
-#pragma unroll
-    for (unsigned pair : pairs) {
-      double first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
-      sum += first * first + second * second;
-    }
-  }
-}
-
-// Where results go.
-struct Target {
-  const CUtensorMap& map;
-  bf16* start;
-  int width;
-};
-
-// A warp's 16 x 64 numbers, two in each register, to their place from (group, row, column) on, by a box of its own in shared memory. Of rows only the first
-// `rows` are written.
-__device__ __forceinline__ void put_box(const unsigned (&pairs)[16], const Target& to, int group, int row, int column, int rows, uint32_t boxes, int& used) {
-  int lane = threadIdx.x % 32;
-  int line = lane & 15;  // that the lane addresses, one 16-byte piece of it or the next
-  uint32_t box = boxes + (used++ & (kBoxes - 1)) * kBoxBytes;
-  if (lane == 0) {
-    stores_wait_read<kBoxes - 1>();
-  }
-  __syncwarp();
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    int piece = (i * 2 + (lane >> 4)) ^ (line & 7);
-    store_matrices(box + line * 128 + piece * 16, pairs[4 * i], pairs[4 * i + 1], pairs[4 * i + 2], pairs[4 * i + 3]);
-  }
-  fence_for_copies();
-  __syncwarp();
-  if (rows >= kBoxRows) {
-    if (lane == 0) {
-      store_box(to.map, box, column, row, group);
-    }
-  } else {
-    int piece = lane % 8;
-    if (column + piece * 8 < to.width) {
-      for (int r = lane / 8; r < rows; r += 4) {
-        uint4 value = load_shared_vector(box + r * 128 + (piece ^ (r & 7)) * 16);
-        *reinterpret_cast<uint4*>(to.start + static_cast<int64_t>(row + r) * to.width + column + piece * 8) = value;
-      }
-    }
-  }
-  if (lane == 0) {
-    stores_commit();
-  }
-}
-
-// 16 x 64 of the warp's sums, rounded.
-__device__ __forceinline__ void round_box(const float* d, unsigned (&pairs)[16]) {
-#pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    pairs[i] = bf16_pair(d[2 * i], d[2 * i + 1]);
-  }
-}
-
 // A warp's 16 x 256 sums, from row `row` on, to their place. Of rows only the first `rows` are the group's. Returns the lane's part of the sum of their squares, where
 // the form asks for it.
 template <Form kForm>
@@ -347,6 +272,13 @@ __device__ __forceinline__ void store_gated(const float (&d)[128], const Tile& t
       }
       put_box(gates, {e, x.activation, x.width}, 0, row, column, rows, boxes, used);
     }
+  }
+}
+
+// Of a warp's part of a tile.
+__device__ __forceinline__ void leave_squares(const Problem& x, int number, int rank, int warp, double squares) {
+  if (threadIdx.x % 32 == 0) {
+    x.squares[(static_cast<int64_t>(number) * kBlocks + rank) * kWarps + warp] = squares;
   }
 }
 
@@ -450,15 +382,12 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
         } else {
           double squares = store<kForm>(d, tile, first, rows - down, x, c, boxes, used);
           if constexpr (kForm == Form::kMatrices) {
-            squares = warp_sum(squares);
-            if (lane == 0) {
-              x.squares[(static_cast<int64_t>(number) * kBlocks + rank) * kWarps + warp] = squares;
-            }
+            leave_squares(x, number, rank, warp, warp_sum(squares));
           }
         }
       } else {
-        if (kForm == Form::kMatrices && lane == 0) {
-          x.squares[(static_cast<int64_t>(number) * kBlocks + rank) * kWarps + warp] = 0;
+        if constexpr (kForm == Form::kMatrices) {
+          leave_squares(x, number, rank, warp, 0);
         }
 #pragma unroll 1
         for (int step = 0; step < tile.stages; ++step, stage.next()) {

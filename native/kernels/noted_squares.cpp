@@ -2,6 +2,7 @@
 // the one that asks.
 #include "kernels/noted_squares.h"
 
+#include <algorithm>
 #include <mutex>
 #include <unordered_map>
 
@@ -23,6 +24,26 @@ std::unordered_map<const c10::StorageImpl*, Note>& notes() {
 
 const c10::StorageImpl* place_of(const at::Tensor& tensor) { return tensor.storage().unsafeGetStorageImpl(); }
 
+std::optional<moe::SquareParts> parts_of(const at::Tensor& tensor) {
+  auto found = notes().find(place_of(tensor));
+  if (found == notes().end() || found->second.storage.expired() || tensor.scalar_type() != at::kBFloat16 ||
+      static_cast<uint32_t>(tensor._version()) != found->second.version) {
+    return std::nullopt;
+  }
+  const auto& [sums, rows, columns, height, each] = found->second.squares;
+  int64_t offset = tensor.storage_offset() - found->second.offset, size = tensor.numel();
+  if (size == 0 || offset < 0 || offset % columns != 0 || size % columns != 0) {
+    return std::nullopt;
+  }
+  int64_t begin = offset / columns, end = begin + size / columns;  // in rows of all matrices together
+  if (begin % rows % height != 0 || end % rows % height != 0) {
+    return std::nullopt;
+  }
+  int64_t parts = (rows + height - 1) / height;  // of a matrix
+  auto before = [&, rows = rows, height = height, each = each](int64_t row) { return (row / rows * parts + row % rows / height) * each; };
+  return moe::SquareParts{sums, sums.data_ptr<double>() + before(begin), before(end) - before(begin)};
+}
+
 }  // namespace
 
 void moe::note_squares(const at::Tensor& matrices, NotedSquares squares) {
@@ -36,24 +57,11 @@ void moe::note_squares(const at::Tensor& matrices, NotedSquares squares) {
   notes().insert_or_assign(place_of(matrices), std::move(note));
 }
 
-std::optional<moe::SquareParts> moe::noted_squares(const at::Tensor& tensor) {
+std::vector<std::optional<moe::SquareParts>> moe::noted_squares(const Handle* tensors, int64_t count) {
   std::lock_guard<std::mutex> lock(guard);
-  auto found = notes().find(place_of(tensor));
-  if (found == notes().end() || found->second.storage.expired() || static_cast<uint32_t>(tensor._version()) != found->second.version) {
-    return std::nullopt;
+  std::vector<std::optional<SquareParts>> parts(count);
+  if (!notes().empty()) {
+    std::transform(tensors, tensors + count, parts.begin(), [](Handle tensor) { return parts_of(borrow(tensor)); });
   }
-  const auto& [sums, rows, columns, height, each] = found->second.squares;
-  int64_t offset = tensor.storage_offset() - found->second.offset, size = tensor.numel();
-  if (size == 0 || offset < 0 || offset % columns != 0 || size % columns != 0) {
-    return std::nullopt;
-  }
-  // In rows of all matrices together.
-  int64_t begin = offset / columns, end = begin + size / columns;
-  auto parts_before = [&](int64_t row) { return row / rows * ((rows + height - 1) / height) + row % rows / height; };
-  bool whole = begin % rows % height == 0 && end % rows % height == 0;
-  if (!whole) {
-    return std::nullopt;
-  }
-  int64_t first = parts_before(begin) * each, count = parts_before(end) * each - first;
-  return SquareParts{sums, sums.data_ptr<double>() + first, count};
+  return parts;
 }

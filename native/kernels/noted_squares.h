@@ -1,10 +1,11 @@
 // Sums of squares that the product which made a tensor has left beside it, so that the tensor's norm, or that of a part, need not read it again.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <optional>
+#include <vector>
+
+#include "torch/torch_abi.h"
 
 namespace moe {
 
@@ -17,7 +18,7 @@ struct NotedSquares {
   int64_t each;
 };
 
-// Keeps the sums as long as the matrices' memory lives.
+// Keeps the sums until the matrices' memory is gone and the next are noted. `matrices` are of bfloat16.
 void note_squares(const at::Tensor& matrices, NotedSquares squares);
 
 // What the squares of a tensor without gaps add up to, in parts: `count` of them from `first` on, kept by `sums`.
@@ -27,7 +28,10 @@ struct SquareParts {
   int64_t count;
 };
 
-// Nothing where nothing was noted, the tensor doesn't end with whole parts, or its memory was written since, as libtorch counts (Tensor::_version).
-std::optional<SquareParts> noted_squares(const at::Tensor& tensor);
+// Of each tensor. Nothing where nothing was noted, the tensor doesn't end with whole parts, or its memory was written since by libtorch's operators or an update of
+// kernels/optimizer.h, which count (Tensor::_version). Collectives and this project's other kernels write by address and do not count: what they write over has
+// its sums no more, and none of them is let loose on a product's own memory before its norm was taken. A captured graph notes when it is captured; its replays
+// write matrices and sums anew.
+std::vector<std::optional<SquareParts>> noted_squares(const Handle* tensors, int64_t count);
 
 }  // namespace moe

@@ -9,7 +9,6 @@
 #include <initializer_list>
 #include <iterator>
 #include <memory>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -247,10 +246,9 @@ void norms_on_device(const moe::Handle* tensors, const std::vector<moe::StepEntr
 #ifdef MOE_CUDA
   c10::cuda::CUDAGuard guard(place.device());
   auto count = entries.size();
-  std::vector<std::optional<moe::SquareParts>> noted(count);
+  auto noted = moe::noted_squares(tensors, static_cast<int64_t>(count));
   std::vector<int64_t> starts(count + 1);
   for (size_t i = 0; i < count; ++i) {
-    noted[i] = moe::noted_squares(moe::borrow(tensors[i]));
     starts[i + 1] = starts[i] + (noted[i] ? 0 : chunks_of(entries[i]));
   }
   auto options = at::TensorOptions().dtype(at::kDouble).device(place.device());

@@ -202,26 +202,31 @@ __global__ void __launch_bounds__(kThreads) step_kernel(const StepEntry* entries
   }
 }
 
-__device__ __forceinline__ void add_squares(const float (&four)[kVector<float>], double& sum) {
+// Adds the squares of the elements of a vector.
+template <typename T>
+__device__ __forceinline__ void add_squares(const uint4& raw, double& sum) {
+  float values[kVector<T>];
+  widen_vector<T>(raw, values);
 #pragma unroll
-  for (int i = 0; i < kVector<float>; ++i) sum += static_cast<double>(four[i]) * four[i];
+  for (int i = 0; i < kVector<T>; ++i) sum += static_cast<double>(values[i]) * values[i];
 }
 
-// Of bfloat16. Their squares are exact in float32; eight are added there with what each addition rounds off beside them (Knuth's two-sum), and both sums go on
-// in double: a Hopper converts sixteen numbers to double a cycle and multiprocessor, too few for each element. Where squares leave float32's range, elements are.
-__device__ __forceinline__ void add_squares(const float (&eight)[kVector<bf16>], double& sum) {
+// Squares of bfloat16 are exact in float32; eight are added there with what each addition rounds off beside them (Knuth's two-sum), and both sums go on in double:
+// a Hopper converts sixteen numbers to double a cycle and multiprocessor, too few for each element. Where squares leave float32's range, elements are.
+template <>
+__device__ __forceinline__ void add_squares<bf16>(const uint4& raw, double& sum) {
+  float eight[kVector<bf16>];
+  widen_vector<bf16>(raw, eight);
   float squares = 0, lost = 0;
-  bool nothing = true;
 #pragma unroll
   for (int i = 0; i < kVector<bf16>; ++i) {
     float square = eight[i] * eight[i], next = squares + square, added = next - squares;
     lost += (squares - (next - added)) + (square - added);
     squares = next;
-    nothing = nothing && eight[i] == 0;
   }
   if (squares > 1e-24f && squares < 1e36f) {
     sum += static_cast<double>(squares) + lost;
-  } else if (!nothing) {
+  } else if (((raw.x | raw.y | raw.z | raw.w) & 0x7fff7fffu) != 0) {
 #pragma unroll
     for (int i = 0; i < kVector<bf16>; ++i) sum += static_cast<double>(eight[i]) * eight[i];
   }
@@ -242,9 +247,7 @@ __device__ __forceinline__ int64_t add_whole_rounds(const void* values, int64_t 
     }
 #pragma unroll
     for (int f = 0; f < kFlight; ++f) {
-      float wide[kVector<T>];
-      widen_vector<T>(raw[f], wide);
-      add_squares(wide, sum);
+      add_squares<T>(raw[f], sum);
     }
   }
   return whole;

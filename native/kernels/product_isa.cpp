@@ -1,6 +1,6 @@
-// Where A is read as it stands, as many strips of B as half the second cache holds are packed, and blocks of rows, which stay there too, pass by one after another. Where A
-// is packed too, which it is besides where its columns lie apart and a strip is deeper than the first cache, pieces of the depth follow one another: B's is packed, and
-// then each tile of rows once. A result that is stored in bfloat16 is of one piece.
+// Where A is read as it stands, a quarter of a mebibyte of B's strips is packed at a time, and blocks of rows, which stay in the second cache beside them, pass by one
+// after another. Where A is packed too, which it is besides where its columns lie apart and a strip is deeper than the first cache, pieces of the depth follow one
+// another: B's is packed, and then each tile of rows once. A result that is stored in bfloat16 is of one piece.
 #if defined(__AVX2__) && !defined(__FMA__)
 #pragma GCC target("fma")
 #endif
@@ -25,7 +25,7 @@ struct Plan {
   int64_t strips;
   bool direct;
   int64_t piece;
-  int64_t together;  // strips of B that are packed at a time, where A is not
+  int64_t at_a_time;  // strips of B that are packed, where A is not
 
   explicit Plan(const Product& x)
       : a{static_cast<const typename E::Stored*>(x.a), x.a_row, x.a_step, x.depth},
@@ -34,8 +34,8 @@ struct Plan {
         strips((x.columns + kStripColumns<E> - 1) / kStripColumns<E>),
         direct(a.is_direct() && (a.step == 1 || deep * kDepthBytes <= kCached)),
         piece(deep),
-        together(kPacked / (deep * kDepthBytes + 1)) {
-    together = together < 1 ? 1 : together < strips ? together : strips;
+        at_a_time(kPacked / (deep * kDepthBytes + 1)) {
+    at_a_time = at_a_time < 1 ? 1 : at_a_time < strips ? at_a_time : strips;
     bool rounds = x.result_type == Type::BFloat16;  // such a result is stored once
     if (!direct && !rounds && deep > kPiece / kDepthBytes) {
       piece = kPiece / kDepthBytes;
@@ -43,7 +43,7 @@ struct Plan {
   }
 
   int64_t strip_units() const { return piece * kStripColumns<E>; }
-  int64_t elements() const { return direct ? together * strip_units() : strips * strip_units() + piece * kTileRows; }
+  int64_t elements() const { return direct ? at_a_time * strip_units() : strips * strip_units() + piece * kTileRows; }
 
   // Units [k, k + piece) of lines `first` on.
   Strided<E> part(const Strided<E>& x, int64_t first, int64_t k) const {
@@ -51,10 +51,9 @@ struct Plan {
     int64_t left = x.depth - k * kDeep, most = piece * kDeep;
     return {x.from + first * x.row + k * kDeep * x.step, x.row, x.step, left < most ? left : most};
   }
-  int64_t pack_strip(const Product& x, int64_t strip, int64_t k, Unit<E>* to) const {
-    int64_t first = strip * kStripColumns<E>, left = x.columns - first, columns = left < kStripColumns<E> ? left : kStripColumns<E>;
-    pack<E>(part(b, first, k), columns, kStripColumns<E>, to);
-    return columns;
+  void pack_strip(const Product& x, int64_t strip, int64_t k, Unit<E>* to) const {
+    int64_t first = strip * kStripColumns<E>, left = x.columns - first;
+    pack<E>(part(b, first, k), left < kStripColumns<E> ? left : kStripColumns<E>, kStripColumns<E>, to);
   }
 };
 
@@ -65,8 +64,8 @@ void product_rows(const Product& x, int64_t begin, int64_t end, void* scratch) {
   auto c = static_cast<typename R::Stored*>(x.c);
   auto rows_at = [&](int64_t row) { return end - row < kTileRows ? end - row : kTileRows; };
   if (plan.direct) {
-    for (int64_t from = 0; from < plan.strips; from += plan.together) {
-      int64_t to = plan.strips - from < plan.together ? plan.strips : from + plan.together;
+    for (int64_t from = 0; from < plan.strips; from += plan.at_a_time) {
+      int64_t to = plan.strips - from < plan.at_a_time ? plan.strips : from + plan.at_a_time;
       for (int64_t strip = from; strip < to; ++strip) plan.pack_strip(x, strip, 0, memory + (strip - from) * plan.strip_units());
       for (int64_t block = begin; block < end; block += kBlockRows) {
         int64_t last = end - block < kBlockRows ? end : block + kBlockRows;

@@ -26,6 +26,15 @@ constexpr int kDepthSteps = kRegisterBytes == 64 ? 1 : 4;
 // For what tiles are made of: a call would have their sums put away and fetched again.
 #define MOE_INLINE inline __attribute__((always_inline))
 
+// Asks for `rows` rows of `bytes` bytes, to be read or, where kWrite is 1, written soon. Inlined, since GCC leaves out calls of functions that do nothing else.
+template <int kWrite>
+MOE_INLINE void fetch(const void* from, int64_t rows, int64_t step, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(static_cast<const char*>(from) + i * step + at, kWrite);
+  }
+}
+
 template <typename T>
 struct Wide;
 template <>
@@ -100,7 +109,7 @@ MOE_INLINE Vector<float> at_most(float most, Vector<float> x) {
 #endif
 }
 
-// e^x to 1 ulp from -87 to 88: 2^n e^r with x = n ln 2 + r, and for e^r the polynomial of degree 6 whose largest relative error is the least.
+// e^x to 1 ulp (1.3 without fused products and sums) from -87 to 88, and 0 from there to -88: 2^n e^r with x = n ln 2 + r, and for e^r the polynomial of degree 6 whose largest relative error is the least.
 MOE_INLINE Vector<float> exponential_in_range(Vector<float> x) {
   Vector<float> shifted = x * 1.44269504f + 12582912.0f;  // n stands in the low bits
   Vector<float> n = shifted - 12582912.0f;
@@ -116,7 +125,7 @@ MOE_INLINE Vector<float> exponential_in_range(Vector<float> x) {
   return p * (Vector<float>)power;
 }
 
-// The same, and less than e^-87, in the end 0, below. A NaN stays one.
+// The same, and 0 below -87. A NaN stays one.
 MOE_INLINE Vector<float> wide_exponential(Vector<float> x) {
   Vector<float> none = {};
   Vector<float> least = none - 87.0f;
