@@ -16,6 +16,8 @@ constexpr int64_t kFewRows = 8;
 constexpr int64_t kSmallMatrix = 1 << 18;
 // What is packed should stay in the second cache: a mebibyte on the processors that this was measured on.
 constexpr int64_t kMostPacked = 1 << 20;
+// Multiplications of bfloat16 up to which tiles are taken beside a matrix unit: oneDNN, which has that, prepares itself for each number of rows anew.
+constexpr int64_t kMostBesideUnit = 1 << 28;
 constexpr int64_t kGrain = 1 << 20;  // multiplications that are worth a thread of their own
 constexpr int64_t kGrainRows = 64;   // and rows that repay its packing
 
@@ -44,7 +46,8 @@ moe::Product product_of(const at::Tensor& result, const at::Tensor& a, const at:
 // Registers are too narrow on other processors for tiles to be worth it.
 bool suits_tiles(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
   bool by_size = a.size(1) > 0 && b.size(1) > 0 && (a.size(0) >= kFewRows || b.numel() <= kSmallMatrix);
-  return result.is_cpu() && moe::isa() != moe::Isa::Baseline && by_size && result.stride(1) == 1 && !(a.scalar_type() == at::kBFloat16 && has_matrix_unit());
+  bool by_unit = a.scalar_type() == at::kBFloat16 && has_matrix_unit() && a.size(0) * a.size(1) * b.size(1) > kMostBesideUnit;
+  return result.is_cpu() && moe::isa() != moe::Isa::Baseline && by_size && result.stride(1) == 1 && !by_unit;
 }
 
 // The deepest part of a product whose packed factor stays in the cache; less than all where the parts' sum loses nothing: in a result wider than the factors.

@@ -28,8 +28,8 @@ struct SquareParts {
   int64_t count;
 };
 
-// Of each tensor. Nothing where nothing was noted, the tensor doesn't end with whole parts, or its memory was written since by libtorch's operators or an update of
-// kernels/optimizer.h, which count (Tensor::_version). Collectives and this project's other kernels write by address and do not count: what they write over has
+// Of each tensor. Nothing where nothing was noted, the tensor doesn't end with whole parts, or its memory was written since by libtorch's operators or as a slot of an update
+// (kernels/optimizer.h), which count (Tensor::_version). Collectives and this project's other kernels write by address and do not count: what they write over has
 // its sums no more, and none of them is let loose on a product's own memory before its norm was taken. A captured graph notes when it is captured; its replays
 // write matrices and sums anew.
 std::vector<std::optional<SquareParts>> noted_squares(const Handle* tensors, int64_t count);

@@ -203,7 +203,7 @@ struct PreparedUpdate {
   RuleShape shape;
   bool wide = false;
   std::vector<moe::StepEntry> entries;
-  std::vector<at::Tensor> written;
+  std::vector<at::Tensor> written;  // beside the values
   std::vector<Block> blocks;  // in host memory
   c10::Device device = c10::kCPU;
 #ifdef MOE_CUDA
@@ -288,7 +288,7 @@ MOE_EXPORT int32_t moe_optimizer_prepare(int32_t rule, const moe::Handle* tensor
       update->wide = check_alike(tensors, slots * count);
       TORCH_CHECK(!update->wide || copies == nullptr, "float64 values have no bfloat16 copies");
       update->entries = entries_of(tensors, slots, count, copies);
-      for (int32_t slot = 0; slot < slots; ++slot) {
+      for (int32_t slot = 1; slot < slots; ++slot) {  // values are no product's
         if ((shape.written >> slot & 1) != 0) {
           std::transform(tensors + slot * count, tensors + (slot + 1) * count, std::back_inserter(update->written), moe::borrow);
         }

@@ -29,8 +29,8 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
         }
 
         (Hidden, var activation) = GroupedProduct.Gated(rows, gateUp, groups, weights);
-        using var transposed = down.Transpose();
         using (activation)
+        using (var transposed = down.Transpose())
         {
             return GroupedProduct.Rows(activation, transposed, groups);
         }

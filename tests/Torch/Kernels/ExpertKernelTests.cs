@@ -99,6 +99,32 @@ public sealed class ExpertKernelTests() : KernelTests(Device.Cpu)
     }
 
     [Test]
+    public void A_row_that_is_no_number_stays_none_and_alone([ValueSource(nameof(WideTypes))] DType type, [Values(double.NaN, double.PositiveInfinity)] double bad)
+    {
+        TorchRuntime.Threads = 1;
+        MustBeTaken(type, 2, 32, 64);
+        const int row = 13;
+        var (groups, rows) = (RowGroups.Of(20, 9), Normal(type, 29, 32));
+        rows.Narrow(0, row, 1).Fill_(bad);
+        var (gateUp, down) = (Normal(type, 2, 128, 32), Normal(type, 2, 32, 64));
+        var (hidden, output) = ExpertKernel.Forward(rows, gateUp, down, groups, null);
+        var all = ExpertKernel.Backward(rows, gateUp, down, groups, null, hidden, Normal(type, 29, 32));
+        Assert.Multiple(() =>
+        {
+            for (var i = 0; i < 29; i++)
+            {
+                Assert.That(IsFinite(output.Select(0, i)), Is.EqualTo(i != row), $"output {i}");
+                Assert.That(IsFinite(all.Rows.Select(0, i)), Is.EqualTo(i != row), $"gradient {i}");
+            }
+
+            Assert.That(IsFinite(all.GateUp.Select(0, 0)), Is.False, "its expert's gradient");
+            Assert.That(IsFinite(all.GateUp.Select(0, 1)) && IsFinite(all.Down.Select(0, 1)), "the other's");
+        });
+
+        static bool IsFinite(Tensor values) => values.IsFinite().All().Item() != 0;
+    }
+
+    [Test]
     public void What_it_does_not_take_is_said_before_and_refused()
     {
         var (rows, gateUp, down) = (Normal(DType.Float32, 4, 24), Normal(DType.Float32, 2, 32, 24), Normal(DType.Float32, 2, 24, 16));
