@@ -7,10 +7,6 @@
 #include "kernels/experts.h"
 #include "kernels/product_tile_isa.h"
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 namespace moe {
 namespace MOE_ISA {
 namespace {

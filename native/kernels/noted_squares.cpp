@@ -57,6 +57,13 @@ void moe::note_squares(const at::Tensor& matrices, NotedSquares squares) {
   notes().insert_or_assign(place_of(matrices), std::move(note));
 }
 
+void moe::forget_squares(const std::vector<const c10::StorageImpl*>& written) {
+  std::lock_guard<std::mutex> lock(guard);
+  if (!notes().empty()) {
+    std::for_each(written.begin(), written.end(), [](const c10::StorageImpl* storage) { notes().erase(storage); });
+  }
+}
+
 std::vector<std::optional<moe::SquareParts>> moe::noted_squares(const Handle* tensors, int64_t count) {
   std::lock_guard<std::mutex> lock(guard);
   std::vector<std::optional<SquareParts>> parts(count);

@@ -28,10 +28,12 @@ struct SquareParts {
   int64_t count;
 };
 
-// Of each tensor. Nothing where nothing was noted, the tensor doesn't end with whole parts, or its memory was written since by libtorch's operators or as a slot of an update
-// (kernels/optimizer.h), which count (Tensor::_version). Collectives and this project's other kernels write by address and do not count: what they write over has
-// its sums no more, and none of them is let loose on a product's own memory before its norm was taken. A captured graph notes when it is captured; its replays
-// write matrices and sums anew.
+// Drops what was noted of these storages, which were written by address; they are not looked into.
+void forget_squares(const std::vector<const c10::StorageImpl*>& written);
+
+// Of each tensor. Nothing where nothing was noted, it was forgotten, the tensor doesn't end with whole parts, or its memory was written since by libtorch's operators, which
+// count (Tensor::_version). Collectives and kernels other than an optimizer's write by address and forget nothing: none of them is let loose on a product's own memory
+// before its norm was taken. A captured graph notes when it is captured; its replays write matrices and sums anew.
 std::vector<std::optional<SquareParts>> noted_squares(const Handle* tensors, int64_t count);
 
 }  // namespace moe

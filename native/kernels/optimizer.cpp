@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstring>
 #include <initializer_list>
-#include <iterator>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -93,6 +92,18 @@ std::vector<moe::StepEntry> entries_of(const moe::Handle* tensors, int32_t slots
     entry.aligned = bits % 16 == 0;
   }
   return entries;
+}
+
+// What the rule writes, once where neighbours of the list are views of one storage.
+std::vector<const c10::StorageImpl*> storages_of(const RuleShape& shape, const moe::Handle* tensors, int64_t count) {
+  std::vector<const c10::StorageImpl*> storages;
+  for (int64_t i = 0; i < shape.slots * count; ++i) {
+    auto storage = tensors[i]->storage().unsafeGetStorageImpl();
+    if ((shape.written >> i / count & 1) != 0 && (storages.empty() || storages.back() != storage)) {
+      storages.push_back(storage);
+    }
+  }
+  return storages;
 }
 
 bool has_bfloat16(const moe::StepEntry& entry, int slots) {
@@ -203,7 +214,7 @@ struct PreparedUpdate {
   RuleShape shape;
   bool wide = false;
   std::vector<moe::StepEntry> entries;
-  std::vector<at::Tensor> written;  // beside the values
+  std::vector<const c10::StorageImpl*> written;
   std::vector<Block> blocks;  // in host memory
   c10::Device device = c10::kCPU;
 #ifdef MOE_CUDA
@@ -288,11 +299,7 @@ MOE_EXPORT int32_t moe_optimizer_prepare(int32_t rule, const moe::Handle* tensor
       update->wide = check_alike(tensors, slots * count);
       TORCH_CHECK(!update->wide || copies == nullptr, "float64 values have no bfloat16 copies");
       update->entries = entries_of(tensors, slots, count, copies);
-      for (int32_t slot = 1; slot < slots; ++slot) {  // values are no product's
-        if ((shape.written >> slot & 1) != 0) {
-          std::transform(tensors + slot * count, tensors + (slot + 1) * count, std::back_inserter(update->written), moe::borrow);
-        }
-      }
+      update->written = storages_of(shape, tensors, count);
       update->device = moe::borrow(tensors[0]).device();
       if (!update->device.is_cuda()) {
         update->blocks = blocks_of(tensors, count);
@@ -322,9 +329,7 @@ MOE_EXPORT int32_t moe_optimizer_run(void* prepared, const double* coefficients,
     } else {
       run_on_host(update, coefficients);
     }
-    for (const auto& tensor : update.written) {
-      tensor.unsafeGetTensorImpl()->bump_version();  // as libtorch's own operators do: what was noted of the old numbers holds no more
-    }
+    moe::forget_squares(update.written);
   }
   MOE_CATCH
 }
