@@ -29,6 +29,30 @@ __device__ __forceinline__ void store_elements(T* to, const work_t<T>* from) {
   }
 }
 
+// Elements as they come from memory: their loads can be under way while others are worked, in half of the registers that bfloat16 widened takes.
+template <typename T, int kCount>
+struct RawElements {
+  static constexpr int kPieces = kCount == 1 ? 1 : kCount / kVector<T>;
+  std::conditional_t<kCount == 1, T, uint4> pieces[kPieces];
+
+  __device__ __forceinline__ void load(const T* from) {
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+      pieces[i] = reinterpret_cast<const std::conditional_t<kCount == 1, T, uint4>*>(from)[i];
+    }
+  }
+  __device__ __forceinline__ void widen(work_t<T>* to) const {
+    if constexpr (kCount == 1) {
+      to[0] = widened(pieces[0]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kPieces; ++i) {
+        widen_vector<T>(pieces[i], to + i * kVector<T>);
+      }
+    }
+  }
+};
+
 // Whether accesses of 16 bytes may start at these addresses; a null one doesn't matter.
 template <typename... Pointers>
 inline bool aligned(Pointers... pointers) {

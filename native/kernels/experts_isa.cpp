@@ -1,5 +1,5 @@
-// An expert's matrices are packed once. Forward: of each strip, gate columns fill one register and the up columns beside them the other, so that a tile's activation is
-// made where its sums stand. Backward: the activation's gradient is turned into those of gate and up where its sums stand, and the block's rows then give the rows'
+// An expert's matrices are packed once. Forward: of each strip, gate columns fill the first half of the registers and their up columns the other, so that a tile's
+// activation is made where its sums stand. Backward: the activation's gradient is turned into those of gate and up where its sums stand, and the block's rows then give the rows'
 // gradients and add to the matrices'. With s = sigmoid(gate) and da = w * (its gradient): dup = da gate s, dgate = da up s (1 + gate (1 - s)).
 #if defined(__AVX2__) && !defined(__FMA__)
 #pragma GCC target("fma")
@@ -11,7 +11,7 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
-constexpr int64_t kBlockRows = 64;
+constexpr int64_t kBlockRows = (64 + kTileRows - 1) / kTileRows * kTileRows;
 constexpr int64_t kLine = 64;  // bytes
 
 // Past the caches, where a register is a whole line of them: forward's first projection is not read before backward. Halves of lines would reach memory one by one.
@@ -60,6 +60,7 @@ template <class E>
 struct Shapes {
   using T = typename E::Work;
   static constexpr int64_t kStrip = kStripColumns<E>;
+  static constexpr int64_t kHalf = kStrip / 2;  // F is a multiple of it
 
   const Experts& x;
   int64_t width;   // D
@@ -71,13 +72,12 @@ struct Shapes {
   int64_t hidden_step() const { return 2 * hidden + kLine / static_cast<int64_t>(sizeof(T)); }  // of a block: rows that don't all meet in a few sets of the cache
   int64_t step() const { return hidden + kLine / static_cast<int64_t>(sizeof(T)); }
 
-  int64_t gate_up_elements() const { return 2 * rounded_up(hidden) * width; }
+  int64_t gate_up_elements() const { return 2 * hidden * width; }
   int64_t elements() const {
     int64_t forward = gate_up_elements() + strips(width) * kStrip * hidden + kBlockRows * step();
     int64_t backward = strips(hidden) * kStrip * width + strips(width) * kStrip * 2 * hidden + kBlockRows * (hidden_step() + (strips(hidden) + strips(width)) * kStrip + kWide<T>);
     return forward > backward ? forward : backward;
   }
-  static int64_t rounded_up(int64_t columns) { return (columns + kWide<T> - 1) / kWide<T> * kWide<T>; }
 
   int64_t start(int64_t expert) const { return expert == 0 ? 0 : x.ends[expert - 1]; }
   const T* gate_up(int64_t expert) const { return static_cast<const T*>(x.gate_up) + expert * 2 * hidden * width; }
@@ -120,7 +120,7 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
   using T = typename E::Work;
   using V = Vector<T>;
   Shapes<E> s(x);
-  constexpr int kSide = kWide<T>;
+  constexpr int kSide = kTileColumns / 2;  // registers of gates, and as many of ups
   T* gate_up = static_cast<T*>(scratch);
   T* down = gate_up + s.gate_up_elements();
   T* activation = down + s.strips(s.width) * s.kStrip * s.hidden;
@@ -130,38 +130,41 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
     if (s.start(expert) == last) {
       continue;
     }
-    for (int64_t column = 0; column < s.hidden; column += kSide) {
+    for (int64_t column = 0; column < s.hidden; column += s.kHalf) {
       T* strip = gate_up + 2 * column * s.width;
-      for (int side = 0; side < 2; ++side) {  // every other register of a line
+      for (int side = 0; side < 2; ++side) {
         const T* from = s.gate_up(expert) + (side * s.hidden + column) * s.width;
-        transpose<T>(from, s.width, strip + side * kSide, s.kStrip, kSide, s.width);
+        transpose<T>(from, s.width, strip + side * s.kHalf, s.kStrip, s.kHalf, s.width);
       }
     }
     pack_strips<E>(s.down(expert), s.hidden, s.width, 1, s.hidden, down);
     for (int64_t block = s.start(expert); block < last; block += kBlockRows) {
       int64_t rows = last - block < kBlockRows ? last - block : kBlockRows;
       s.read_weights(block, rows, weights);
-      for (int64_t column = 0; column < s.hidden; column += kSide) {
+      for (int64_t column = 0; column < s.hidden; column += s.kHalf) {
         each_tile(rows, [&](int64_t row, int64_t count) {
           if (column == 0 && block + row + count < last) {
             int64_t after = last - block - row - count;
             fetch<0>(s.rows(block + row + count), after < kTileRows ? after : kTileRows, s.width * sizeof(T), s.width * sizeof(T));
           }
-          if (column * static_cast<int64_t>(sizeof(T)) % kLine == 0 && sizeof(V) < kLine) {  // lines that this tile begins to write, unless past the caches
-            for (int side = 0; side < 2; ++side) fetch<1>(s.first(block + row) + side * s.hidden + column, count, 2 * s.hidden * sizeof(T), 1);
+          if (sizeof(V) < kLine) {  // what this tile writes, unless past the caches
+            for (int side = 0; side < 2; ++side) fetch<1>(s.first(block + row) + side * s.hidden + column, count, 2 * s.hidden * sizeof(T), s.kHalf * sizeof(T));
           }
           with_rows(count, [&](auto known) {
             constexpr int kRows = known.value;
-            V sums[kRows][2] = {};
+            V sums[kRows][kTileColumns] = {};
             add_products<E>(s.rows(block + row), s.width, 1, gate_up + 2 * column * s.width, s.width, sums);
 #pragma GCC unroll 8
             for (int i = 0; i < kRows; ++i) {
-              T* first = s.first(block + row + i) + column;
-              V up = sums[i][1];
-              stream(first, sums[i][0]);
-              stream(first + s.hidden, up);
-              auto gate = gate_of(sums[i][0]);
-              store(activation + (row + i) * s.step() + column, gate.value * gate.sigmoid * up * weights[row + i]);
+#pragma GCC unroll 2
+              for (int j = 0; j < kSide; ++j) {
+                T* first = s.first(block + row + i) + column + j * kWide<T>;
+                V up = sums[i][kSide + j];
+                stream(first, sums[i][j]);
+                stream(first + s.hidden, up);
+                auto gate = gate_of(sums[i][j]);
+                store(activation + (row + i) * s.step() + column + j * kWide<T>, gate.value * gate.sigmoid * up * weights[row + i]);
+              }
             }
           });
         });
@@ -182,7 +185,7 @@ MOE_INLINE void turn_back(const Shapes<E>& s, int64_t row, const typename E::Wor
   for (int i = 0; i < kRows; ++i) {
     T weight = weights[i];
     V dot = dots[i];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int j = 0; j < kColumns; ++j) {
       const T* first = s.first(row + i) + column + j * kWide<T>;
       auto [gate, sigmoid] = gate_of(load(first));
@@ -239,7 +242,7 @@ void backward(const Experts& x, const ExpertsBackward& gradients, int64_t begin,
               turn_back<E>(s, block + row, weights + row, sums, column, activation + (strip * kBlockRows + row) * s.kStrip, slopes + row * s.hidden_step(),
                            dots + row);
             };
-            columns > kWide<T> ? turn(Count<2>()) : turn(Count<1>());
+            columns > s.kHalf ? turn(Count<kTileColumns>()) : turn(Count<kTileColumns / 2>());
           });
         });
       }

@@ -86,7 +86,8 @@ __device__ __forceinline__ Quick square_root(Quick x) {
   return {root};
 }
 
-// Elements [begin, end) of a tensor whose slots are all bfloat16: eights where they are aligned, and the rest one by one.
+// Elements [begin, end) of a tensor whose slots are all bfloat16: eights where they are aligned, the next ones under way while a thread works on some, and the rest
+// one by one.
 template <class R>
 __device__ __forceinline__ void step_short(const StepEntry& entry, const float* coefficients, int64_t begin, int64_t end) {
   Quick c[R::kCoefficients];
@@ -95,13 +96,24 @@ __device__ __forceinline__ void step_short(const StepEntry& entry, const float* 
     c[i].value = coefficients[i];
   }
   int64_t whole = entry.aligned && entry.copy == nullptr ? begin + (end - begin) / kEach * kEach : begin;
-#pragma unroll 2
-  for (int64_t at = begin + threadIdx.x * kEach; at < whole; at += kThreads * kEach) {
+  uint4 next[R::kSlots];
+  auto fetch = [&](int64_t at) {
+    if (at < whole) {
+#pragma unroll
+      for (int slot = 0; slot < R::kSlots; ++slot) {
+        next[slot] = load_once(static_cast<const bf16*>(entry.slots[slot]) + at);
+      }
+    }
+  };
+  int64_t at = begin + threadIdx.x * kEach;
+  fetch(at);
+  for (; at < whole; at += kThreads * kEach) {
     uint4 raw[R::kSlots];
 #pragma unroll
     for (int slot = 0; slot < R::kSlots; ++slot) {
-      raw[slot] = load_once(static_cast<const bf16*>(entry.slots[slot]) + at);
+      raw[slot] = next[slot];
     }
+    fetch(at + kThreads * kEach);
 #pragma unroll
     for (int pair = 0; pair < kEach / 2; ++pair) {
       Quick low[kMostSlots], high[kMostSlots];
@@ -125,7 +137,7 @@ __device__ __forceinline__ void step_short(const StepEntry& entry, const float* 
       }
     }
   }
-  for (int64_t at = whole + threadIdx.x; at < end; at += kThreads) {
+  for (at = whole + threadIdx.x; at < end; at += kThreads) {
     Quick x[kMostSlots];
 #pragma unroll
     for (int slot = 0; slot < R::kSlots; ++slot) x[slot].value = widened(static_cast<const bf16*>(entry.slots[slot])[at]);

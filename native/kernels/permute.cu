@@ -4,7 +4,7 @@
 // the pairs of its chunk their places in order. A pair's place depends on the ids before it alone. Integers only: the atomics don't touch the result.
 // Rows, bfloat16 with D = 2048, T = 16,384 and k = 8: a spread reads 64 MiB and writes 512 MiB, 0.2 ms at 3 TB/s;
 // an ordered sum reads 512 MiB and writes 64 MiB, 0.2 ms.
-#include "kernels/cuda.cuh"
+#include "kernels/elements.cuh"
 #include "kernels/permute.h"
 
 namespace moe::cuda {
@@ -14,8 +14,6 @@ constexpr int kThreads = 256;
 constexpr int kChunk = 512;  // pairs of a warp
 constexpr int kScanThreads = 1024;
 constexpr int64_t kSharedWords = 12 * 1024;
-
-bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
 
 unsigned grid(int64_t blocks) { return static_cast<unsigned>(blocks < (1 << 30) ? blocks : (1 << 30)); }
 
@@ -155,26 +153,15 @@ __global__ void __launch_bounds__(kThreads) spread(SpreadRows x, int64_t words) 
   }
 }
 
-// V elements of a row as they came.
 template <typename T, int V>
-struct Raw {
-  std::conditional_t<V == 1, T, uint4> held;
-
-  __device__ __forceinline__ void read(const T* from) { held = *reinterpret_cast<const decltype(held)*>(from); }
-
-  __device__ __forceinline__ void add_to(work_t<T>* sum) const {
-    work_t<T> values[V];
-    if constexpr (V == 1) {
-      values[0] = widened(held);
-    } else {
-      widen_vector<T>(held, values);
-    }
+__device__ __forceinline__ void add_elements(const RawElements<T, V>& row, work_t<T>* sum) {
+  work_t<T> values[V];
+  row.widen(values);
 #pragma unroll
-    for (int i = 0; i < V; ++i) {
-      sum[i] += values[i];
-    }
+  for (int i = 0; i < V; ++i) {
+    sum[i] += values[i];
   }
-};
+}
 
 // A thread has V elements of one token: the loads of eight slots are under way at once, and add in order. blockIdx.x: the token.
 template <typename T, int V>
@@ -186,7 +173,7 @@ __global__ void __launch_bounds__(kThreads) sum_slots(SumRows x) {
     for (int64_t i = static_cast<int64_t>(threadIdx.x) * V; i < x.width; i += static_cast<int64_t>(blockDim.x) * V) {
       W sum[V] = {};
       for (int64_t first = 0; first < x.slots; first += kFlight) {
-        Raw<T, V> row[kFlight];
+        RawElements<T, V> row[kFlight];
         int32_t place[kFlight];
 #pragma unroll
         for (int s = 0; s < kFlight; ++s) {
@@ -195,20 +182,20 @@ __global__ void __launch_bounds__(kThreads) sum_slots(SumRows x) {
 #pragma unroll
         for (int s = 0; s < kFlight; ++s) {
           if (place[s] >= 0) {
-            row[s].read(static_cast<const T*>(x.from) + place[s] * x.from_stride + i);
+            row[s].load(static_cast<const T*>(x.from) + place[s] * x.from_stride + i);
           }
         }
 #pragma unroll
         for (int s = 0; s < kFlight; ++s) {
           if (place[s] >= 0) {
-            row[s].add_to(sum);
+            add_elements<T, V>(row[s], sum);
           }
         }
       }
       if (x.added != nullptr) {
-        Raw<T, V> row;
-        row.read(static_cast<const T*>(x.added) + token * x.width + i);
-        row.add_to(sum);
+        RawElements<T, V> row;
+        row.load(static_cast<const T*>(x.added) + token * x.width + i);
+        add_elements<T, V>(row, sum);
       }
       T* to = static_cast<T*>(x.to) + token * x.to_stride + i;
       if constexpr (V == 1) {

@@ -13,7 +13,8 @@ namespace {
 constexpr int64_t kCached = 32 << 10;   // bytes of a strip: the first cache of most processors
 constexpr int64_t kPiece = 16 << 10;    // of a strip's piece, which leaves room for a tile's rows
 constexpr int64_t kPacked = 256 << 10;  // of B's strips at a time, where A is read as it stands
-constexpr int64_t kBlockRows = 120;     // whole tiles of 4, 6 and 8 rows
+constexpr int64_t kBlockRows = 120;     // whole tiles of 3 and 8 rows
+constexpr int64_t kPackedRows = kTileRows < 6 ? 2 * kTileRows : kTileRows;  // of A at a time: most of a register's numbers that lie side by side
 
 template <class E>
 struct Plan {
@@ -43,7 +44,7 @@ struct Plan {
   }
 
   int64_t strip_units() const { return piece * kStripColumns<E>; }
-  int64_t elements() const { return direct ? at_a_time * strip_units() : strips * strip_units() + piece * kTileRows; }
+  int64_t elements() const { return direct ? at_a_time * strip_units() : strips * strip_units() + piece * kPackedRows; }
 
   // Units [k, k + piece) of lines `first` on.
   Strided<E> part(const Strided<E>& x, int64_t first, int64_t k) const {
@@ -62,7 +63,6 @@ void product_rows(const Product& x, int64_t begin, int64_t end, void* scratch) {
   Plan<E> plan(x);
   auto memory = static_cast<Unit<E>*>(scratch);
   auto c = static_cast<typename R::Stored*>(x.c);
-  auto rows_at = [&](int64_t row) { return end - row < kTileRows ? end - row : kTileRows; };
   if (plan.direct) {
     for (int64_t from = 0; from < plan.strips; from += plan.at_a_time) {
       int64_t to = plan.strips - from < plan.at_a_time ? plan.strips : from + plan.at_a_time;
@@ -87,11 +87,14 @@ void product_rows(const Product& x, int64_t begin, int64_t end, void* scratch) {
     for (int64_t strip = 0; strip < plan.strips; ++strip) {
       plan.pack_strip(x, strip, k, memory + strip * plan.strip_units());
     }
-    for (int64_t row = begin; row < end; row += kTileRows) {
-      pack<E>(plan.part(plan.a, row, k), rows_at(row), kTileRows, packed);
+    for (int64_t row = begin; row < end; row += kPackedRows) {
+      int64_t last = end - row < kPackedRows ? end : row + kPackedRows;
+      pack<E>(plan.part(plan.a, row, k), last - row, kPackedRows, packed);
       for (int64_t strip = 0; strip < plan.strips; ++strip) {
-        tile_of<E, R>(rows_at(row), packed, 1, kTileRows, memory + strip * plan.strip_units(), deep, c + row * x.c_row + strip * kStripColumns<E>, x.c_row,
-                      x.columns - strip * kStripColumns<E>, x.add || k > 0);
+        for (int64_t at = row; at < last; at += kTileRows) {
+          tile_of<E, R>(last - at < kTileRows ? last - at : kTileRows, packed + at - row, 1, kPackedRows, memory + strip * plan.strip_units(), deep,
+                        c + at * x.c_row + strip * kStripColumns<E>, x.c_row, x.columns - strip * kStripColumns<E>, x.add || k > 0);
+        }
       }
     }
     k += plan.piece;

@@ -1,4 +1,4 @@
-// Products by tiles: B is packed into strips of columns two registers wide, and tiles of a few rows of C stand in registers while the depth passes by. A is read
+// Products by tiles: B is packed into strips of columns a few registers wide, and tiles of a few rows of C stand in registers while the depth passes by. A is read
 // where it stands if its numbers can be, and packed otherwise. Everything counts in units: a number, or two of bfloat16 that are multiplied at once.
 #pragma once
 
@@ -13,7 +13,12 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
-constexpr int kTileRows = kRegisterBytes == 64 ? 8 : kRegisterBytes == 32 ? 6 : 4;
+// A tile's rows and registers a row, and the steps of the depth in a round of its loop. With 32 registers of 64 bytes, whose products take a number of A out of memory,
+// 8 x 2. With 16, where a number is spread over a register first, 3 x 4: of tiles of twelve sums it has the fewest other instructions, its three rows' addresses stay in
+// registers, and a core that is shared by two threads of the system begins half as many instructions for each.
+constexpr int kTileRows = kRegisterBytes == 64 ? 8 : 3;
+constexpr int kTileColumns = kRegisterBytes == 64 ? 2 : 4;
+constexpr int kTileSteps = kRegisterBytes == 64 ? 1 : 2;
 
 // How elements are multiplied: Unit is what stands in packed memory, kDeep elements of the depth in each.
 template <class E>
@@ -50,7 +55,7 @@ struct Factor<Brain> {
 template <class E>
 using Unit = typename Factor<E>::Unit;
 template <class E>
-constexpr int64_t kStripColumns = 2 * kWide<Unit<E>>;
+constexpr int64_t kStripColumns = kTileColumns * kWide<Unit<E>>;
 
 template <class E>
 inline int64_t units(int64_t depth) {
@@ -99,9 +104,15 @@ void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
       for (int64_t i = lines; i < across; ++i) to[k * across + i] = i < count ? x.unit(i, k) : U(0);
     }
   }
-  if (Factor<E>::kAsStored && Factor<E>::kDeep == 1 && x.row == 1 && count == kTileRows && across == kTileRows && kTileRows < kWide<U> && x.step >= kWide<U> - kTileRows) {
-    // Whole registers, of whose numbers the next one covers what are too many; behind the last there may be no memory.
-    for (; done + 1 < deep; ++done) store(to + done * across, load(x.first() + done * x.step));
+  if (Factor<E>::kAsStored && Factor<E>::kDeep == 1 && x.row == 1 && count == across) {
+    if (across % kWide<U> == 0) {
+      for (; done < deep; ++done) {
+        for (int64_t i = 0; i < across; i += kWide<U>) store(to + done * across + i, load(x.first() + done * x.step + i));
+      }
+    } else if (across < kWide<U> && x.step >= kWide<U> - across) {
+      // Whole registers, of whose numbers the next one covers what are too many; behind the last there may be no memory.
+      for (; done + 1 < deep; ++done) store(to + done * across, load(x.first() + done * x.step));
+    }
   }
   for (int64_t k = done; k < deep; ++k) {
     U* __restrict line = to + k * across;
@@ -121,21 +132,33 @@ void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
   }
 }
 
-// sums += rows of A times a strip: unit (i, k) of A at a[i * a_row + k * a_step].
+// sums += rows of A times a strip: unit (i, k) of A at a[i * a_row + k * a_step]. What there is less of, rows or registers of a line, stands in registers while the
+// other passes by.
 template <class E, int kRows, int kColumns>
 MOE_INLINE void add_products(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, Vector<Unit<E>> (&sums)[kRows][kColumns]) {
   using U = Unit<E>;
-#pragma GCC unroll kDepthSteps
+#pragma GCC unroll kTileSteps
   for (int64_t k = 0; k < deep; ++k) {
+    U numbers[kRows];
     Vector<U> line[kColumns];
-#pragma GCC unroll 2
-    for (int j = 0; j < kColumns; ++j) line[j] = load(strip + k * kStripColumns<E> + j * kWide<U>);
+    if constexpr (kRows < kColumns) {
 #pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) {
-      U x;
-      __builtin_memcpy(&x, a + i * a_row + k * a_step, sizeof x);
-#pragma GCC unroll 2
-      for (int j = 0; j < kColumns; ++j) Factor<E>::multiply_add(sums[i][j], x, line[j]);
+      for (int i = 0; i < kRows; ++i) __builtin_memcpy(&numbers[i], a + i * a_row + k * a_step, sizeof(U));
+#pragma GCC unroll 4
+      for (int j = 0; j < kColumns; ++j) {
+        line[j] = load(strip + k * kStripColumns<E> + j * kWide<U>);
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) Factor<E>::multiply_add(sums[i][j], numbers[i], line[j]);
+      }
+    } else {
+#pragma GCC unroll 4
+      for (int j = 0; j < kColumns; ++j) line[j] = load(strip + k * kStripColumns<E> + j * kWide<U>);
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; ++i) {
+        __builtin_memcpy(&numbers[i], a + i * a_row + k * a_step, sizeof(U));
+#pragma GCC unroll 4
+        for (int j = 0; j < kColumns; ++j) Factor<E>::multiply_add(sums[i][j], numbers[i], line[j]);
+      }
     }
   }
 }
@@ -145,15 +168,20 @@ struct Count {
   static constexpr int value = kCount;
 };
 
-// Calls act(Count) with a count of rows that is known to the compiler, 1 to kTileRows.
-template <int kRows = kTileRows, class Act>
-inline void with_rows(int64_t rows, Act act) {
-  if constexpr (kRows > 1) {
-    if (rows < kRows) {
-      return with_rows<kRows - 1>(rows, act);
+// Calls act(Count) with a count that is known to the compiler, 1 to kMost.
+template <int kMost, class Act>
+inline void with_count(int64_t count, Act act) {
+  if constexpr (kMost > 1) {
+    if (count < kMost) {
+      return with_count<kMost - 1>(count, act);
     }
   }
-  act(Count<kRows>());
+  act(Count<kMost>());
+}
+
+template <class Act>
+inline void with_rows(int64_t rows, Act act) {
+  with_count<kTileRows>(rows, act);
 }
 
 template <class R, typename T>
@@ -177,7 +205,7 @@ inline void tile(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>*
     U* to = reinterpret_cast<U*>(c);
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int j = 0; j < kColumns; ++j) {
         U* at = to + i * c_row + j * kWide<U>;
         store(at, add ? load(at) + sums[i][j] : sums[i][j]);
@@ -187,7 +215,7 @@ inline void tile(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>*
   }
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int j = 0; j < kColumns; ++j) put<R, U>(c + i * c_row + j * kWide<U>, sums[i][j], columns - j * kWide<U>, add);
   }
 }
@@ -196,12 +224,11 @@ inline void tile(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>*
 template <class E, class R>
 inline void tile_of(int64_t rows, const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, typename R::Stored* c, int64_t c_row,
                     int64_t columns, bool add) {
+  constexpr int kWidth = kWide<Unit<E>>;
   with_rows(rows, [&](auto count) {
-    if (columns > kWide<Unit<E>>) {
-      tile<E, R, count.value, 2>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
-    } else {
-      tile<E, R, count.value, 1>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
-    }
+    with_count<kTileColumns>((columns + kWidth - 1) / kWidth, [&](auto registers) {
+      tile<E, R, count.value, registers.value>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
+    });
   });
 }
 
