@@ -11,7 +11,7 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
-constexpr int64_t kBlockRows = (64 + kTileRows - 1) / kTileRows * kTileRows;
+constexpr int64_t kBlockRows = (64 + kTileRows - 1) / kTileRows * kTileRows;  // some 64, whole tiles
 constexpr int64_t kLine = 64;  // bytes
 
 // Past the caches, where a register is a whole line of them: forward's first projection is not read before backward. Halves of lines would reach memory one by one.
@@ -60,7 +60,7 @@ template <class E>
 struct Shapes {
   using T = typename E::Work;
   static constexpr int64_t kStrip = kStripColumns<E>;
-  static constexpr int64_t kHalf = kStrip / 2;  // F is a multiple of it
+  static constexpr int64_t kHalf = kStrip / 2;  // at most a cache line, of which F is a multiple
 
   const Experts& x;
   int64_t width;   // D
@@ -100,8 +100,8 @@ void pack_strips(const typename E::Stored* matrix, int64_t depth, int64_t column
 
 // Calls act(first row, rows) for the tiles of `rows` rows.
 template <class Act>
-inline void each_tile(int64_t rows, Act act) {
-  for (int64_t row = 0; row < rows; row += kTileRows) act(row, rows - row < kTileRows ? rows - row : kTileRows);
+inline void each_tile(int64_t rows, int64_t tall, Act act) {
+  for (int64_t row = 0; row < rows; row += tall) act(row, rows - row < tall ? rows - row : tall);
 }
 
 // C [rows, columns] (+)= A times what is packed.
@@ -109,7 +109,7 @@ template <class E>
 void multiply(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strips, int64_t deep, typename E::Stored* c, int64_t c_row, int64_t rows, int64_t columns,
               bool add) {
   for (int64_t first = 0; first < columns; first += kStripColumns<E>, strips += deep * kStripColumns<E>) {
-    each_tile(rows, [&](int64_t row, int64_t count) {
+    each_tile(rows, tile_rows<E>(columns - first), [&](int64_t row, int64_t count) {
       tile_of<E, E>(count, a + row * a_row, a_row, a_step, strips, deep, c + row * c_row + first, c_row, columns - first, add);
     });
   }
@@ -142,7 +142,7 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
       int64_t rows = last - block < kBlockRows ? last - block : kBlockRows;
       s.read_weights(block, rows, weights);
       for (int64_t column = 0; column < s.hidden; column += s.kHalf) {
-        each_tile(rows, [&](int64_t row, int64_t count) {
+        each_tile(rows, kTileRows, [&](int64_t row, int64_t count) {
           if (column == 0 && block + row + count < last) {
             int64_t after = last - block - row - count;
             fetch<0>(s.rows(block + row + count), after < kTileRows ? after : kTileRows, s.width * sizeof(T), s.width * sizeof(T));
@@ -150,7 +150,7 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
           if (sizeof(V) < kLine) {  // what this tile writes, unless past the caches
             for (int side = 0; side < 2; ++side) fetch<1>(s.first(block + row) + side * s.hidden + column, count, 2 * s.hidden * sizeof(T), s.kHalf * sizeof(T));
           }
-          with_rows(count, [&](auto known) {
+          with_count<kTileRows>(count, [&](auto known) {
             constexpr int kRows = known.value;
             V sums[kRows][kTileColumns] = {};
             add_products<E>(s.rows(block + row), s.width, 1, gate_up + 2 * column * s.width, s.width, sums);
@@ -230,12 +230,12 @@ void backward(const Experts& x, const ExpertsBackward& gradients, int64_t begin,
       s.read_weights(block, rows, weights);
       for (int64_t i = 0; i < rows; ++i) dots[i] = V{};
       for (int64_t column = 0, strip = 0; column < s.hidden; column += s.kStrip, ++strip) {
-        each_tile(rows, [&](int64_t row, int64_t count) {
+        each_tile(rows, kTileRows, [&](int64_t row, int64_t count) {
           int64_t columns = s.hidden - column < s.kStrip ? s.hidden - column : s.kStrip;
           const T* first = s.first(block + row) + column;
           fetch<0>(first, count, 2 * s.hidden * sizeof(T), columns * sizeof(T));
           fetch<0>(first + s.hidden, count, 2 * s.hidden * sizeof(T), columns * sizeof(T));
-          with_rows(count, [&](auto known) {
+          with_count<kTileRows>(count, [&](auto known) {
             auto turn = [&](auto registers) {
               V sums[known.value][registers.value] = {};
               add_products<E>(arriving + row * s.width, s.width, 1, down + strip * s.width * s.kStrip, s.width, sums);
@@ -253,7 +253,7 @@ void backward(const Experts& x, const ExpertsBackward& gradients, int64_t begin,
       pack_strips<E>(s.rows(block), rows, s.width, s.width, 1, inputs);
       multiply<E>(slopes, 1, s.hidden_step(), inputs, rows, dgate_up, s.width, 2 * s.hidden, s.width, block > start);
       for (int64_t column = 0, strip = 0; column < s.hidden; column += s.kStrip, ++strip) {
-        each_tile(s.width, [&](int64_t row, int64_t count) {
+        each_tile(s.width, tile_rows<E>(s.hidden - column), [&](int64_t row, int64_t count) {
           tile_of<E, E>(count, arriving + row, 1, s.width, activation + strip * kBlockRows * s.kStrip, rows, ddown + row * s.hidden + column, s.hidden, s.hidden - column,
                         block > start);
         });

@@ -19,14 +19,14 @@ __device__ __forceinline__ void copy_vector(uint4* to, const void* from) {
 }
 __device__ __forceinline__ void await_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-// exp(x - most). For bfloat16 by one product and the device's quick power of two: a relative error of some 2^-22 + 2^-24 |most|, where a logit's own rounding changes
+// exp(x - most), 1 at the largest. For bfloat16 by the device's quick power of two: a relative error of some 2^-22 + 2^-24 (most - x), where a logit's own rounding changes
 // it by up to 2^-9 of the logit. Two whole exponentials an element would take longer than the memory.
 template <typename T>
 __device__ __forceinline__ work_t<T> weight_of(work_t<T> x, work_t<T> most) {
   if constexpr (std::is_same_v<T, bf16>) {
     constexpr float kLog2E = 1.44269504f;
     float power;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(fmaf(x, kLog2E, -most * kLog2E)));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"((x - most) * kLog2E));
     return power;
   } else {
     return exponential(x - most);
@@ -56,7 +56,7 @@ struct Running {
   }
 };
 
-// `from` is the row itself, or what is held of it; a thread reads there what it alone has written.
+// `from` is the row itself, or what is held of it; a thread reads there what it alone has copied.
 template <typename T, int kWidth>
 __device__ __forceinline__ void write_gradient(T* row, const T* from, int64_t vocabulary, int64_t target, work_t<T> maximum, work_t<T> factor) {
   using S = work_t<T>;

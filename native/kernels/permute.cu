@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(kThreads) pick(PickNumbers x) {
 template <typename T>
 bool whole_vectors(const SumRows& x) {
   constexpr int V = kVector<T>;
-  return x.width % V == 0 && x.from_stride % V == 0 && x.to_stride % V == 0 && aligned(x.from) && aligned(x.to) && aligned(x.added);
+  return x.width % V == 0 && x.from_stride % V == 0 && x.to_stride % V == 0 && aligned(x.from, x.to, x.added);
 }
 
 unsigned threads_for(int64_t pieces) {
@@ -252,7 +252,7 @@ void spread_rows(const SpreadRows& x, void* on) {
     return;
   }
   unsigned blocks = grid(x.count > 0 ? x.count : x.rows);
-  if (x.row_bytes % 16 == 0 && x.from_stride % 16 == 0 && x.to_stride % 16 == 0 && aligned(x.from) && aligned(x.to)) {
+  if (x.row_bytes % 16 == 0 && x.from_stride % 16 == 0 && x.to_stride % 16 == 0 && aligned(x.from, x.to)) {
     spread<uint4><<<blocks, threads_for(x.row_bytes / 16), 0, stream(on)>>>(x, x.row_bytes / 16);
   } else {
     spread<unsigned short><<<blocks, threads_for(x.row_bytes / 2), 0, stream(on)>>>(x, x.row_bytes / 2);  // every floating-point type is a multiple of 2 bytes

@@ -13,8 +13,9 @@ namespace {
 constexpr int64_t kCached = 32 << 10;   // bytes of a strip: the first cache of most processors
 constexpr int64_t kPiece = 16 << 10;    // of a strip's piece, which leaves room for a tile's rows
 constexpr int64_t kPacked = 256 << 10;  // of B's strips at a time, where A is read as it stands
-constexpr int64_t kBlockRows = 120;     // whole tiles of 3 and 8 rows
-constexpr int64_t kPackedRows = kTileRows < 6 ? 2 * kTileRows : kTileRows;  // of A at a time: most of a register's numbers that lie side by side
+constexpr int64_t kBlockRows = 120;     // whole tiles of 3, 6 and 8 rows
+constexpr int64_t kPackedRows = kNarrowRows;  // of A at a time: whole tiles of either height
+static_assert(kPackedRows % kTileRows == 0 && kBlockRows % kPackedRows == 0);
 
 template <class E>
 struct Plan {
@@ -70,10 +71,10 @@ void product_rows(const Product& x, int64_t begin, int64_t end, void* scratch) {
       for (int64_t block = begin; block < end; block += kBlockRows) {
         int64_t last = end - block < kBlockRows ? end : block + kBlockRows;
         for (int64_t strip = from; strip < to; ++strip) {
-          for (int64_t row = block; row < last; row += kTileRows) {
-            tile_of<E, R>(last - row < kTileRows ? last - row : kTileRows, plan.a.first() + row * plan.a.unit_row(), plan.a.unit_row(), plan.a.unit_step(),
-                          memory + (strip - from) * plan.strip_units(), plan.deep, c + row * x.c_row + strip * kStripColumns<E>, x.c_row,
-                          x.columns - strip * kStripColumns<E>, x.add);
+          int64_t column = strip * kStripColumns<E>, columns = x.columns - column, tall = tile_rows<E>(columns);
+          for (int64_t row = block; row < last; row += tall) {
+            tile_of<E, R>(last - row < tall ? last - row : tall, plan.a.first() + row * plan.a.unit_row(), plan.a.unit_row(), plan.a.unit_step(),
+                          memory + (strip - from) * plan.strip_units(), plan.deep, c + row * x.c_row + column, x.c_row, columns, x.add);
           }
         }
       }
@@ -91,9 +92,10 @@ void product_rows(const Product& x, int64_t begin, int64_t end, void* scratch) {
       int64_t last = end - row < kPackedRows ? end : row + kPackedRows;
       pack<E>(plan.part(plan.a, row, k), last - row, kPackedRows, packed);
       for (int64_t strip = 0; strip < plan.strips; ++strip) {
-        for (int64_t at = row; at < last; at += kTileRows) {
-          tile_of<E, R>(last - at < kTileRows ? last - at : kTileRows, packed + at - row, 1, kPackedRows, memory + strip * plan.strip_units(), deep,
-                        c + at * x.c_row + strip * kStripColumns<E>, x.c_row, x.columns - strip * kStripColumns<E>, x.add || k > 0);
+        int64_t column = strip * kStripColumns<E>, columns = x.columns - column, tall = tile_rows<E>(columns);
+        for (int64_t at = row; at < last; at += tall) {
+          tile_of<E, R>(last - at < tall ? last - at : tall, packed + at - row, 1, kPackedRows, memory + strip * plan.strip_units(), deep,
+                        c + at * x.c_row + column, x.c_row, columns, x.add || k > 0);
         }
       }
     }

@@ -19,6 +19,7 @@ namespace {
 constexpr int kTileRows = kRegisterBytes == 64 ? 8 : 3;
 constexpr int kTileColumns = kRegisterBytes == 64 ? 2 : 4;
 constexpr int kTileSteps = kRegisterBytes == 64 ? 1 : 2;
+constexpr int kNarrowRows = kRegisterBytes == 64 ? 8 : 6;  // of a tile of half as many registers or fewer: it wants as many sums under way
 
 // How elements are multiplied: Unit is what stands in packed memory, kDeep elements of the depth in each.
 template <class E>
@@ -56,6 +57,12 @@ template <class E>
 using Unit = typename Factor<E>::Unit;
 template <class E>
 constexpr int64_t kStripColumns = kTileColumns * kWide<Unit<E>>;
+
+// Rows of a tile of `columns` columns.
+template <class E>
+inline int64_t tile_rows(int64_t columns) {
+  return columns > kStripColumns<E> / 2 ? kTileRows : kNarrowRows;
+}
 
 template <class E>
 inline int64_t units(int64_t depth) {
@@ -179,11 +186,6 @@ inline void with_count(int64_t count, Act act) {
   act(Count<kMost>());
 }
 
-template <class Act>
-inline void with_rows(int64_t rows, Act act) {
-  with_count<kTileRows>(rows, act);
-}
-
 template <class R, typename T>
 inline void put(typename R::Stored* to, Vector<T> x, int64_t count, bool add) {
   if (sizeof(typename R::Stored) == sizeof(T) && count >= kWide<T>) {
@@ -220,16 +222,19 @@ inline void tile(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>*
   }
 }
 
-// A tile of C, of which `rows`, at most kTileRows, and the strip's first `columns` columns are written.
+// A tile of C, of which `rows`, at most tile_rows, and the strip's first `columns` columns are written.
 template <class E, class R>
 inline void tile_of(int64_t rows, const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>* strip, int64_t deep, typename R::Stored* c, int64_t c_row,
                     int64_t columns, bool add) {
   constexpr int kWidth = kWide<Unit<E>>;
-  with_rows(rows, [&](auto count) {
-    with_count<kTileColumns>((columns + kWidth - 1) / kWidth, [&](auto registers) {
-      tile<E, R, count.value, registers.value>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
+  auto work = [&](auto tall, auto wide) {
+    with_count<tall.value>(rows, [&](auto count) {
+      with_count<wide.value>((columns + kWidth - 1) / kWidth, [&](auto registers) {
+        tile<E, R, count.value, registers.value>(a, a_row, a_step, strip, deep, c, c_row, columns, add);
+      });
     });
-  });
+  };
+  columns > kStripColumns<E> / 2 ? work(Count<kTileRows>(), Count<kTileColumns>()) : work(Count<kNarrowRows>(), Count<kTileColumns / 2>());
 }
 
 }  // namespace

@@ -9,10 +9,13 @@
 namespace moe::cuda {
 namespace {
 
-constexpr int kWarpWidth = 512;       // the widest row that a warp takes
-constexpr int kWarps = 8;             // of a block whose warps take a row each
-constexpr int kMostWidth = 16384;     // sixteen elements a thread
-constexpr int64_t kMostBlocks = 528;  // four for each multiprocessor of the largest Hopper
+constexpr int kWarpWidth = 512;               // the widest row that a warp takes
+constexpr int kWarps = 8;                     // of a block whose warps take a row each
+constexpr int kMostWidth = 16384;             // sixteen elements a thread
+constexpr int64_t kProcessors = 132;          // of the largest Hopper
+constexpr int64_t kUnderWay = 32 << 10;       // bytes that keep a multiprocessor's part of the memory busy
+constexpr int64_t kLeastBlocks = 4;           // of a multiprocessor
+constexpr int64_t kResidentThreads = 2048;    // at most
 
 // How rows are dealt out: the same for every address and element type.
 struct Plan {
@@ -33,7 +36,17 @@ struct Plan {
   }
 
   int64_t blocks(int64_t count) const { return (count + rows - 1) / rows; }
-  int64_t standing_blocks(int64_t count) const { return blocks(count) < kMostBlocks ? blocks(count) : kMostBlocks; }
+  int64_t standing_blocks(int64_t count) const { return standing(count, kLeastBlocks); }
+
+  // As many as have enough of their next rows under way, of `row_bytes` each.
+  int64_t standing_blocks(int64_t count, int64_t row_bytes) const {
+    int64_t wanted = kUnderWay / (row_bytes * rows + 1) + 1, most = kResidentThreads / threads;
+    wanted = wanted < most ? wanted : most;
+    return standing(count, wanted > kLeastBlocks ? wanted : kLeastBlocks);
+  }
+
+ private:
+  int64_t standing(int64_t count, int64_t a_processor) const { return blocks(count) < kProcessors * a_processor ? blocks(count) : kProcessors * a_processor; }
 };
 
 // One thread's part of a row: kAccesses times kWidth elements, those of a team side by side.
@@ -63,9 +76,9 @@ __device__ __forceinline__ S team_sum(S x, S* shared) {
   }
 }
 
-// A thread's elements of a row on their way from memory.
+// A thread's elements of a row that is under way.
 template <typename T, int kWidth, int kAccesses>
-struct Arriving {
+struct UnderWay {
   RawElements<T, kWidth> raw[kAccesses];
 
   __device__ __forceinline__ void load(const void* rows, int64_t at, int lane, int team, int width) {
@@ -89,12 +102,12 @@ __global__ void __launch_bounds__(kByWarp ? 32 * kWarps : 1024) forward_rows(Rms
   int width = static_cast<int>(x.width);
   S weight[P::kElements];
   P::each(lane, team, width, [&](int place, int column) { load_elements<S, kWidth>(static_cast<const S*>(x.weight) + column, weight + place); });
-  Arriving<T, kWidth, kAccesses> next, next_change;
-  auto fetch = [&](int64_t at) {
-    if (at < x.rows) {
-      next.load(x.x, at * x.width, lane, team, width);
+  UnderWay<T, kWidth, kAccesses> next, next_change;
+  auto fetch = [&](int64_t ahead) {
+    if (ahead < x.rows) {
+      next.load(x.x, ahead * x.width, lane, team, width);
       if (x.change != nullptr) {
-        next_change.load(x.change, at * x.width, lane, team, width);
+        next_change.load(x.change, ahead * x.width, lane, team, width);
       }
     }
   };
@@ -156,13 +169,13 @@ __global__ void __launch_bounds__(kByWarp ? 32 * kWarps : 1024) backward_rows(Rm
     sums[i] = 0;
   }
   P::each(lane, team, width, [&](int place, int column) { load_elements<S, kWidth>(static_cast<const S*>(x.weight) + column, weight + place); });
-  Arriving<T, kWidth, kAccesses> next_arriving, next_values, next_beside;
-  auto fetch = [&](int64_t row) {
-    if (row < x.rows) {
-      next_arriving.load(x.dy, row * x.width, lane, team, width);
-      next_values.load(x.x, row * x.width, lane, team, width);
+  UnderWay<T, kWidth, kAccesses> next_arriving, next_values, next_beside;
+  auto fetch = [&](int64_t ahead) {
+    if (ahead < x.rows) {
+      next_arriving.load(x.dy, ahead * x.width, lane, team, width);
+      next_values.load(x.x, ahead * x.width, lane, team, width);
       if (x.dsum != nullptr) {
-        next_beside.load(x.dsum, row * x.width, lane, team, width);
+        next_beside.load(x.dsum, ahead * x.width, lane, team, width);
       }
     }
   };
@@ -273,9 +286,10 @@ void rms_norm_forward(const RmsNormForward& x, void* on) {
     return;
   }
   Plan plan(x.width);
-  auto blocks = static_cast<unsigned>(plan.standing_blocks(x.rows));
   with_type(x.type, [&](auto element) {
     using T = decltype(element);
+    int64_t row_bytes = x.width * static_cast<int64_t>(sizeof(T)) * (x.change == nullptr ? 1 : 2);
+    auto blocks = static_cast<unsigned>(plan.standing_blocks(x.rows, row_bytes));
     with_part<T>(x.width, plan.team, aligned(x.x, x.change, x.weight, x.sum, x.y), [&](auto width, auto accesses) {
       if (plan.by_warp) {
         forward_rows<T, decltype(width)::value, decltype(accesses)::value, true><<<blocks, plan.threads, 0, stream(on)>>>(x);

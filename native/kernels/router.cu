@@ -90,6 +90,12 @@ __device__ __forceinline__ void sigmoids(const Row<T, N>& logits, Row<T, N>& sco
   }
 }
 
+// Integers in the order of the numbers, -0 among them as 0.
+__device__ __forceinline__ unsigned in_order(float x) {
+  unsigned bits = __float_as_uint(x + 0.0f);
+  return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+}
+
 // The best expert that is not taken; of equal ones the lower. Taken ones have the id INT_MAX, and what is no number counts as the lowest.
 template <typename T, int N>
 __device__ __forceinline__ int best(const T (&values)[N], const int (&ids)[N]) {
@@ -102,16 +108,21 @@ __device__ __forceinline__ int best(const T (&values)[N], const int (&ids)[N]) {
       id = ids[j];
     }
   }
+  if constexpr (sizeof(T) == sizeof(unsigned)) {  // the device compares a warp's integers at once
+    unsigned key = in_order(value);
+    return __reduce_min_sync(0xffffffffu, key == __reduce_max_sync(0xffffffffu, key) ? id : INT_MAX);
+  } else {
 #pragma unroll
-  for (int offset = 16; offset > 0; offset >>= 1) {
-    T other = __shfl_xor_sync(0xffffffffu, value, offset);
-    int other_id = __shfl_xor_sync(0xffffffffu, id, offset);
-    if (other > value || (other == value && other_id < id)) {
-      value = other;
-      id = other_id;
+    for (int offset = 16; offset > 0; offset >>= 1) {
+      T other = __shfl_xor_sync(0xffffffffu, value, offset);
+      int other_id = __shfl_xor_sync(0xffffffffu, id, offset);
+      if (other > value || (other == value && other_id < id)) {
+        value = other;
+        id = other_id;
+      }
     }
+    return id;
   }
-  return id;
 }
 
 // shared: double [kWarps, E], then int32 [E].

@@ -19,8 +19,8 @@ constexpr int kRegisterBytes = 32;
 constexpr int kRegisterBytes = 16;
 #endif
 
-// Steps of a product's depth in a round of its loop. Two products a cycle want ten instructions in three; what counts and compares makes it twelve, more than half of
-// what a processor begins, and a core that is shared by two threads of the system begins half. With registers of 64 bytes a step is twice as long.
+// Steps of the depth in a round of add_products' loop. What counts and compares is instructions too, and a core that is shared by two threads of the system begins half
+// as many for each. With registers of 64 bytes a step is twice as long.
 constexpr int kDepthSteps = kRegisterBytes == 64 ? 1 : 4;
 
 // For what tiles are made of: a call would have their sums put away and fetched again.
