@@ -39,7 +39,9 @@ moe::Experts checked(const at::Tensor& rows, moe::Handle gate_up_handle, moe::Ha
               " should be [R, D] and [E, 2F, D] in host memory");
   int64_t count = rows.size(0), experts = gate_up.size(0), width = rows.size(1), half = gate_up.size(1) / 2;
   TORCH_CHECK(fits(type, experts, width, half), experts, " experts of width ", half, " over rows ", rows.scalar_type(), " ", rows.sizes(), " don't suit this kernel");
-  TORCH_CHECK(!ends.given.defined() ? experts == 1 : ends.given.is_cpu() && ends.given.scalar_type() == at::kInt && ends.given.sizes() == at::IntArrayRef{experts} && ends.given.is_contiguous(),
+  TORCH_CHECK(!ends.given.defined() ? experts == 1
+                                    : ends.given.is_cpu() && ends.given.scalar_type() == at::kInt && ends.given.sizes() == at::IntArrayRef{experts} &&
+                                          ends.given.is_contiguous(),
               "offsets should be int32 [E] in host memory for ", experts, " experts");
   for (int64_t i = 0; i < experts; ++i) {
     TORCH_CHECK((i == 0 ? 0 : ends.get()[i - 1]) <= ends.get()[i] && ends.get()[i] <= count, "offset ", ends.get()[i], " of expert ", i, " does not fit ", count, " rows");

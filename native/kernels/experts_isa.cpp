@@ -1,6 +1,6 @@
 // An expert's matrices are packed once. Forward: of each strip, gate columns fill the first half of the registers and their up columns the other, so that a tile's
-// activation is made where its sums stand. Backward: the activation's gradient is turned into those of gate and up where its sums stand, and the block's rows then give the rows'
-// gradients and add to the matrices'. With s = sigmoid(gate) and da = w * (its gradient): dup = da gate s, dgate = da up s (1 + gate (1 - s)).
+// activation is made where its sums stand. Backward: the activation's gradient is turned into those of gate and up where its sums stand, and the block's rows then
+// give the rows' gradients and add to the matrices'. With s = sigmoid(gate) and da = w * (its gradient): dup = da gate s, dgate = da up s (1 + gate (1 - s)).
 #if defined(__AVX2__) && !defined(__FMA__)
 #pragma GCC target("fma")
 #endif
@@ -75,7 +75,8 @@ struct Shapes {
   int64_t gate_up_elements() const { return 2 * hidden * width; }
   int64_t elements() const {
     int64_t forward = gate_up_elements() + strips(width) * kStrip * hidden + kBlockRows * step();
-    int64_t backward = strips(hidden) * kStrip * width + strips(width) * kStrip * 2 * hidden + kBlockRows * (hidden_step() + (strips(hidden) + strips(width)) * kStrip + kWide<T>);
+    int64_t backward = strips(hidden) * kStrip * width + strips(width) * kStrip * 2 * hidden +
+                       kBlockRows * (hidden_step() + (strips(hidden) + strips(width)) * kStrip + kWide<T>);
     return forward > backward ? forward : backward;
   }
 

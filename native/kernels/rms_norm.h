@@ -32,7 +32,7 @@ struct RmsNormBackward {
   const void* inverse;
   void* dx;        // null: not asked for
   void* dweight;   // [D]; null: not asked for
-  void* partials;  // [rms_norm_blocks(rows), D] of the work type; null where dweight is
+  void* partials;  // [rms_norm_blocks(rows), on a GPU rms_norm_partials, D] of the work type; null where dweight is
   int64_t rows;
   int64_t width;
 };

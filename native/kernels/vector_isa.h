@@ -109,7 +109,8 @@ MOE_INLINE Vector<float> at_most(float most, Vector<float> x) {
 #endif
 }
 
-// e^x to 1 ulp (1.3 without fused products and sums) from -87 to 88, and 0 from there to -88: 2^n e^r with x = n ln 2 + r, and for e^r the polynomial of degree 6 whose largest relative error is the least.
+// e^x to 1 ulp (1.3 without fused products and sums) from -87 to 88, and 0 from there to -88: 2^n e^r with x = n ln 2 + r, and for e^r the polynomial of degree 6 whose
+// largest relative error is the least.
 MOE_INLINE Vector<float> exponential_in_range(Vector<float> x) {
   Vector<float> shifted = x * 1.44269504f + 12582912.0f;  // n stands in the low bits
   Vector<float> n = shifted - 12582912.0f;
