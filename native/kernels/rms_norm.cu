@@ -3,19 +3,21 @@
 // one. In backward each thread has the weight's gradient of its own columns in registers; the blocks' sums are then added in their order.
 // Bytes a row of D bfloat16 elements: forward 4 D (8 D with the residual sum), backward 6 D (8 D): at D = 2048 and 3 TB/s 2.7 ns (5.5),
 // 4.1 ns (5.5).
+#include <algorithm>
+
 #include "kernels/elements.cuh"
 #include "kernels/rms_norm.h"
 
 namespace moe::cuda {
 namespace {
 
-constexpr int kWarpWidth = 512;               // the widest row that a warp takes
-constexpr int kWarps = 8;                     // of a block whose warps take a row each
-constexpr int kMostWidth = 16384;             // sixteen elements a thread
-constexpr int64_t kProcessors = 132;          // of the largest Hopper
-constexpr int64_t kUnderWay = 32 << 10;       // bytes that keep a multiprocessor's part of the memory busy
-constexpr int64_t kLeastBlocks = 4;           // of a multiprocessor
-constexpr int64_t kResidentThreads = 2048;    // at most
+constexpr int kWarpWidth = 512;             // the widest row that a warp takes
+constexpr int kWarps = 8;                   // of a block whose warps take a row each
+constexpr int kMostWidth = 16384;           // sixteen elements a thread
+constexpr int64_t kProcessors = 132;        // of the largest Hopper
+constexpr int64_t kUnderWay = 32 << 10;     // bytes that keep a multiprocessor's part of the memory busy
+constexpr int64_t kLeastBlocks = 4;         // of a multiprocessor
+constexpr int64_t kResidentThreads = 2048;  // of a multiprocessor, at most
 
 // How rows are dealt out: the same for every address and element type.
 struct Plan {
@@ -36,17 +38,12 @@ struct Plan {
   }
 
   int64_t blocks(int64_t count) const { return (count + rows - 1) / rows; }
-  int64_t standing_blocks(int64_t count) const { return standing(count, kLeastBlocks); }
+  int64_t standing_blocks(int64_t count, int64_t a_processor = kLeastBlocks) const { return std::min(blocks(count), kProcessors * a_processor); }
 
-  // As many as have enough of their next rows under way, of `row_bytes` each.
-  int64_t standing_blocks(int64_t count, int64_t row_bytes) const {
-    int64_t wanted = kUnderWay / (row_bytes * rows + 1) + 1, most = kResidentThreads / threads;
-    wanted = wanted < most ? wanted : most;
-    return standing(count, wanted > kLeastBlocks ? wanted : kLeastBlocks);
+  // Blocks of a multiprocessor that have enough of their next rows under way, of `row_bytes` each.
+  int64_t busy_blocks(int64_t row_bytes) const {
+    return std::max(kLeastBlocks, std::min(kUnderWay / (row_bytes * rows + 1) + 1, kResidentThreads / threads));
   }
-
- private:
-  int64_t standing(int64_t count, int64_t a_processor) const { return blocks(count) < kProcessors * a_processor ? blocks(count) : kProcessors * a_processor; }
 };
 
 // One thread's part of a row: kAccesses times kWidth elements, those of a team side by side.
@@ -289,7 +286,7 @@ void rms_norm_forward(const RmsNormForward& x, void* on) {
   with_type(x.type, [&](auto element) {
     using T = decltype(element);
     int64_t row_bytes = x.width * static_cast<int64_t>(sizeof(T)) * (x.change == nullptr ? 1 : 2);
-    auto blocks = static_cast<unsigned>(plan.standing_blocks(x.rows, row_bytes));
+    auto blocks = static_cast<unsigned>(plan.standing_blocks(x.rows, plan.busy_blocks(row_bytes)));
     with_part<T>(x.width, plan.team, aligned(x.x, x.change, x.weight, x.sum, x.y), [&](auto width, auto accesses) {
       if (plan.by_warp) {
         forward_rows<T, decltype(width)::value, decltype(accesses)::value, true><<<blocks, plan.threads, 0, stream(on)>>>(x);

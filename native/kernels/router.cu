@@ -4,7 +4,7 @@
 // T = 16,384, E = 64 and k = 8 in float32, logits in and results out are 7 MiB: the floor is 3 us, below the cost of the launch.
 #include <climits>
 
-#include "kernels/cuda.cuh"
+#include "kernels/elements.cuh"
 #include "kernels/router.h"
 
 namespace moe::cuda {
@@ -14,11 +14,6 @@ constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * 32;
 constexpr int kSumThreads = 1024;
 constexpr int kMostExperts = 1024;
-
-__device__ __forceinline__ float exponential(float x) { return expf(x); }
-__device__ __forceinline__ double exponential(double x) { return exp(x); }
-__device__ __forceinline__ float logarithm(float x) { return logf(x); }
-__device__ __forceinline__ double logarithm(double x) { return log(x); }
 
 template <typename T>
 __device__ __forceinline__ T lowest() {

@@ -3,6 +3,7 @@
 // Bytes a row of bfloat16 with F = 1024: forward reads 4 KiB and writes 2 KiB, backward reads 6 KiB and writes 6 KiB. At 3 TB/s and 131,072 rows the
 // floors are 0.27 ms and 0.54 ms. Each lane has the loads of gate, up and gradient of two vectors in flight; backward asks for all six before its first
 // store, over which the compiler may move none, and touches every byte once.
+#include "kernels/elements.cuh"
 #include "kernels/swiglu.cuh"
 #include "kernels/swiglu.h"
 
@@ -131,8 +132,6 @@ unsigned grid(int64_t rows) {
   return static_cast<unsigned>(blocks < (1 << 20) ? blocks : (1 << 20));
 }
 
-bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
-
 }  // namespace
 
 void swiglu_forward(const SwiGluForward& x, void* on) {
@@ -141,7 +140,7 @@ void swiglu_forward(const SwiGluForward& x, void* on) {
   }
   with_type(x.type, [&](auto t) {
     using T = decltype(t);
-    if (x.width % kVector<T> == 0 && aligned(x.h) && aligned(x.a)) {
+    if (x.width % kVector<T> == 0 && aligned(x.h, x.a)) {
       forward_rows<T, true><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
     } else {
       forward_rows<T, false><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
@@ -156,7 +155,7 @@ void swiglu_backward(const SwiGluBackward& x, void* on) {
   }
   with_type(x.type, [&](auto t) {
     using T = decltype(t);
-    if (x.width % kVector<T> == 0 && aligned(x.h) && aligned(x.da) && aligned(x.a) && aligned(x.dh)) {
+    if (x.width % kVector<T> == 0 && aligned(x.h, x.da, x.a, x.dh)) {
       backward_rows<T, true><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
     } else {
       backward_rows<T, false><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);

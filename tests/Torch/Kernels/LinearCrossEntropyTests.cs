@@ -34,6 +34,24 @@ public sealed class LinearCrossEntropyTests(Device device) : ScopedTests
     private static double HeadScale(long width) => Math.Pow(2, -Math.Ceiling(Math.Log2(width) / 2));
 
     [Test]
+    public void A_class_far_ahead_costs_nothing_and_pulls_nothing([ValueSource(nameof(Types))] DType dtype, [Values(50_304, 50_257)] int classes)
+    {
+        const double logit = 1000;
+        var (hidden, head) = (Tensor.Zeros([3, 8], dtype).Fill_(1), Tensor.Zeros([classes, 8], dtype));
+        head.Narrow(0, 17, 1).Fill_(logit / 8);
+        var (x, w) = (hidden.To(device), head.To(device));
+        (x.RequiresGrad, w.RequiresGrad) = (true, true);
+        var loss = LinearCrossEntropy.Apply(x, w, Tensor.From(new long[] { 17, 17, 17 }, 3).To(device));
+        Autograd.Backward(loss);
+        Assert.Multiple(() =>
+        {
+            Assert.That(loss.Item(), Is.Zero);
+            Assert.That(x.Gradient!.Norm().Item(), Is.Zero);
+            Assert.That(w.Gradient!.Norm().Item(), Is.Zero);
+        });
+    }
+
+    [Test]
     public void A_wider_heads_gradient_is_not_rounded_to_the_hidden_states_type()
     {
         var oracle = new KernelOracle(Random, device, DType.BFloat16);
