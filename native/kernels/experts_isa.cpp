@@ -135,7 +135,7 @@ void forward(const Experts& x, void* y, int64_t begin, int64_t end, void* scratc
       T* strip = gate_up + 2 * column * s.width;
       for (int side = 0; side < 2; ++side) {
         const T* from = s.gate_up(expert) + (side * s.hidden + column) * s.width;
-        transpose<T>(from, s.width, strip + side * s.kHalf, s.kStrip, s.kHalf, s.width);
+        transpose(from, s.width, strip + side * s.kHalf, s.kStrip, s.kHalf, s.width);
       }
     }
     pack_strips<E>(s.down(expert), s.hidden, s.width, 1, s.hidden, down);

@@ -17,56 +17,20 @@
 #include "kernels/hopper.cuh"
 #include "kernels/hopper_maps.h"
 #include "kernels/hopper_results.cuh"
-#include "kernels/swiglu.cuh"
+#include "kernels/hopper_tiles.cuh"
 
 namespace moe::cuda {
 namespace {
 
 using namespace hopper;
 
-constexpr int kBlocks = 2;     // of a cluster
-constexpr int kRows = 128;     // of a block's part of a tile
-constexpr int kColumns = 256;  // of a tile
-constexpr int kDepth = 64;     // of a stage along the sum
 constexpr int kStages = 4;
 constexpr int kTickets = 2;  // tiles known ahead
-constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kThreads = 3 * kGroup;
-constexpr int kWarps = 2 * kGroup / 32;  // that multiply
 constexpr int kBox = 64 * 64 * 2;  // bytes of a box of 64 x 64
 constexpr int kLeftBytes = kRows * kDepth * 2;
 constexpr int kRightBytes = kColumns * kDepth * 2;
 constexpr int kStageBytes = kLeftBytes + kRightBytes;
-constexpr int kMostGroups = 256;
-
-enum class Form {
-  kRowsDeep,  // c [R, N]: a [R, K], b [E, N, K]
-  kRowsWide,  // c [R, N]: a [R, K], b [E, K, N]
-  kGated,     // c [R, 2N]: a [R, K], b [E, 2N, K], gates before ups; and their activation [R, N]
-  kMatrices,  // c [E, M, N]: a [R, M], b [R, N]
-};
-
-template <Form kForm>
-constexpr bool kIsDeep = kForm == Form::kRowsDeep || kForm == Form::kGated;  // of b
-
-// Columns of N that a tile takes: of gated ones those of gates, and beside them the ups that belong to them.
-template <Form kForm>
-constexpr int kAcross = kForm == Form::kGated ? kColumns / 2 : kColumns;
-
-struct Problem {
-  const int32_t* ends;
-  int32_t* ticket;
-  int groups;
-  int height;  // M of matrices
-  int width;   // N
-  int depth;   // K of rows
-  bf16* result;
-  bf16* activation;         // of gated ones
-  const float* weights;     // of gated ones: a row's; null for 1
-  const CUtensorMap* maps;  // of matrices: left and right of each group
-  double* squares;          // of matrices: kTileSquares a tile
-};
-static_assert(kTileRows == kBlocks * kRows && kTileColumns == kColumns && kTileSquares == kBlocks * kWarps);
 
 // full: a stage's bytes have come. empty: both blocks' warps are done with it. The same of tickets: a tile's number has come, was read by all.
 struct Shared {
@@ -80,64 +44,6 @@ struct Shared {
   int ends[kMostGroups];
 };
 constexpr int kSharedBytes = sizeof(Shared) + 1024;  // its start is rounded up
-
-// A block's part of a tile.
-struct Tile {
-  int group;
-  int row;     // first row of its left factor, in all rows, or of matrices in the group
-  int rows;    // how many of the 128 are there
-  int column;  // first column of the whole tile
-  int start;   // first row of the sum; matrices only
-  int stages;
-};
-
-// Finds tiles of growing numbers.
-template <Form kForm>
-struct Walk {
-  const Problem& x;
-  const int* ends;
-  int group = 0;
-  int first = 0;  // tile of the group
-
-  __device__ __forceinline__ int begin() const { return group == 0 ? 0 : ends[group - 1]; }
-
-  __device__ __forceinline__ int tall() const { return kForm == Form::kMatrices ? x.height : ends[group] - begin(); }
-
-  // False where there is no such tile.
-  __device__ __forceinline__ bool find(int number, int rank, Tile& tile) {
-    int across = (x.width + kAcross<kForm> - 1) / kAcross<kForm>;
-    for (; group < x.groups; ++group) {
-      int tiles = (tall() + kBlocks * kRows - 1) / (kBlocks * kRows) * across;
-      if (number < first + tiles) {
-        break;
-      }
-      first += tiles;
-    }
-    if (group == x.groups) {
-      return false;
-    }
-    int down = (number - first) / across * kBlocks * kRows;
-    int left = min(tall() - down, kBlocks * kRows);
-    // Few rows are shared out, so that each block has a warpgroup's.
-    int each = left > kRows ? kRows : kRows / 2;
-    tile.group = group;
-    tile.column = (number - first) % across * kAcross<kForm>;
-    tile.rows = max(0, min(left - rank * each, each));
-    tile.row = down + rank * each;
-    if (kForm == Form::kMatrices) {
-      tile.start = begin();
-      tile.stages = (ends[group] - tile.start + kDepth - 1) / kDepth;
-      if (tile.stages == 0) {  // one of zeros, from beyond the tensor
-        tile.start = max(1, tile.start);
-        tile.stages = 1;
-      }
-    } else {
-      tile.row += begin();
-      tile.stages = (x.depth + kDepth - 1) / kDepth;
-    }
-    return true;
-  }
-};
 
 // A place in a ring, and the parity of its present round.
 template <int kPlaces>
@@ -221,65 +127,6 @@ __device__ __forceinline__ void sum(float (&d)[128], const Tile& tile, Shared& s
   products_wait<0>();
   hold(d);
   release(shared, before);
-}
-
-// A warp's 16 x 256 sums, from row `row` on, to their place. Of rows only the first `rows` are the group's. Returns the lane's part of the sum of their squares, where
-// the form asks for it.
-template <Form kForm>
-__device__ __forceinline__ double store(const float (&d)[128], const Tile& tile, int row, int rows, const Problem& x, const CUtensorMap& c, uint32_t boxes,
-                                        int& used) {
-  double squares = 0;
-#pragma unroll
-  for (int box = 0; box < kColumns / 64; ++box) {
-    int column = tile.column + box * 64;
-    if (column < x.width) {
-      unsigned pairs[16];
-      round_box(d + box * 32, pairs);
-      if constexpr (kForm == Form::kMatrices) {  // its map ends where the matrix does
-        put_box(pairs, {c, x.result, x.width}, tile.group, row, column, kBoxRows, boxes, used);
-        add_squares(pairs, squares);
-      } else {
-        put_box(pairs, {c, x.result, x.width}, 0, row, column, rows, boxes, used);
-      }
-    }
-  }
-  return squares;
-}
-
-// The same of 128 gates and the 128 ups that belong to them, with the activation of both as they are rounded.
-__device__ __forceinline__ void store_gated(const float (&d)[128], const Tile& tile, int row, int rows, const Problem& x, const CUtensorMap& c,
-                                            const CUtensorMap& e, uint32_t boxes, int& used) {
-  int line = threadIdx.x % 32 / 4;  // of the lane's numbers, and the line 8 below
-  float weights[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    weights[i] = x.weights != nullptr && line + 8 * i < rows ? x.weights[row + line + 8 * i] : 1;
-  }
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    int column = tile.column + half * 64;
-    if (column < x.width) {
-      unsigned gates[16], ups[16];
-      round_box(d + half * 32, gates);
-      round_box(d + 64 + half * 32, ups);
-      put_box(gates, {c, x.result, 2 * x.width}, 0, row, column, rows, boxes, used);
-      put_box(ups, {c, x.result, 2 * x.width}, 0, row, x.width + column, rows, boxes, used);
-#pragma unroll
-      for (int i = 0; i < 16; ++i) {
-        float low = gated(__uint_as_float(gates[i] << 16), __uint_as_float(ups[i] << 16), weights[i % 2]);
-        float high = gated(__uint_as_float(gates[i] & 0xffff0000u), __uint_as_float(ups[i] & 0xffff0000u), weights[i % 2]);
-        gates[i] = bf16_pair(low, high);
-      }
-      put_box(gates, {e, x.activation, x.width}, 0, row, column, rows, boxes, used);
-    }
-  }
-}
-
-// Of a warp's part of a tile.
-__device__ __forceinline__ void leave_squares(const Problem& x, int number, int rank, int warp, double squares) {
-  if (threadIdx.x % 32 == 0) {
-    x.squares[(static_cast<int64_t>(number) * kBlocks + rank) * kWarps + warp] = squares;
-  }
 }
 
 template <Form kForm>

@@ -1,8 +1,10 @@
-// The sums of a warpgroup's products (hopper.cuh) on their way to memory: rounded to bfloat16, by boxes of 16 x 64 in shared memory.
+// The sums of a tile's products on their way to memory: rounded to bfloat16, by boxes of 16 x 64 in shared memory, with their activation or the sum of their squares.
 #pragma once
 
 #include "kernels/cuda.cuh"
 #include "kernels/hopper.cuh"
+#include "kernels/hopper_tiles.cuh"
+#include "kernels/swiglu.cuh"
 
 namespace moe::cuda::hopper {
 
@@ -81,6 +83,65 @@ __device__ __forceinline__ void round_box(const float* d, unsigned (&pairs)[16])
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
     pairs[i] = bf16_pair(d[2 * i], d[2 * i + 1]);
+  }
+}
+
+// A warp's 16 x 256 sums, from row `row` on, to their place. Of rows only the first `rows` are the group's. Returns the lane's part of the sum of their squares, where
+// the form asks for it.
+template <Form kForm>
+__device__ __forceinline__ double store(const float (&d)[128], const Tile& tile, int row, int rows, const Problem& x, const CUtensorMap& c, uint32_t boxes,
+                                        int& used) {
+  double squares = 0;
+#pragma unroll
+  for (int box = 0; box < kColumns / 64; ++box) {
+    int column = tile.column + box * 64;
+    if (column < x.width) {
+      unsigned pairs[16];
+      round_box(d + box * 32, pairs);
+      if constexpr (kForm == Form::kMatrices) {  // its map ends where the matrix does
+        put_box(pairs, {c, x.result, x.width}, tile.group, row, column, kBoxRows, boxes, used);
+        add_squares(pairs, squares);
+      } else {
+        put_box(pairs, {c, x.result, x.width}, 0, row, column, rows, boxes, used);
+      }
+    }
+  }
+  return squares;
+}
+
+// The same of 128 gates and the 128 ups that belong to them, with the activation of both as they are rounded.
+__device__ __forceinline__ void store_gated(const float (&d)[128], const Tile& tile, int row, int rows, const Problem& x, const CUtensorMap& c,
+                                            const CUtensorMap& e, uint32_t boxes, int& used) {
+  int line = threadIdx.x % 32 / 4;  // of the lane's numbers, and the line 8 below
+  float weights[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    weights[i] = x.weights != nullptr && line + 8 * i < rows ? x.weights[row + line + 8 * i] : 1;
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    int column = tile.column + half * 64;
+    if (column < x.width) {
+      unsigned gates[16], ups[16];
+      round_box(d + half * 32, gates);
+      round_box(d + 64 + half * 32, ups);
+      put_box(gates, {c, x.result, 2 * x.width}, 0, row, column, rows, boxes, used);
+      put_box(ups, {c, x.result, 2 * x.width}, 0, row, x.width + column, rows, boxes, used);
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        float low = gated(__uint_as_float(gates[i] << 16), __uint_as_float(ups[i] << 16), weights[i % 2]);
+        float high = gated(__uint_as_float(gates[i] & 0xffff0000u), __uint_as_float(ups[i] & 0xffff0000u), weights[i % 2]);
+        gates[i] = bf16_pair(low, high);
+      }
+      put_box(gates, {e, x.activation, x.width}, 0, row, column, rows, boxes, used);
+    }
+  }
+}
+
+// Of a warp's part of a tile.
+__device__ __forceinline__ void leave_squares(const Problem& x, int number, int rank, int warp, double squares) {
+  if (threadIdx.x % 32 == 0) {
+    x.squares[(static_cast<int64_t>(number) * kBlocks + rank) * kWarps + warp] = squares;
   }
 }
 

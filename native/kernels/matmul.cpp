@@ -22,8 +22,9 @@ constexpr int64_t kGrain = 1 << 20;  // multiplications that are worth a thread 
 constexpr int64_t kGrainRows = 64;   // and rows that repay its packing
 
 #if defined(__x86_64__)
+// By an instruction of the processor's own. Intel's take so long for it that numbers widened to float32 are multiplied faster: docs/log.md, "bfloat16 on a CPU".
 bool has_bfloat16_products() {
-  static const bool has = moe::isa() == moe::Isa::Avx512 && __builtin_cpu_supports("avx512bf16");
+  static const bool has = moe::isa() == moe::Isa::Avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
   return has;
 }
 

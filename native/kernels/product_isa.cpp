@@ -4,6 +4,8 @@
 #if defined(__AVX2__) && !defined(__FMA__)
 #pragma GCC target("fma")
 #endif
+#include <type_traits>
+
 #include "kernels/product_tile_isa.h"
 
 namespace moe {
@@ -26,6 +28,7 @@ struct Plan {
   int64_t deep;
   int64_t strips;
   bool direct;
+  bool as_lines;  // A's rows are packed one below the other
   int64_t piece;
   int64_t at_a_time;  // strips of B that are packed, where A is not
 
@@ -35,6 +38,7 @@ struct Plan {
         deep(units<E>(x.depth)),
         strips((x.columns + kStripColumns<E> - 1) / kStripColumns<E>),
         direct(a.is_direct() && (a.step == 1 || deep * kDepthBytes <= kCached)),
+        as_lines(Factor<E>::kDeep == 1 && a.step == 1),
         piece(deep),
         at_a_time(kPacked / (deep * kDepthBytes + 1)) {
     at_a_time = at_a_time < 1 ? 1 : at_a_time < strips ? at_a_time : strips;
@@ -52,6 +56,14 @@ struct Plan {
     constexpr int64_t kDeep = Factor<E>::kDeep;
     int64_t left = x.depth - k * kDeep, most = piece * kDeep;
     return {x.from + first * x.row + k * kDeep * x.step, x.row, x.step, left < most ? left : most};
+  }
+  void pack_rows(int64_t first, int64_t k, int64_t count, Unit<E>* to) const {
+    if constexpr (Factor<E>::kDeep == 1) {
+      if (as_lines) {
+        return pack_lines<E>(part(a, first, k), count, piece, to);
+      }
+    }
+    pack<E>(part(a, first, k), count, kPackedRows, to);
   }
   void pack_strip(const Product& x, int64_t strip, int64_t k, Unit<E>* to) const {
     int64_t first = strip * kStripColumns<E>, left = x.columns - first;
@@ -90,11 +102,12 @@ void product_rows(const Product& x, int64_t begin, int64_t end, void* scratch) {
     }
     for (int64_t row = begin; row < end; row += kPackedRows) {
       int64_t last = end - row < kPackedRows ? end : row + kPackedRows;
-      pack<E>(plan.part(plan.a, row, k), last - row, kPackedRows, packed);
+      int64_t a_row = plan.as_lines ? plan.piece : 1, a_step = plan.as_lines ? 1 : kPackedRows;
+      plan.pack_rows(row, k, last - row, packed);
       for (int64_t strip = 0; strip < plan.strips; ++strip) {
         int64_t column = strip * kStripColumns<E>, columns = x.columns - column, tall = tile_rows<E>(columns);
         for (int64_t at = row; at < last; at += tall) {
-          tile_of<E, R>(last - at < tall ? last - at : tall, packed + at - row, 1, kPackedRows, memory + strip * plan.strip_units(), deep,
+          tile_of<E, R>(last - at < tall ? last - at : tall, packed + (at - row) * a_row, a_row, a_step, memory + strip * plan.strip_units(), deep,
                         c + at * x.c_row + column, x.c_row, columns, x.add || k > 0);
         }
       }
@@ -114,11 +127,12 @@ int64_t product_scratch(const Product& x) {
 void product(const Product& x, int64_t begin, int64_t end, void* scratch) {
   with_elements(x.type, [&](auto e) {
     using E = decltype(e);
-    if (x.result_type == x.type) {
-      product_rows<E, E>(x, begin, end, scratch);
-    } else {
-      product_rows<E, Single>(x, begin, end, scratch);
+    if constexpr (std::is_same_v<E, Brain>) {
+      if (x.result_type == Type::Float32) {
+        return product_rows<E, Single>(x, begin, end, scratch);
+      }
     }
+    product_rows<E, E>(x, begin, end, scratch);
   });
 }
 

@@ -47,6 +47,10 @@ struct Factor<Brain> {
     __builtin_memcpy(&x, &bits, sizeof x);
     return x;
   }
+  // Of elements side by side and those a step behind them.
+  static inline Vector<float> pairs(const uint16_t* from, int64_t step) {
+    return (Vector<float>)((Integers<float>)load_wide<Brain>(from + step) | ((Integers<float>)load_wide<Brain>(from) >> 16 & 0xffff));
+  }
   static inline void multiply_add(Sums& sum, Unit x, Vector<float> y) {
     sum = (Sums)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_ps(x), (__m512bh)y);
   }
@@ -102,23 +106,32 @@ struct Strided {
 template <class E>
 void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
   using U = Unit<E>;
+  constexpr bool kSingly = Factor<E>::kDeep == 1;
   int64_t deep = units<E>(x.depth), done = 0;
-  if (x.is_direct() && x.unit_step() == 1 && across % kWide<U> == 0) {  // a line's units lie side by side: squares are turned
+  if (across % kWide<U> == 0 && x.step == 1 && (kSingly || x.is_direct())) {  // a line's units lie side by side: squares are turned
     int64_t lines = count / kWide<U> * kWide<U>;
     done = deep / kWide<U> * kWide<U>;
-    transpose<U>(x.first(), x.unit_row(), to, across, lines, done);
+    if constexpr (kSingly) {
+      transpose_elements<E>(x.from, x.row, to, across, lines, done);
+    } else {
+      transpose(x.first(), x.unit_row(), to, across, lines, done);
+    }
     for (int64_t k = 0; k < done; ++k) {
       for (int64_t i = lines; i < across; ++i) to[k * across + i] = i < count ? x.unit(i, k) : U(0);
     }
   }
-  if (Factor<E>::kAsStored && Factor<E>::kDeep == 1 && x.row == 1 && count == across) {
-    if (across % kWide<U> == 0) {
+  if constexpr (kSingly) {
+    if (x.row == 1 && count == across && across % kWide<U> == 0) {
       for (; done < deep; ++done) {
-        for (int64_t i = 0; i < across; i += kWide<U>) store(to + done * across + i, load(x.first() + done * x.step + i));
+        for (int64_t i = 0; i < across; i += kWide<U>) store(to + done * across + i, load_wide<E>(x.from + done * x.step + i));
       }
-    } else if (across < kWide<U> && x.step >= kWide<U> - across) {
+    } else if (x.row == 1 && count == across && across < kWide<U> && x.step >= kWide<U> - across) {
       // Whole registers, of whose numbers the next one covers what are too many; behind the last there may be no memory.
-      for (; done + 1 < deep; ++done) store(to + done * across, load(x.first() + done * x.step));
+      for (; done + 1 < deep; ++done) store(to + done * across, load_wide<E>(x.from + done * x.step));
+    }
+  } else if (x.row == 1 && count == across && across % kWide<U> == 0) {
+    for (; done < x.depth / 2; ++done) {
+      for (int64_t i = 0; i < across; i += kWide<U>) store(to + done * across + i, Factor<E>::pairs(x.from + 2 * done * x.step + i, x.step));
     }
   }
   for (int64_t k = done; k < deep; ++k) {
@@ -136,6 +149,18 @@ void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
       for (int64_t i = 0; i < count; ++i) line[i] = x.unit(i, k);
     }
     for (int64_t i = count; i < across; ++i) line[i] = U(0);
+  }
+}
+
+// Lines [0, count) of `x`, whose elements lie side by side, one below the other: `step` units from one to the next.
+template <class E>
+void pack_lines(const Strided<E>& x, int64_t count, int64_t step, Unit<E>* to) {
+  constexpr int64_t kWidth = kWide<Unit<E>>;
+  static_assert(Factor<E>::kDeep == 1);
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t k = 0;
+    for (; k + kWidth <= x.depth; k += kWidth) store(to + i * step + k, load_wide<E>(x.from + i * x.row + k));
+    for (; k < x.depth; ++k) to[i * step + k] = x.unit(i, k);
   }
 }
 
@@ -188,12 +213,11 @@ inline void with_count(int64_t count, Act act) {
 
 template <class R, typename T>
 inline void put(typename R::Stored* to, Vector<T> x, int64_t count, bool add) {
-  if (sizeof(typename R::Stored) == sizeof(T) && count >= kWide<T>) {
-    T* whole = reinterpret_cast<T*>(to);
-    store(whole, add ? load(whole) + x : x);
+  if (count >= kWide<T>) {
+    store_wide<R>(to, add ? load_wide<R>(to) + x : x);
     return;
   }
-  for (int64_t i = 0; i < count && i < kWide<T>; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     R::store(to + i, add ? static_cast<T>(R::load(to + i)) + x[i] : x[i]);
   }
 }
@@ -203,14 +227,13 @@ inline void tile(const Unit<E>* a, int64_t a_row, int64_t a_step, const Unit<E>*
   using U = Unit<E>;
   Vector<U> sums[kRows][kColumns] = {};
   add_products<E>(a, a_row, a_step, strip, deep, sums);
-  if (sizeof(typename R::Stored) == sizeof(U) && columns >= kColumns * kWide<U>) {
-    U* to = reinterpret_cast<U*>(c);
+  if (columns >= kColumns * kWide<U>) {
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
       for (int j = 0; j < kColumns; ++j) {
-        U* at = to + i * c_row + j * kWide<U>;
-        store(at, add ? load(at) + sums[i][j] : sums[i][j]);
+        typename R::Stored* at = c + i * c_row + j * kWide<U>;
+        store_wide<R>(at, add ? load_wide<R>(at) + sums[i][j] : sums[i][j]);
       }
     }
     return;

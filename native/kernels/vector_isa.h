@@ -71,6 +71,33 @@ inline void store(T* to, Vector<T> x) {
   __builtin_memcpy(to, &x, sizeof x);
 }
 
+// A register of elements by their work type, from and to where they are stored side by side.
+template <class E>
+inline Vector<typename E::Work> load_wide(const typename E::Stored* from) {
+  if constexpr (sizeof(typename E::Stored) == sizeof(typename E::Work)) {
+    return load(from);
+  } else {
+    typedef uint16_t Halves __attribute__((vector_size(kRegisterBytes / 2)));
+    Halves halves;
+    __builtin_memcpy(&halves, from, sizeof halves);
+    return (Vector<float>)(__builtin_convertvector(halves, Integers<float>) << 16);
+  }
+}
+
+template <class E>
+inline void store_wide(typename E::Stored* to, Vector<typename E::Work> x) {
+  if constexpr (sizeof(typename E::Stored) == sizeof(typename E::Work)) {
+    store(to, x);
+  } else {  // as Brain::store
+    typedef uint16_t Halves __attribute__((vector_size(kRegisterBytes / 2)));
+    typedef uint32_t Bits __attribute__((vector_size(kRegisterBytes)));
+    auto bits = (Bits)x, top = bits >> 16;
+    auto rounded = (bits + 0x7fff + (top & 1)) >> 16;
+    Halves halves = __builtin_convertvector((bits & 0x7fffffff) > 0x7f800000 ? top | 0x40 : rounded, Halves);
+    __builtin_memcpy(to, &halves, sizeof halves);
+  }
+}
+
 template <typename T>
 inline Vector<T> larger(Vector<T> a, Vector<T> b) {
   return a > b ? a : b;
@@ -165,16 +192,17 @@ inline void transpose_square(Vector<T>* rows) {
   }
 }
 
-// from [rows, columns] -> to [columns, rows]; both lengths multiples of kWide<T>.
-template <typename T>
-inline void transpose(const T* from, int64_t from_step, T* to, int64_t to_step, int64_t rows, int64_t columns) {
+// from [rows, columns] -> to [columns, rows] in the work type; both lengths multiples of kWide.
+template <class E>
+inline void transpose_elements(const typename E::Stored* from, int64_t from_step, typename E::Work* to, int64_t to_step, int64_t rows, int64_t columns) {
+  using T = typename E::Work;
   constexpr int kSize = kWide<T>;
   for (int64_t row = 0; row < rows; row += kSize) {
     for (int64_t column = 0; column < columns; column += kSize) {
       Vector<T> square[kSize];
 #pragma GCC unroll 16
       for (int i = 0; i < kSize; ++i) {
-        square[i] = load(from + (row + i) * from_step + column);
+        square[i] = load_wide<E>(from + (row + i) * from_step + column);
       }
       transpose_square<T>(square);
 #pragma GCC unroll 16
@@ -183,6 +211,13 @@ inline void transpose(const T* from, int64_t from_step, T* to, int64_t to_step, 
       }
     }
   }
+}
+
+inline void transpose(const float* from, int64_t from_step, float* to, int64_t to_step, int64_t rows, int64_t columns) {
+  transpose_elements<Single>(from, from_step, to, to_step, rows, columns);
+}
+inline void transpose(const double* from, int64_t from_step, double* to, int64_t to_step, int64_t rows, int64_t columns) {
+  transpose_elements<Double>(from, from_step, to, to_step, rows, columns);
 }
 
 // sums[i] += the products of a's row i with b's columns: a's element (i, k) at a[i * a_row + k * a_step], b's row k at b + k * b_step.

@@ -82,6 +82,27 @@ public sealed class NotedSquaresTests(Device device) : KernelTests(device)
         }
     }
 
+    [Test]
+    public void Norms_follow_a_captured_product_that_is_made_again()
+    {
+        if (!Place.IsCuda)
+        {
+            Assert.Ignore("work of a GPU alone is captured");
+        }
+
+        var groups = new RowGroups(RowGroups.Of(300, 0, 40).Offsets!.To(Place));
+        var (left, right) = (Normal(DType.BFloat16, 340, 512), Normal(DType.BFloat16, 340, 264));
+        using var before = GroupedProduct.Matrices(left, right, groups);
+        Tensor? product = null;
+        using var graph = CudaGraph.Capture(() => product = GroupedProduct.Matrices(left, right, groups));
+        foreach (var size in new[] { 1.0, 100, 0.01 })
+        {
+            left.CopyFrom_(Normal(DType.BFloat16, 340, 512) * size);
+            graph.Replay();
+            MustHaveTheirNorms(product!, product!.Select(0, 0), product!.Select(0, 2).Narrow(0, 256, 256));
+        }
+    }
+
     // What is written by address is not counted: the norm stays that of the product, which says that nobody read its numbers again.
     [Test]
     public void On_Hopper_no_gradient_of_experts_is_read_for_its_norm()

@@ -1,0 +1,106 @@
+// What a grouped product on Hopper multiplies, and its tiles: how they are numbered, group by group, and found by growing numbers.
+#pragma once
+
+#include "kernels/cuda.cuh"
+#include "kernels/grouped_matmul.h"
+#include "kernels/hopper.cuh"
+
+namespace moe::cuda::hopper {
+
+constexpr int kBlocks = 2;               // of a cluster
+constexpr int kRows = 128;               // of a block's part of a tile
+constexpr int kColumns = 256;            // of a tile
+constexpr int kDepth = 64;               // of a stage along the sum
+constexpr int kGroup = 128;              // threads of a warpgroup
+constexpr int kWarps = 2 * kGroup / 32;  // of a block that multiply
+constexpr int kMostGroups = 256;
+
+enum class Form {
+  kRowsDeep,  // c [R, N]: a [R, K], b [E, N, K]
+  kRowsWide,  // c [R, N]: a [R, K], b [E, K, N]
+  kGated,     // c [R, 2N]: a [R, K], b [E, 2N, K], gates before ups; and their activation [R, N]
+  kMatrices,  // c [E, M, N]: a [R, M], b [R, N]
+};
+
+template <Form kForm>
+constexpr bool kIsDeep = kForm == Form::kRowsDeep || kForm == Form::kGated;  // of b
+
+// Columns of N that a tile takes: of gated ones those of gates, and beside them the ups that belong to them.
+template <Form kForm>
+constexpr int kAcross = kForm == Form::kGated ? kColumns / 2 : kColumns;
+
+// Numbers and addresses of a product; factors and most results are reached by maps.
+struct Problem {
+  const int32_t* ends;
+  int32_t* ticket;
+  int groups;
+  int height;  // M of matrices
+  int width;   // N
+  int depth;   // K of rows
+  bf16* result;
+  bf16* activation;         // of gated ones
+  const float* weights;     // of gated ones: a row's; null for 1
+  const CUtensorMap* maps;  // of matrices: left and right of each group
+  double* squares;          // of matrices: kTileSquares a tile
+};
+static_assert(kTileRows == kBlocks * kRows && kTileColumns == kColumns && kTileSquares == kBlocks * kWarps);
+
+// A block's part of a tile.
+struct Tile {
+  int group;
+  int row;     // first row of its left factor, in all rows, or of matrices in the group
+  int rows;    // how many of the 128 are there
+  int column;  // first column of the whole tile
+  int start;   // first row of the sum; matrices only
+  int stages;
+};
+
+// Finds tiles of growing numbers.
+template <Form kForm>
+struct Walk {
+  const Problem& x;
+  const int* ends;
+  int group = 0;
+  int first = 0;  // tile of the group
+
+  __device__ __forceinline__ int begin() const { return group == 0 ? 0 : ends[group - 1]; }
+
+  __device__ __forceinline__ int tall() const { return kForm == Form::kMatrices ? x.height : ends[group] - begin(); }
+
+  // False where there is no such tile.
+  __device__ __forceinline__ bool find(int number, int rank, Tile& tile) {
+    int across = (x.width + kAcross<kForm> - 1) / kAcross<kForm>;
+    for (; group < x.groups; ++group) {
+      int tiles = (tall() + kBlocks * kRows - 1) / (kBlocks * kRows) * across;
+      if (number < first + tiles) {
+        break;
+      }
+      first += tiles;
+    }
+    if (group == x.groups) {
+      return false;
+    }
+    int down = (number - first) / across * kBlocks * kRows;
+    int left = min(tall() - down, kBlocks * kRows);
+    // Few rows are shared out, so that each block has a warpgroup's.
+    int each = left > kRows ? kRows : kRows / 2;
+    tile.group = group;
+    tile.column = (number - first) % across * kAcross<kForm>;
+    tile.rows = max(0, min(left - rank * each, each));
+    tile.row = down + rank * each;
+    if (kForm == Form::kMatrices) {
+      tile.start = begin();
+      tile.stages = (ends[group] - tile.start + kDepth - 1) / kDepth;
+      if (tile.stages == 0) {  // one of zeros, from beyond the tensor
+        tile.start = max(1, tile.start);
+        tile.stages = 1;
+      }
+    } else {
+      tile.row += begin();
+      tile.stages = (x.depth + kDepth - 1) / kDepth;
+    }
+    return true;
+  }
+};
+
+}  // namespace moe::cuda::hopper
