@@ -21,7 +21,7 @@ constexpr int kTileColumns = kRegisterBytes == 64 ? 2 : 4;
 constexpr int kTileSteps = kRegisterBytes == 64 ? 1 : 2;
 constexpr int kNarrowRows = kRegisterBytes == 64 ? 8 : 6;  // of a tile of half as many registers or fewer: it wants as many sums under way
 
-// How elements are multiplied: Unit is what stands in packed memory, kDeep elements of the depth in each.
+// How elements are multiplied: Unit is what stands in packed memory, kDeep elements of the depth in each, `step` apart; `line` are units side by side.
 template <class E>
 struct Factor {
   using Unit = typename E::Work;
@@ -30,6 +30,7 @@ struct Factor {
   static constexpr bool kAsStored = sizeof(typename E::Stored) == sizeof(Unit);
 
   static inline Unit unit(const typename E::Stored* from, int64_t, bool) { return E::load(from); }
+  static inline Sums line(const typename E::Stored* from, int64_t) { return load_wide<E>(from); }
   static inline void multiply_add(Sums& sum, Unit x, Vector<Unit> y) { sum += x * y; }
 };
 
@@ -47,8 +48,7 @@ struct Factor<Brain> {
     __builtin_memcpy(&x, &bits, sizeof x);
     return x;
   }
-  // Of elements side by side and those a step behind them.
-  static inline Vector<float> pairs(const uint16_t* from, int64_t step) {
+  static inline Vector<float> line(const uint16_t* from, int64_t step) {
     return (Vector<float>)((Integers<float>)load_wide<Brain>(from + step) | ((Integers<float>)load_wide<Brain>(from) >> 16 & 0xffff));
   }
   static inline void multiply_add(Sums& sum, Unit x, Vector<float> y) {
@@ -120,31 +120,20 @@ void pack(const Strided<E>& x, int64_t count, int64_t across, Unit<E>* to) {
       for (int64_t i = lines; i < across; ++i) to[k * across + i] = i < count ? x.unit(i, k) : U(0);
     }
   }
-  if constexpr (kSingly) {
-    if (x.row == 1 && count == across && across % kWide<U> == 0) {
-      for (; done < deep; ++done) {
-        for (int64_t i = 0; i < across; i += kWide<U>) store(to + done * across + i, load_wide<E>(x.from + done * x.step + i));
-      }
-    } else if (x.row == 1 && count == across && across < kWide<U> && x.step >= kWide<U> - across) {
-      // Whole registers, of whose numbers the next one covers what are too many; behind the last there may be no memory.
-      for (; done + 1 < deep; ++done) store(to + done * across, load_wide<E>(x.from + done * x.step));
+  if (x.row == 1 && count == across && across % kWide<U> == 0) {
+    for (; done < x.depth / Factor<E>::kDeep; ++done) {
+      for (int64_t i = 0; i < across; i += kWide<U>) store(to + done * across + i, Factor<E>::line(x.from + done * Factor<E>::kDeep * x.step + i, x.step));
     }
-  } else if (x.row == 1 && count == across && across % kWide<U> == 0) {
-    for (; done < x.depth / 2; ++done) {
-      for (int64_t i = 0; i < across; i += kWide<U>) store(to + done * across + i, Factor<E>::pairs(x.from + 2 * done * x.step + i, x.step));
-    }
+  } else if (kSingly && x.row == 1 && count == across && across < kWide<U> && x.step >= kWide<U> - across) {
+    // Whole registers, of whose numbers the next one covers what are too many; behind the last there may be no memory.
+    for (; done + 1 < deep; ++done) store(to + done * across, Factor<E>::line(x.from + done * x.step, x.step));
   }
   for (int64_t k = done; k < deep; ++k) {
     U* __restrict line = to + k * across;
     if (x.row == 1) {
       const typename E::Stored* at = x.from + k * Factor<E>::kDeep * x.step;
       bool whole = k * Factor<E>::kDeep + 1 < x.depth;
-      if (count == kStripColumns<E>) {
-#pragma GCC unroll 1
-        for (int64_t i = 0; i < kStripColumns<E>; ++i) line[i] = Factor<E>::unit(at + i, x.step, whole);
-      } else {
-        for (int64_t i = 0; i < count; ++i) line[i] = Factor<E>::unit(at + i, x.step, whole);
-      }
+      for (int64_t i = 0; i < count; ++i) line[i] = Factor<E>::unit(at + i, x.step, whole);
     } else {
       for (int64_t i = 0; i < count; ++i) line[i] = x.unit(i, k);
     }
