@@ -74,19 +74,10 @@ internal sealed partial class LaunchedRun : IDisposable
     /// <summary>Processes of all runs in folders below one.</summary>
     public static IReadOnlyList<int> ProcessesBelow(string folder) => ProcessesWith($"MOE_RUN_DIR={folder}/");
 
-    /// <summary>Ends them.</summary>
-    public static void KillBelow(string folder)
-    {
-        foreach (var process in ProcessesBelow(folder))
-        {
-            _ = Kill(process, 9);
-        }
-    }
-
-    private static IReadOnlyList<int> ProcessesWith(string variable) =>
+    private static IReadOnlyList<int> ProcessesWith(string text, string file = "environ") =>
     [
         .. Directory.EnumerateDirectories("/proc")
-            .Where(folder => int.TryParse(Path.GetFileName(folder), out _) && ReadOrEmpty(Path.Combine(folder, "environ")).Contains(variable, StringComparison.Ordinal))
+            .Where(folder => int.TryParse(Path.GetFileName(folder), out _) && ReadOrEmpty(Path.Combine(folder, file)).Contains(text, StringComparison.Ordinal))
             .Select(folder => int.Parse(Path.GetFileName(folder))),
     ];
 
@@ -225,13 +216,20 @@ internal sealed partial class LaunchedRun : IDisposable
             _process.Kill();
         }
 
-        foreach (var process in Processes)
+        // Launchers of a sweep's points outlive it for a moment, and write; only their command lines name the folder.
+        Wait(() => End([.. ProcessesWith(_folder), .. ProcessesWith(_folder, "cmdline")]) == 0, "the end of its processes");
+        _process?.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    private static int End(IReadOnlyList<int> processes)
+    {
+        foreach (var process in processes)
         {
             _ = Kill(process, 9);
         }
 
-        _process?.Dispose();
-        Directory.Delete(_folder, recursive: true);
+        return processes.Count;
     }
 
     private static void Append(StringBuilder text, string? line)

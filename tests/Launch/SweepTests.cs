@@ -19,11 +19,7 @@ internal sealed class SweepTests
     public void CreateRun() => _run = new LaunchedRun();
 
     [TearDown]
-    public void DisposeRun()
-    {
-        LaunchedRun.KillBelow(Sweeps);
-        _run.Dispose();
-    }
+    public void DisposeRun() => _run.Dispose();
 
     [Test]
     public void Grid_and_seeds_make_a_run_folder_each_named_after_its_point()
