@@ -113,7 +113,7 @@ internal sealed class RankJob(
         // Steps of the schedule, so that none of those measured has a learning rate of 0.
         var steps = config.Train with { Steps = Math.Max(config.Train.Steps, arguments.Warmup + arguments.Repeats + StepBenchmark.MostProfiled), EvalEvery = 0 };
         using var mesh = Mesh(config, world);
-        using var session = new TrainingSession(Within(config with { Train = steps }, world), mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
+        using var session = new TrainingSession(Within(config with { Train = steps }, mesh), mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
         var benchmark = new StepBenchmark(session, arguments.Warmup, arguments.Repeats, arguments.Profile, Warn);
         var row = benchmark.Run();
         if (IsFirst)
@@ -147,7 +147,7 @@ internal sealed class RankJob(
         var checkpoints = new CheckpointFolder(Folder.CheckpointsFolder);
         using var resumed = ResumeSource.Choose(arguments.Resume, checkpoints, world, Warn);
         var adapted = resumed is null ? config : resumed.Adapt(config, world.Size, Warn);
-        using var session = new TrainingSession(Within(adapted, world), mesh, checkpoints, device: _device);
+        using var session = new TrainingSession(Within(adapted, mesh), mesh, checkpoints, device: _device);
         if (resumed is not null)
         {
             session.Resume(resumed.Checkpoint, Warn);
@@ -247,15 +247,15 @@ internal sealed class RankJob(
         }
     }
 
-    // What is computed again or offloaded so that the run keeps within its memory: the same on every rank, since nothing of the machine goes in.
-    private RunConfig Within(RunConfig config, ProcessGroup world)
+    // What is computed again or offloaded so that the run keeps within its memory: the same on every rank, since nothing of its machine goes in.
+    private RunConfig Within(RunConfig config, DeviceMesh mesh)
     {
         if (config.Train is { MemoryBudget: null, Recompute: Recompute.Auto or Recompute.None, Offload: not Offload.Activations })
         {
             return config;
         }
 
-        var decision = MemoryBudget.Decide(config, world.Size);
+        var decision = MemoryBudget.Decide(config, mesh.World.Size, mesh.RanksPerNode);
         if (IsFirst)
         {
             link.ReportEvent("memory", trace.Step ?? 0, decision.ToString());

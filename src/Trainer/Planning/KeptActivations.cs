@@ -119,7 +119,8 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
         yield return new(FeedForwardKind(layer), FeedForward(layer, recompute));
     }
 
-    // Ids, and the orders of the rows that follow from them: of the tokens by rank, and of what arrived by expert where the rows are kept.
+    // Ids, and the orders of the rows that follow from them: of the tokens by rank, or by node and of what passes through by rank, and of what arrived by expert where the rows
+    // are kept.
     private long Choices(Recompute recompute)
     {
         var slots = (long)_shape.Moe.TopK;
@@ -133,9 +134,22 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
             return _tokens * slots * (sizeof(long) + (2 * sizeof(int)));
         }
 
-        var byRank = _tokens * Math.Min(slots, model.Mesh.Expert.Size) * (sizeof(long) + (2 * sizeof(int)));
         var byExpert = recompute == Recompute.None ? sizeof(int) * (model.Rows + (long)(model.PackedRows * slots)) : 0;
-        return (_tokens * slots * sizeof(long)) + byRank + byExpert;
+        if (!model.GoesOverNodes)
+        {
+            return Hop(_tokens, model.Mesh.Expert.Size) + byExpert;
+        }
+
+        // What passes through is ordered again where it passes again.
+        var (inside, between) = model.Mesh.ExpertNodes();
+        return Hop(_tokens, between.Size) + (recompute == Recompute.Block ? 0 : Hop((long)model.RowsFor(between.Size), inside.Size)) + byExpert;
+    }
+
+    // Of a TokenHop: ids, destinations, and their order.
+    private long Hop(long rows, int destinations)
+    {
+        var slots = (long)_shape.Moe.TopK;
+        return rows * ((slots * sizeof(long)) + (Math.Min(slots, destinations) * (sizeof(long) + (2 * sizeof(int)))));
     }
 
     private bool Exchanges => model.Config.Parallel.Dispatcher is DispatcherName.AllToAll or DispatcherName.TwoLevel || model.Mesh.Expert.Size > 1;

@@ -25,7 +25,7 @@ internal static class PlanningScenarios
             var config = PlanningCase.Config(name, arguments[0]);
             using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size) { RanksPerNode = RanksPerNode };
             using var session = new TrainingSession(config, mesh, new CheckpointFolder("nowhere"));
-            using var model = new PlannedModel(config, world.Size);
+            using var model = new PlannedModel(config, world.Size, RanksPerNode);
             session.Advance(stop: false);
             CompareMemory(name, session, MemoryPlan.Of(model, rank: world.Rank));
             world.Trace.ResetTotals();

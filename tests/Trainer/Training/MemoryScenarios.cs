@@ -56,6 +56,23 @@ internal static class MemoryScenarios
         Assert.That(kept[Recompute.Block], Is.LessThan(kept[Recompute.Experts]));
     }
 
+    /// <summary>What is kept of rows that pass through a rank, beyond what straight ways keep, is what was planned: four ranks as two nodes of two.</summary>
+    public static void KeepWhatPassesThrough(ProcessGroup world, string[] arguments)
+    {
+        using var mesh = new DeviceMesh(world, world.Size) { RanksPerNode = 2 };
+        foreach (var recompute in Enum.GetValues<Recompute>().Where(value => value != Recompute.Auto))
+        {
+            var config = MemoryMeasurement.Config(arguments[0], recompute);
+            var straight = config with { Parallel = config.Parallel with { Dispatcher = DispatcherName.AllToAll } };
+            var overNodes = config with { Parallel = config.Parallel with { Dispatcher = DispatcherName.TwoLevel } };
+            var kept = MemoryMeasurement.MustBeAsPlanned(overNodes, mesh) - MemoryMeasurement.MustBeAsPlanned(straight, mesh);
+            var planned = Kept(overNodes) - Kept(straight);
+            Assert.That((double)kept, Is.EqualTo((double)planned).Within(1).Percent, recompute.ToString()); // but for some counts, one a destination
+        }
+
+        long Kept(RunConfig config) => MemoryMeasurement.Plan(config, mesh).Activations.Sum(item => item.Bytes);
+    }
+
     /// <summary>The mesh computes what one process computes, whole layers again on both.</summary>
     public static void Verify(ProcessGroup world, string[] arguments)
     {
