@@ -99,14 +99,18 @@ internal sealed class RankJob(
         rank.MasterAddress ?? throw new ConfigException("", $"the {arguments.Backend} backend needs MASTER_ADDR and MASTER_PORT in the environment"),
         rank.MasterPort);
 
-    private int Verify(RunConfig config, ProcessGroup world) =>
-        new MeshVerification(config, world, Folder.Path, line =>
+    private int Verify(RunConfig config, ProcessGroup world)
+    {
+        using var mesh = Mesh(config, world);
+        var verification = new MeshVerification(config, mesh, Folder.Path, line =>
         {
             if (IsFirst)
             {
                 link.ReportText(line);
             }
-        }, RanksPerNode(world), _device).Run() ? ExitCodes.Done : ExitCodes.Failed;
+        }, _device);
+        return verification.Run() ? ExitCodes.Done : ExitCodes.Failed;
+    }
 
     private int Bench(RunConfig config, ProcessGroup world)
     {
@@ -177,8 +181,11 @@ internal sealed class RankJob(
         });
     }
 
-    private DeviceMesh Mesh(RunConfig config, ProcessGroup world) =>
-        new(world, config.Parallel.ExpertParallel ?? world.Size) { RanksPerNode = RanksPerNode(world) };
+    private DeviceMesh Mesh(RunConfig config, ProcessGroup world)
+    {
+        var expertParallel = config.Parallel.ExpertParallel ?? world.Size;
+        return new(world, expertParallel) { RanksPerNode = RanksPerNode(world), SpansMachines = MachineLayout.Gather(world).Spans(expertParallel) };
+    }
 
     // Nodes may differ in their number of ranks; then none of them counts as one.
     private int RanksPerNode(ProcessGroup world)

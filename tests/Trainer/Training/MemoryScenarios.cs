@@ -79,7 +79,8 @@ internal static class MemoryScenarios
         var config = TinyRun.Config(arguments[0]);
         config = config with { Train = config.Train with { Recompute = Recompute.Block, RecomputeLayers = config.Model.Layers } };
         List<string> lines = [];
-        Assert.That(new MeshVerification(config, world, arguments[0], lines.Add).Run(), string.Join('\n', lines));
+        using var mesh = new DeviceMesh(world, world.Size);
+        Assert.That(new MeshVerification(config, mesh, arguments[0], lines.Add).Run(), string.Join('\n', lines));
     }
 
     private static IEnumerable<(string Name, RunConfig Config)> Cases(string folder)
