@@ -14,16 +14,17 @@ internal static class Preflight
     /// <summary>Reads the configuration and checks it against the mesh and the data.</summary>
     /// <param name="path">The file.</param>
     /// <param name="overrides">Each <c>key.path=value</c>.</param>
-    /// <param name="worldSize">Number of ranks.</param>
+    /// <param name="nodes">At least 1.</param>
+    /// <param name="perNode">Ranks of each node, at least 1.</param>
     /// <exception cref="ConfigException">Lists every fault.</exception>
-    public static ResolvedConfig Configuration(string path, IReadOnlyList<string> overrides, int worldSize)
+    public static ResolvedConfig Configuration(string path, IReadOnlyList<string> overrides, int nodes, int perNode)
     {
         var resolved = ConfigReader.Read(path, overrides);
         var faults = new List<ConfigFault>();
         try
         {
-            ConfigRules.ValidateMesh(resolved, worldSize);
-            faults.AddRange(MemoryBudget.Fault(resolved, worldSize) is { } fault ? [fault] : []);
+            ConfigRules.ValidateMesh(resolved, nodes * perNode);
+            faults.AddRange(MemoryBudget.Fault(resolved, nodes * perNode, perNode) is { } fault ? [fault] : []);
         }
         catch (ConfigException mesh)
         {

@@ -47,7 +47,7 @@ internal static class RankRun
     private static async Task<int> LeadAsync(RunRequest request, Placement placement, ControlServer server, LaunchHost host)
     {
         var configPath = DefaultConfig.Resolve(request.ConfigPath, host);
-        var resolved = Preflight.Configuration(configPath, request.Overrides, request.WorldSize);
+        var resolved = Preflight.Configuration(configPath, request.Overrides, request.Nodes, request.ProcessesPerNode);
         request.Demand?.Invoke(resolved.Config);
         var device = resolved.Config.Parallel.Device;
         var backend = Preflight.Backend(BackendOf(request, placement, device), device, request.WorldSize, host);

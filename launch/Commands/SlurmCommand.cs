@@ -119,7 +119,7 @@ internal sealed class SlurmCommand
         var gpus = result.GetValue(_gpus) ?? 0;
         var perNode = RunOptions.Given(result, _perNode) ?? Math.Max(gpus, 1);
         var nodes = result.GetValue(_nodes);
-        Preflight.Configuration(Path.GetFullPath(config, host.WorkingDirectory), overrides, nodes * perNode);
+        Preflight.Configuration(Path.GetFullPath(config, host.WorkingDirectory), overrides, nodes, perNode);
         var backend = result.GetValue(_backend)!;
         var isTaskPerRank = result.GetValue(_tasks) == "ranks";
         if (backend == BackendNames.Mpi && !isTaskPerRank && nodes > 1)

@@ -33,7 +33,7 @@ internal sealed partial record SweepPlan(string Name, string Backend, IReadOnlyL
         {
             try
             {
-                var resolved = Preflight.Configuration(path, [.. request.Overrides, .. point.Overrides], request.WorldSize);
+                var resolved = Preflight.Configuration(path, [.. request.Overrides, .. point.Overrides], request.Nodes, request.ProcessesPerNode);
                 planned.Add(new PlannedPoint(point, resolved.Config, ConfigYaml.Write(resolved.Config)));
                 warnings.AddRange(resolved.Warnings.Select(warning => warning.ToString()));
                 faults.AddRange(MetricFaults(request, resolved).Select(fault => (point, fault)));

@@ -75,6 +75,9 @@ public sealed class DeviceMesh : IDisposable
     /// <summary>Ranks of each node, whose numbers follow one another; 1 where nothing is known of nodes, or they differ.</summary>
     public int RanksPerNode { get; init; } = 1;
 
+    /// <summary>Whether the experts of any replica stand on several machines, whatever the launcher calls a node; the same on every rank.</summary>
+    public bool SpansMachines { get; init; }
+
     /// <summary>The ranks that hold the experts of this replica between them, for tokens.</summary>
     public ProcessGroup Expert => Group(ExpertAxis);
 

@@ -13,15 +13,14 @@ internal sealed class DirectGradient : GradientStore
     private readonly Tensor[] _nothing; // stand for the gradients while there are none, and take no memory
     private Tensor[] _views = [];
 
-    /// <param name="parameter">Held by this rank alone.</param>
-    /// <param name="group">Of this rank alone.</param>
-    public DirectGradient(Parameter parameter, ProcessGroup group)
-        : base([parameter], group)
+    /// <param name="plan">Of one parameter, held by this rank alone.</param>
+    public DirectGradient(GradientBucketPlan plan)
+        : base(plan)
     {
         using var scope = new TensorScope();
-        _parameter = parameter;
-        var shape = parameter.Value.Shape;
-        _logical = [.. LogicalParameter.Of(parameter, parameter.Value.NewZeros(Array.ConvertAll(shape, _ => 1L)).Expand(shape))];
+        _parameter = plan.Parameters[0];
+        var shape = _parameter.Value.Shape;
+        _logical = [.. LogicalParameter.Of(_parameter, _parameter.Value.NewZeros(Array.ConvertAll(shape, _ => 1L)).Expand(shape))];
         _nothing = Array.ConvertAll(_logical, logical => logical.Gradient);
     }
 

@@ -15,7 +15,7 @@ internal sealed class GradientBucket : GradientStore
     /// <param name="plan">What it holds: each parameter's blocks belong to ascending ranks, from the last owner of the one before.</param>
     /// <param name="owners">Of the parameters.</param>
     public GradientBucket(GradientBucketPlan plan, ParameterOwners owners)
-        : base(plan.Parameters, plan.Group)
+        : base(plan)
     {
         using var scope = new TensorScope();
         var (parameters, group) = (plan.Parameters, plan.Group);

@@ -9,11 +9,18 @@ namespace Moe.Distributed;
 /// <param name="Segments">Elements that each rank of <paramref name="Group"/> owns.</param>
 public sealed record GradientBucketPlan(IReadOnlyList<Parameter> Parameters, DType Type, ProcessGroup Group, IReadOnlyList<long> Segments)
 {
+    // Backward comes to the embedding last, and to the head with it where both are one.
+    private readonly int _lowestLayer = Parameters.Min(parameter => parameter.Layer ?? (parameter.Kind == ParameterKind.Embedding ? -1 : int.MaxValue));
+
     /// <summary>Whether it is no bucket, but one parameter's gradient where backward leaves it; then <see cref="Type"/> is the parameter's.</summary>
     public bool IsDirect { get; private init; }
 
     /// <summary>Elements of all parameters.</summary>
     public long Count => Parameters.Sum(parameter => parameter.Value.Count);
+
+    /// <summary>Whether all its gradients are whole once backward has left a layer.</summary>
+    /// <param name="layer">As for <see cref="GradientReduction.LayerLeft"/>.</param>
+    public bool IsWholeBehind(int layer) => _lowestLayer >= layer;
 
     internal static GradientBucketPlan Direct(Parameter parameter, ParameterPlacement placement) =>
         new([parameter], parameter.Value.DType, placement.ReduceGroup(parameter), [parameter.Value.Count]) { IsDirect = true };

@@ -200,5 +200,5 @@ public sealed class GradientReduction : IDisposable
         Active.SelectMany(store => store.Owned);
 
     private GradientStore Store(GradientBucketPlan plan) =>
-        plan.IsDirect ? new DirectGradient(plan.Parameters[0], plan.Group) : new GradientBucket(plan, Owners);
+        plan.IsDirect ? new DirectGradient(plan) : new GradientBucket(plan, Owners);
 }

@@ -3,14 +3,10 @@ using Moe.Torch;
 namespace Moe.Distributed;
 
 /// <summary>Where the gradients of some parameters stand between backward and the optimizer's step.</summary>
-/// <param name="parameters">Reduced by one group.</param>
-/// <param name="group">Adds up their gradients.</param>
-internal abstract class GradientStore(IReadOnlyList<Parameter> parameters, ProcessGroup group) : IDisposable
+/// <param name="plan">Which parameters, and who adds up their gradients.</param>
+internal abstract class GradientStore(GradientBucketPlan plan) : IDisposable
 {
-    // Backward comes to the embedding last, and to the head with it where both are one.
-    private readonly int _lowestLayer = parameters.Min(parameter => parameter.Layer ?? (parameter.Kind == ParameterKind.Embedding ? -1 : int.MaxValue));
-
-    public ProcessGroup Group => group;
+    public ProcessGroup Group => plan.Group;
 
     /// <summary>All that is stepped by these gradients.</summary>
     public abstract IReadOnlyList<LogicalParameter> Logical { get; }
@@ -22,11 +18,10 @@ internal abstract class GradientStore(IReadOnlyList<Parameter> parameters, Proce
     public abstract long Bytes { get; }
 
     /// <summary>Whether none of the parameters takes a gradient in this step; the same on all ranks.</summary>
-    public bool IsFrozen => parameters.All(parameter => !parameter.Value.RequiresGrad);
+    public bool IsFrozen => plan.Parameters.All(parameter => !parameter.Value.RequiresGrad);
 
-    /// <summary>Whether all its gradients are whole once backward has left a layer.</summary>
-    /// <param name="layer">As for <see cref="GradientReduction.LayerLeft"/>.</param>
-    public bool IsWholeBehind(int layer) => _lowestLayer >= layer;
+    /// <inheritdoc cref="GradientBucketPlan.IsWholeBehind"/>
+    public bool IsWholeBehind(int layer) => plan.IsWholeBehind(layer);
 
     /// <summary>Makes ready for a step's first backward: gradients count from zero.</summary>
     public abstract void Zero();

@@ -99,21 +99,25 @@ internal sealed class RankJob(
         rank.MasterAddress ?? throw new ConfigException("", $"the {arguments.Backend} backend needs MASTER_ADDR and MASTER_PORT in the environment"),
         rank.MasterPort);
 
-    private int Verify(RunConfig config, ProcessGroup world) =>
-        new MeshVerification(config, world, Folder.Path, line =>
+    private int Verify(RunConfig config, ProcessGroup world)
+    {
+        using var mesh = Mesh(config, world);
+        var verification = new MeshVerification(config, mesh, Folder.Path, line =>
         {
             if (IsFirst)
             {
                 link.ReportText(line);
             }
-        }, RanksPerNode(world), _device).Run() ? ExitCodes.Done : ExitCodes.Failed;
+        }, _device);
+        return verification.Run() ? ExitCodes.Done : ExitCodes.Failed;
+    }
 
     private int Bench(RunConfig config, ProcessGroup world)
     {
         // Steps of the schedule, so that none of those measured has a learning rate of 0.
         var steps = config.Train with { Steps = Math.Max(config.Train.Steps, arguments.Warmup + arguments.Repeats + StepBenchmark.MostProfiled), EvalEvery = 0 };
         using var mesh = Mesh(config, world);
-        using var session = new TrainingSession(Within(config with { Train = steps }, world), mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
+        using var session = new TrainingSession(Within(config with { Train = steps }, mesh), mesh, new CheckpointFolder(Folder.CheckpointsFolder), device: _device);
         var benchmark = new StepBenchmark(session, arguments.Warmup, arguments.Repeats, arguments.Profile, Warn);
         var row = benchmark.Run();
         if (IsFirst)
@@ -147,7 +151,7 @@ internal sealed class RankJob(
         var checkpoints = new CheckpointFolder(Folder.CheckpointsFolder);
         using var resumed = ResumeSource.Choose(arguments.Resume, checkpoints, world, Warn);
         var adapted = resumed is null ? config : resumed.Adapt(config, world.Size, Warn);
-        using var session = new TrainingSession(Within(adapted, world), mesh, checkpoints, device: _device);
+        using var session = new TrainingSession(Within(adapted, mesh), mesh, checkpoints, device: _device);
         if (resumed is not null)
         {
             session.Resume(resumed.Checkpoint, Warn);
@@ -177,8 +181,11 @@ internal sealed class RankJob(
         });
     }
 
-    private DeviceMesh Mesh(RunConfig config, ProcessGroup world) =>
-        new(world, config.Parallel.ExpertParallel ?? world.Size) { RanksPerNode = RanksPerNode(world) };
+    private DeviceMesh Mesh(RunConfig config, ProcessGroup world)
+    {
+        var expertParallel = config.Parallel.ExpertParallel ?? world.Size;
+        return new(world, expertParallel) { RanksPerNode = RanksPerNode(world), SpansMachines = MachineLayout.Gather(world).Spans(expertParallel) };
+    }
 
     // Nodes may differ in their number of ranks; then none of them counts as one.
     private int RanksPerNode(ProcessGroup world)
@@ -247,15 +254,15 @@ internal sealed class RankJob(
         }
     }
 
-    // What is computed again or offloaded so that the run keeps within its memory: the same on every rank, since nothing of the machine goes in.
-    private RunConfig Within(RunConfig config, ProcessGroup world)
+    // What is computed again or offloaded so that the run keeps within its memory: the same on every rank, since nothing of its machine goes in.
+    private RunConfig Within(RunConfig config, DeviceMesh mesh)
     {
         if (config.Train is { MemoryBudget: null, Recompute: Recompute.Auto or Recompute.None, Offload: not Offload.Activations })
         {
             return config;
         }
 
-        var decision = MemoryBudget.Decide(config, world.Size);
+        var decision = MemoryBudget.Decide(config, mesh.World.Size, mesh.RanksPerNode);
         if (IsFirst)
         {
             link.ReportEvent("memory", trace.Step ?? 0, decision.ToString());

@@ -40,13 +40,13 @@ internal sealed class CollectivePlan
     public static IReadOnlyList<CollectiveItem> Of(PlannedModel model, DeviceRecord device, int perNode, double load = 1, int? rank = null)
     {
         var plan = new CollectivePlan(model, device, perNode);
-        plan.Tokens(load, perNode);
+        plan.Tokens(load);
         plan.Reductions(rank ?? model.FullestRank());
         plan.RowSums();
         return [.. plan._items.Where(item => item.Calls > 0)];
     }
 
-    private void Tokens(double load, int perNode)
+    private void Tokens(double load)
     {
         var config = _model.Config;
         var (group, accumulation, layers) = (_model.Mesh.Expert, config.Train.Accumulation, _model.ExpertLayers);
@@ -69,7 +69,7 @@ internal sealed class CollectivePlan
         }
         else if (group.Size > 1 || config.Parallel.Dispatcher == DispatcherName.AllToAll)
         {
-            foreach (var hop in Hops(group, perNode))
+            foreach (var hop in Hops())
             {
                 Exchanged(hop, trained, counted, again, load, width);
             }
@@ -79,17 +79,15 @@ internal sealed class CollectivePlan
     }
 
     // What a row goes through on its way: one exchange with the ranks of its experts, or one with their nodes and one within these.
-    private IEnumerable<Hop> Hops(ProcessGroup experts, int perNode)
+    private IEnumerable<Hop> Hops()
     {
-        var nodes = experts.Size / perNode;
-        if (_model.Config.Parallel.Dispatcher != DispatcherName.TwoLevel || perNode == 1 || nodes < 2 || experts.Size % perNode != 0)
+        if (!_model.GoesOverNodes)
         {
-            return [new(experts, _model.PackedRows, 2)];
+            return [new(_model.Mesh.Expert, _model.PackedRows, 2)];
         }
 
-        var inside = experts.CreateGroup([.. Enumerable.Range(0, perNode)], "inside");
-        var between = experts.CreateGroup([.. Enumerable.Range(0, nodes).Select(node => node * perNode)], "between");
-        return [new(between, _model.RowsFor(nodes), 2 + (2 * perNode)), new(inside, _model.PackedRows, 2)];
+        var (inside, between) = _model.Mesh.ExpertNodes();
+        return [new(between, _model.RowsFor(between.Size), 2 + (2 * inside.Size)), new(inside, _model.PackedRows, 2)];
     }
 
     // A dispatch takes the choices and weights along, the gradients' way back the weights'; of a combine it is the rows alone.

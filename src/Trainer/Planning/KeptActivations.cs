@@ -33,7 +33,7 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
         }
 
         var normed = _tokens * _shape.Width * _narrow;
-        var copies = Enumerable.Range(0, _shape.Layers).Sum(layer => choice.Of(layer) == Recompute.Block ? 0 : Copies(layer)) + Copies(null);
+        var copies = Enumerable.Range(0, _shape.Layers).Sum(KeptCopies) + Copies(null);
         return
         [
             new("norms", sums.GetValueOrDefault("norms") + Norm),
@@ -50,17 +50,26 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
         var (most, freed) = (0L, 0L);
         for (var layer = _shape.Layers - 1; layer >= 0; layer--)
         {
-            var again = choice.Of(layer) switch
-            {
-                Recompute.Block => Kept(layer, Recompute.None).Sum(item => item.Bytes) + Copies(layer),
-                Recompute.Experts => FeedForward(layer, Recompute.None) - FeedForward(layer, Recompute.Experts),
-                _ => 0,
-            };
-            most = Math.Max(most, again - freed);
-            freed += Kept(layer, choice.Of(layer)).Sum(item => item.Bytes) - (choice.Offloads ? Movable(layer) : 0);
+            most = Math.Max(most, Again(layer) - freed);
+            freed += Kept(layer);
         }
 
         return most;
+    }
+
+    /// <summary>What backward makes once more of a layer.</summary>
+    public long Again(int layer) => choice.Of(layer) switch
+    {
+        Recompute.Block => Kept(layer, Recompute.None).Sum(item => item.Bytes) + Copies(layer),
+        Recompute.Experts => FeedForward(layer, Recompute.None) - FeedForward(layer, Recompute.Experts),
+        _ => 0,
+    };
+
+    /// <summary>What is still kept while backward is in a layer: its own, and that of the layers below, to which backward has not come.</summary>
+    public long UpTo(int layer)
+    {
+        var layers = Enumerable.Range(0, layer + 1);
+        return layers.Sum(Kept) + Math.Min(OnTheWay(), layers.Sum(Movable));
     }
 
     /// <summary>Bytes that go to the host's memory in a forward, and come back in a backward.</summary>
@@ -81,6 +90,8 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
     private string FeedForwardKind(int layer) => IsDense(layer) ? "dense feed-forward" : "experts";
 
     private bool IsPeri => _shape.Norm == NormPlacement.Peri;
+
+    private long Kept(int layer) => Kept(layer, choice.Of(layer)).Sum(item => item.Bytes) - (choice.Offloads ? Movable(layer) : 0) + KeptCopies(layer);
 
     private IEnumerable<MemoryItem> Kept(int layer, Recompute recompute)
     {
@@ -108,7 +119,8 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
         yield return new(FeedForwardKind(layer), FeedForward(layer, recompute));
     }
 
-    // Ids, and the orders of the rows that follow from them: of the tokens by rank, and of what arrived by expert where the rows are kept.
+    // Ids, and the orders of the rows that follow from them: of the tokens by rank, or by node and of what passes through by rank, and of what arrived by expert where the rows
+    // are kept.
     private long Choices(Recompute recompute)
     {
         var slots = (long)_shape.Moe.TopK;
@@ -122,9 +134,22 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
             return _tokens * slots * (sizeof(long) + (2 * sizeof(int)));
         }
 
-        var byRank = _tokens * Math.Min(slots, model.Mesh.Expert.Size) * (sizeof(long) + (2 * sizeof(int)));
         var byExpert = recompute == Recompute.None ? sizeof(int) * (model.Rows + (long)(model.PackedRows * slots)) : 0;
-        return (_tokens * slots * sizeof(long)) + byRank + byExpert;
+        if (!model.GoesOverNodes)
+        {
+            return Hop(_tokens, model.Mesh.Expert.Size) + byExpert;
+        }
+
+        // What passes through is ordered again where it passes again.
+        var (inside, between) = model.Mesh.ExpertNodes();
+        return Hop(_tokens, between.Size) + (recompute == Recompute.Block ? 0 : Hop((long)model.RowsFor(between.Size), inside.Size)) + byExpert;
+    }
+
+    // Of a TokenHop: ids, destinations, and their order.
+    private long Hop(long rows, int destinations)
+    {
+        var slots = (long)_shape.Moe.TopK;
+        return rows * ((slots * sizeof(long)) + (Math.Min(slots, destinations) * (sizeof(long) + (2 * sizeof(int)))));
     }
 
     private bool Exchanges => model.Config.Parallel.Dispatcher is DispatcherName.AllToAll or DispatcherName.TwoLevel || model.Mesh.Expert.Size > 1;
@@ -165,6 +190,8 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
     private long OnTheWay() => choice.Offloads
         ? Math.Min(Moved(), HostStore.Resident * Enumerable.Range(0, _shape.Layers).Max(Movable))
         : 0;
+
+    private long KeptCopies(int layer) => choice.Of(layer) == Recompute.Block ? 0 : Copies(layer);
 
     private long Copies(int? layer) => _parameters[layer]
         .Where(parameter => parameter.Kind is ParameterKind.Matrix or ParameterKind.Expert && parameter.Value.DType.Size() != _narrow)

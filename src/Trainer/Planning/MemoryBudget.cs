@@ -34,10 +34,11 @@ public static class MemoryBudget
     /// <summary>What a run of some ranks does; the same on every rank.</summary>
     /// <param name="config">Checked.</param>
     /// <param name="ranks">At least 1.</param>
+    /// <param name="ranksPerNode">Of each node; 1 where nothing is known of nodes.</param>
     /// <exception cref="ConfigException">Nothing that the configuration allows fits its budget.</exception>
-    public static MemoryDecision Decide(RunConfig config, int ranks)
+    public static MemoryDecision Decide(RunConfig config, int ranks, int ranksPerNode = 1)
     {
-        using var model = new PlannedModel(config, ranks);
+        using var model = new PlannedModel(config, ranks, ranksPerNode);
         var (decision, fits) = Cheapest(model, Form(config));
         return fits ? decision : throw new ConfigException([new ConfigFault(ConfigOrigin.Default, Key, Refusal(decision), Remedy(config))]);
     }
@@ -45,14 +46,15 @@ public static class MemoryBudget
     /// <summary>What is wrong with a budget before any rank starts, with the place that says it; null where it can be met or there is none.</summary>
     /// <param name="resolved">Checked.</param>
     /// <param name="ranks">At least 1.</param>
-    public static ConfigFault? Fault(ResolvedConfig resolved, int ranks)
+    /// <param name="ranksPerNode">Of each node.</param>
+    public static ConfigFault? Fault(ResolvedConfig resolved, int ranks, int ranksPerNode)
     {
         if (resolved.Config.Train.MemoryBudget is null)
         {
             return null;
         }
 
-        using var model = new PlannedModel(resolved.Config, ranks);
+        using var model = new PlannedModel(resolved.Config, ranks, ranksPerNode);
         var (decision, fits) = Cheapest(model, Form(resolved.Config));
         return fits ? null : resolved.Fault(Key, Refusal(decision), Remedy(resolved.Config));
     }

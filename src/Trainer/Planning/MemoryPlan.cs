@@ -1,3 +1,4 @@
+using Moe.Distributed;
 using Moe.Optimizers;
 using Moe.Torch;
 using Moe.Training.Configuration;
@@ -13,19 +14,32 @@ public readonly record struct MemoryItem(string Kind, long Bytes);
 /// <param name="Persistent">Weights, gradients and the optimizer's state: between backward and update.</param>
 /// <param name="Activations">Kept from forward to backward of one micro-batch.</param>
 /// <param name="Workspace">The largest that one operation takes beside them, with what backward computes again of one layer.</param>
-/// <param name="Communication">Buffers of the reduction of gradients, when the activations are gone.</param>
+/// <param name="Communication">Buffers of the reduction of gradients when backward is done: those of all buckets.</param>
 /// <param name="Update">Taken by the optimizer's step, when the activations are gone: directions that are made orthogonal.</param>
 /// <param name="Process">Taken before the first tensor is made.</param>
 /// <param name="LateGradients">Of the gradients those that backward allocates as it comes to them, while the activations go.</param>
+/// <param name="Forward">At the end of a forward: activations, and what the head takes.</param>
+/// <param name="Backward">
+/// In the layer of the step's last backward where it is most: what is still kept, what the layer takes beside it, and of the layers above the late gradients and the
+/// buffers of sums under way.
+/// </param>
 public sealed record MemoryPlan(
-    IReadOnlyList<MemoryItem> Persistent, IReadOnlyList<MemoryItem> Activations, long Workspace, long Communication, long Update, long Process, long LateGradients)
+    IReadOnlyList<MemoryItem> Persistent,
+    IReadOnlyList<MemoryItem> Activations,
+    long Workspace,
+    long Communication,
+    long Update,
+    long Process,
+    long LateGradients,
+    long Forward,
+    long Backward)
 {
-    /// <summary>
-    /// At the fullest moment: the end of a forward, that of a backward, the reduction of the gradients, or the update. Within a backward activations and late gradients
-    /// pass into each other layer by layer, so that no moment between has more than the fuller of its ends.
-    /// </summary>
+    /// <summary>At the fullest moment: the end of a forward, a layer of the last backward, the reduction of the gradients behind it, or the update.</summary>
     public long Peak => Process + Sum(Persistent) - LateGradients
-        + Math.Max(Sum(Activations) + Workspace, LateGradients + Math.Max(Workspace, Math.Max(Communication, Update)));
+        + Math.Max(Math.Max(Forward, Backward), LateGradients + Math.Max(Communication, Update));
+
+    // Whose buffers are counted.
+    private int Rank { get; init; }
 
     /// <summary>Bytes of one kind; 0 where there are none.</summary>
     public long Of(string kind) => Persistent.Concat(Activations).Where(item => item.Kind == kind).Sum(item => item.Bytes);
@@ -39,18 +53,25 @@ public sealed record MemoryPlan(
         PlannedModel model, long process = 0, int? rank = null, CollectiveForm collectives = CollectiveForm.Direct)
     {
         var kept = new KeptActivations(model, MemoryChoice.Of(model.Config));
+        var (activations, head) = (kept.Items(), HeadBytes(model, collectives));
+        var counted = rank ?? model.FullestRank();
         return new(
         [
             new("weights", model.Parameters.Sum(parameter => parameter.Value.Count * parameter.Value.DType.Size())),
-            new("gradients", model.Buckets.Sum(bucket => bucket.Count * bucket.Type.Size())),
-            .. OptimizerState(model, rank ?? model.FullestRank()),
+            new("gradients", model.Buckets.Sum(Bytes)),
+            .. OptimizerState(model, counted),
         ],
-        kept.Items(),
-        WorkspaceBytes(model, kept.Again(), collectives == CollectiveForm.Direct),
-        collectives == CollectiveForm.Direct ? ReductionBytes(model, rank ?? model.FullestRank()) : 0,
-        UpdateBytes(model, rank ?? model.FullestRank()),
+        activations,
+        Math.Max(head, LayersBytes(model, kept)),
+        model.Buckets.Sum(bucket => BufferBytes(model, bucket, counted, collectives)),
+        UpdateBytes(model, counted),
         process,
-        model.Config.Train.Accumulation == 1 ? model.Buckets.Where(bucket => bucket.IsDirect).Sum(bucket => bucket.Count * bucket.Type.Size()) : 0);
+        model.Buckets.Where(bucket => IsLate(model, bucket)).Sum(Bytes),
+        Sum(activations) + head,
+        BackwardBytes(model, kept, counted, collectives))
+        {
+            Rank = counted,
+        };
     }
 
     /// <summary>The same rank with other activations.</summary>
@@ -60,10 +81,19 @@ public sealed record MemoryPlan(
     internal MemoryPlan With(PlannedModel model, MemoryChoice choice, CollectiveForm collectives)
     {
         var kept = new KeptActivations(model, choice);
-        return this with { Activations = kept.Items(), Workspace = WorkspaceBytes(model, kept.Again(), collectives == CollectiveForm.Direct) };
+        var (activations, head) = (kept.Items(), HeadBytes(model, collectives));
+        return this with
+        {
+            Activations = activations,
+            Workspace = Math.Max(head, LayersBytes(model, kept)),
+            Forward = Sum(activations) + head,
+            Backward = BackwardBytes(model, kept, Rank, collectives),
+        };
     }
 
     private static long Sum(IEnumerable<MemoryItem> items) => items.Sum(item => item.Bytes);
+
+    private static long Bytes(GradientBucketPlan bucket) => bucket.Count * bucket.Type.Size();
 
     private static IEnumerable<MemoryItem> OptimizerState(PlannedModel model, int rank)
     {
@@ -115,18 +145,55 @@ public sealed record MemoryPlan(
         return matrices.Sum(matrix => matrix.Count * model.WideSize) + largest;
     }
 
-    // A chunk of logits with its gradients and the head's, or what is computed again of a layer and its experts in backward: their hidden
-    // gradients, the rows' and the weights'.
-    private static long WorkspaceBytes(PlannedModel model, long again, bool isOnHost)
+    // The sums that backward has started are waited for behind it, so that their buffers stand until its end. Its last work is the embedding's gradient, which is added to
+    // what is there, or is itself late; where the head is the embedding, autograd holds the head's part until then, and makes a third of both. Of each token a norm's
+    // backward has two rows that come, the stream's and that of what was normed, and one that it makes.
+    private static long BackwardBytes(PlannedModel model, KeptActivations kept, int rank, CollectiveForm collectives)
+    {
+        var embedding = model.Parameters.First(parameter => parameter.Kind == ParameterKind.Embedding);
+        var table = embedding.Value.Count * embedding.Value.DType.Size();
+        var isTied = model.Config.Model.TieEmbeddings;
+        return (3 * model.Tokens * model.Config.Model.Width * model.ActivationSize) + Enumerable.Range(0, model.Config.Model.Layers)
+            .Select(layer => kept.UpTo(layer) + kept.Again(layer) + LayerBytes(model, layer) + (isTied ? table : 0) + GradientBytes(model, layer + 1, rank, collectives))
+            .Append((isTied ? 3 * table : table) + GradientBytes(model, 0, rank, collectives))
+            .Max();
+    }
+
+    // What gradients take beside the buckets once backward has left a layer: late ones that are made, and buffers of sums under way.
+    private static long GradientBytes(PlannedModel model, int layer, int rank, CollectiveForm collectives) => model.Buckets
+        .Where(bucket => bucket.IsWholeBehind(layer))
+        .Sum(bucket => (IsLate(model, bucket) ? Bytes(bucket) : 0) + BufferBytes(model, bucket, rank, collectives));
+
+    private static bool IsLate(PlannedModel model, GradientBucketPlan bucket) => bucket.IsDirect && model.Config.Train.Accumulation == 1;
+
+    // What backward takes in a layer: its feed-forward part, or the gradient of another of its matrices.
+    private static long LayerBytes(PlannedModel model, int layer) => Math.Max(
+        FeedForwardBytes(model, layer),
+        model.Parameters.Where(parameter => parameter.Layer == layer && parameter.Kind != ParameterKind.Expert).Max(parameter => parameter.Value.Count * parameter.Value.DType.Size()));
+
+    // What the last layer adds to the stream, its norm, and a chunk of logits, which become their gradients in place; in bfloat16 the head's rounded copy too, or a term of
+    // its gradient where the library can't add to that.
+    private static long HeadBytes(PlannedModel model, CollectiveForm collectives)
     {
         const long HostChunk = 64 << 20, DeviceChunk = 512 << 20; // LinearCrossEntropyKernel
         var shape = model.Config.Model;
-        var (rows, width, hidden) = (model.Rows, (long)shape.Width, (long)shape.Moe.ExpertWidth);
-        var logits = Math.Min(isOnHost ? HostChunk : DeviceChunk, model.Tokens * shape.Vocabulary * model.WideSize) + (shape.Vocabulary * width * model.WideSize);
-        var experts = model.ExpertLayers == 0
-            ? 0
-            : (rows * ((3 * width) + (4 * hidden)) * model.ActivationSize) + (3L * model.LocalExperts * hidden * width * MatrixGradientSize(model));
-        return Math.Max(logits, again + experts);
+        return (2 * model.Tokens * shape.Width * model.ActivationSize)
+            + Math.Min(collectives == CollectiveForm.Direct ? HostChunk : DeviceChunk, model.Tokens * shape.Vocabulary * model.WideSize)
+            + (model.ActivationSize < model.WideSize ? (long)shape.Vocabulary * shape.Width * model.WideSize : 0);
+    }
+
+    // What backward takes in a layer, and makes once more of one.
+    private static long LayersBytes(PlannedModel model, KeptActivations kept) =>
+        kept.Again() + Enumerable.Range(0, model.Config.Model.Layers).Max(layer => LayerBytes(model, layer));
+
+    // The hidden gradients of a feed-forward part in backward, the rows' and the weights'.
+    private static long FeedForwardBytes(PlannedModel model, int layer)
+    {
+        var shape = model.Config.Model;
+        var (rows, hidden, matrices) = layer < shape.DenseLayers
+            ? (model.Tokens, (long)shape.DenseHiddenSize, (long)model.ActivationSize)
+            : (model.Rows, (long)shape.Moe.ExpertWidth, model.LocalExperts * MatrixGradientSize(model));
+        return (rows * ((3L * shape.Width) + (4 * hidden)) * model.ActivationSize) + (3 * hidden * shape.Width * matrices);
     }
 
     // Bytes of an element of the experts' gradients while the chunks' parts are added up: several in float32 beside the last one.
@@ -136,7 +203,9 @@ public sealed record MemoryPlan(
         return size + (chunks > 2 ? Math.Max(size, sizeof(float)) : chunks > 1 ? size : 0);
     }
 
-    // Where ranks send to each other directly, every rank's contribution to what this one adds up, all buckets under way at once.
-    private static long ReductionBytes(PlannedModel model, int rank) => model.Buckets.Where(bucket => bucket.Group.Size > 1).Sum(bucket =>
-        model.Config.Parallel.ShardOptimizer ? bucket.Group.Size * model.OwnedOf(bucket, rank) * bucket.Type.Size() : bucket.Count * bucket.Type.Size());
+    // Where ranks send to each other directly, every rank's contribution to what this one adds up of a bucket.
+    private static long BufferBytes(PlannedModel model, GradientBucketPlan bucket, int rank, CollectiveForm collectives) =>
+        collectives != CollectiveForm.Direct || bucket.Group.Size == 1 ? 0
+        : model.Config.Parallel.ShardOptimizer ? bucket.Group.Size * model.OwnedOf(bucket, rank) * bucket.Type.Size()
+        : Bytes(bucket);
 }

@@ -21,7 +21,7 @@ public static class MeshSearch
         int[] micro = [.. Divisors(batch).OrderBy(size => Math.Abs(Math.Log2((double)size / config.Train.MicroBatch))).Take(MostMicroBatches)];
         foreach (var parallel in Divisors(experts).Where(size => ranks % size == 0 && (size == 1 || config.Parallel.Dispatcher != DispatcherName.Local)))
         {
-            using var model = new PlannedModel(config with { Parallel = config.Parallel with { ExpertParallel = parallel } }, ranks);
+            using var model = new PlannedModel(config with { Parallel = config.Parallel with { ExpertParallel = parallel } }, ranks, perNode);
             foreach (var size in micro)
             {
                 yield return StepPlan.Of(model.WithBatch(size, batch / size), device, nodes, perNode, load);

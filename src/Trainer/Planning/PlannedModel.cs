@@ -16,12 +16,13 @@ public sealed class PlannedModel : IDisposable
 
     /// <param name="config">Checked by itself; <c>parallel.expert_parallel</c> is taken from here.</param>
     /// <param name="ranks">Ranks of the job, at least 1.</param>
+    /// <param name="ranksPerNode">Of each node; 1 where nothing is known of nodes.</param>
     /// <exception cref="ConfigException">The ranks or the experts can't be divided so.</exception>
-    public PlannedModel(RunConfig config, int ranks)
+    public PlannedModel(RunConfig config, int ranks, int ranksPerNode = 1)
     {
         Config = config;
         ConfigRules.ValidateMesh(config, ranks);
-        Mesh = new DeviceMesh(new PlannedProcessGroup(ranks), config.Parallel.ExpertParallel ?? ranks);
+        Mesh = new DeviceMesh(new PlannedProcessGroup(ranks), config.Parallel.ExpertParallel ?? ranks) { RanksPerNode = ranksPerNode };
         _model = ModelAssembly.Outline(config, Mesh);
         Assignment = new OptimizerAssignment(_model.Options, config.Optimizer);
         var options = OptimizerAssembly.Reduction(config);
@@ -100,6 +101,9 @@ public sealed class PlannedModel : IDisposable
 
         return Tokens * destinations * (1 - none);
     }
+
+    /// <summary>Whether tokens travel over the nodes of <see cref="Mesh"/> (<see cref="TwoLevelDispatcher"/>).</summary>
+    public bool GoesOverNodes => Config.Parallel.Dispatcher == DispatcherName.TwoLevel && Mesh.HasExpertNodes;
 
     /// <summary>Bytes of an activation.</summary>
     public int ActivationSize => Config.Train.Precision switch { Precision.BFloat16 => 2, Precision.Float64 => 8, _ => 4 };

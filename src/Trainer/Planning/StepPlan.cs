@@ -89,7 +89,7 @@ public sealed record StepPlan
     /// <exception cref="ConfigException">The ranks or the experts don't divide by <c>parallel.expert_parallel</c>.</exception>
     public static StepPlan Of(RunConfig config, DeviceRecord device, int nodes, int perNode, double load = 1)
     {
-        using var model = new PlannedModel(config, nodes * perNode);
+        using var model = new PlannedModel(config, nodes * perNode, perNode);
         return Of(model, device, nodes, perNode, load);
     }
 
@@ -102,7 +102,7 @@ public sealed record StepPlan
     /// <summary>This step as it is, with nothing computed again, with each thing in all layers, and on a GPU with what is kept then offloaded.</summary>
     public IReadOnlyList<(MemoryChoice Choice, StepPlan Plan)> Choices(double load)
     {
-        using var model = new PlannedModel(Config with { Parallel = Config.Parallel with { ExpertParallel = ExpertParallel } }, Ranks);
+        using var model = new PlannedModel(Config with { Parallel = Config.Parallel with { ExpertParallel = ExpertParallel } }, Ranks, PerNode);
         var layers = Config.Model.Layers;
         MemoryChoice[] forms = [new(Recompute.None, 0, false), new(Recompute.Experts, layers, false), new(Recompute.Block, layers, false)];
         MemoryChoice[] all = Device.SharedCores is null ? [.. forms, new(Recompute.Block, layers, true)] : forms;

@@ -25,9 +25,9 @@ internal static class DispatcherAssembly
             return Outline(config, mesh);
         }
 
-        var machines = MachineLayout.Gather(mesh.World);
+        var ranksHere = MachineLayout.Gather(mesh.World).RanksHere;
         var host = new HostMemory();
-        Func<long> free = device.IsCuda ? () => CudaRuntime.Available(device) : () => host.Available() / machines.RanksHere;
+        Func<long> free = device.IsCuda ? () => CudaRuntime.Available(device) : () => host.Available() / ranksHere;
         var (experts, chunks) = (config.Model.Moe.Experts, config.Parallel.DispatchChunks);
         ExchangingDispatcher Direct() => new AllToAllDispatcher(mesh.Expert, experts) { Chunks = chunks, FreeBytes = free };
         ExchangingDispatcher OverNodes() => new TwoLevelDispatcher(mesh.ExpertNodes(), experts) { Chunks = chunks, FreeBytes = free };
@@ -39,9 +39,7 @@ internal static class DispatcherAssembly
                 $"dispatcher two_level needs experts over several nodes of several ranks each, but {mesh.Expert.Size} ranks with {mesh.RanksPerNode} a node share them; take auto");
         }
 
-        // Whether any replica's experts span machines: all ranks measure, or none.
-        var spans = mesh.World.AllReduce(machines.Spans(mesh.Expert.Members) ? 1.0 : 0, ReduceOperation.Max) > 0;
-        return name == DispatcherName.Auto && mesh.HasExpertNodes && spans ? Faster(Direct(), OverNodes(), config, mesh, device, note) : Direct();
+        return name == DispatcherName.Auto && mesh.HasExpertNodes && mesh.SpansMachines ? Quicker(Direct(), OverNodes(), config, mesh, device, note) : Direct();
     }
 
     /// <summary>One that says which experts a rank holds, without any communication.</summary>
@@ -62,17 +60,29 @@ internal static class DispatcherAssembly
         mesh.Expert.Size == 1 && config.Parallel.Dispatcher is DispatcherName.Auto or DispatcherName.Local;
 
     // All ranks of all replicas decide by the same numbers.
-    private static ExchangingDispatcher Faster(
+    private static ExchangingDispatcher Quicker(
         ExchangingDispatcher direct, ExchangingDispatcher overNodes, RunConfig config, DeviceMesh mesh, Device device, Action<string>? note)
     {
         var tokens = Math.Min(MeasuredTokens, config.Train.MicroBatch * config.Model.SequenceLength);
         var type = ModelAssembly.ComputeType(config.Train.Precision);
         double Seconds(ExchangingDispatcher dispatcher) => mesh.World.AllReduce(
             ExchangeTiming.Seconds(dispatcher, mesh.Expert, tokens, config.Model.Width, config.Model.Moe.TopK, type, device), ReduceOperation.Max);
-        var (straight, twice) = (Seconds(direct), Seconds(overNodes));
-        note?.Invoke(string.Create(
-            CultureInfo.InvariantCulture,
-            $"parallel.dispatcher is {(twice < straight ? "two_level" : "all_to_all")}: out and back take {1000 * straight:0.###} ms straight and {1000 * twice:0.###} ms over nodes of {mesh.RanksPerNode} ranks, for {tokens} tokens a rank"));
-        return twice < straight ? overNodes : direct;
+        var times = new ExchangeTimes(Seconds(direct), Seconds(overNodes));
+        note?.Invoke(string.Create(CultureInfo.InvariantCulture, $"{times} of {mesh.RanksPerNode} ranks, for {tokens} tokens a rank"));
+        return times.Quicker == DispatcherName.TwoLevel ? overNodes : direct;
     }
+}
+
+/// <summary>What tokens take to go out and come back, on the slowest rank.</summary>
+/// <param name="Straight">Seconds from rank to rank.</param>
+/// <param name="OverNodes">Seconds over nodes.</param>
+internal readonly record struct ExchangeTimes(double Straight, double OverNodes)
+{
+    /// <summary>Of equal ones the straight way.</summary>
+    public DispatcherName Quicker => OverNodes < Straight ? DispatcherName.TwoLevel : DispatcherName.AllToAll;
+
+    /// <summary>What was chosen, and why.</summary>
+    public override string ToString() => string.Create(
+        CultureInfo.InvariantCulture,
+        $"parallel.dispatcher is {ConfigChoices.Spelling(Quicker)}: out and back take {1000 * Straight:0.###} ms straight and {1000 * OverNodes:0.###} ms over nodes");
 }

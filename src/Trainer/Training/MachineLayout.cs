@@ -11,7 +11,9 @@ internal sealed class MachineLayout
 
     private readonly string[] _machines; // of each rank
 
-    private MachineLayout(string[] machines, int rank) => (_machines, RanksHere) = (machines, machines.Count(machine => machine == machines[rank]));
+    /// <param name="machines">Name of each rank's machine.</param>
+    /// <param name="rank">This one.</param>
+    internal MachineLayout(string[] machines, int rank) => (_machines, RanksHere) = (machines, machines.Count(machine => machine == machines[rank]));
 
     /// <summary>Ranks of the group on this machine, this one included.</summary>
     public int RanksHere { get; }
@@ -23,6 +25,7 @@ internal sealed class MachineLayout
         return new MachineLayout([.. group.GatherBytes(Encoding.UTF8.GetBytes(own)).Select(Encoding.UTF8.GetString)], group.Rank);
     }
 
-    /// <summary>Whether these ranks of the group stand on several machines.</summary>
-    public bool Spans(IEnumerable<int> ranks) => ranks.Select(rank => _machines[rank]).Distinct().Count() > 1;
+    /// <summary>Whether any so many ranks that follow one another, counted from the first, stand on several machines; the same on every rank.</summary>
+    /// <param name="ranks">Divides those of the group.</param>
+    public bool Spans(int ranks) => _machines.Chunk(ranks).Any(machines => machines.Distinct().Count() > 1);
 }

@@ -11,40 +11,36 @@ namespace Moe.Training.Verification;
 /// norm and every logical parameter. What differs is an error of the parallel form, whatever the model.
 /// </summary>
 /// <param name="config">The user's, checked against the mesh.</param>
-/// <param name="world">All ranks.</param>
+/// <param name="mesh">All ranks; stays the caller's.</param>
 /// <param name="folder">Where the mesh's weights pass to the process that compares them; removed again.</param>
 /// <param name="print">Told of each line of the table.</param>
-/// <param name="ranksPerNode">As of a <see cref="DeviceMesh"/>.</param>
 /// <param name="device">Where this rank computes. The one process computes there too, but for a single rank on a GPU, which is compared with the host.</param>
-internal sealed class MeshVerification(RunConfig config, ProcessGroup world, string folder, Action<string> print, int ranksPerNode = 1, Device device = default)
+internal sealed class MeshVerification(RunConfig config, DeviceMesh mesh, string folder, Action<string> print, Device device = default)
 {
-    private readonly int _expertParallel = config.Parallel.ExpertParallel ?? world.Size;
-
     /// <summary>Makes all comparisons. Every rank calls this.</summary>
     /// <returns>Whether all differences are within their bounds; the same on every rank.</returns>
     public bool Run()
     {
-        using var mesh = new DeviceMesh(world, _expertParallel) { RanksPerNode = ranksPerNode };
-        print($"verify: {world.Size} rank(s), {mesh}, backend {world.Backend}, on {Place(device)}, against one process on {Place(Reference)}; "
+        print($"verify: {mesh.World.Size} rank(s), {mesh}, backend {mesh.World.Backend}, on {Place(device)}, against one process on {Place(Reference)}; "
             + $"{Trial.Steps} steps, clipping on, accumulation 2; differences relative to the largest entry");
         var within = true;
-        foreach (var trial in Trial.Of(ShrunkConfig.Of(config, _expertParallel)))
+        foreach (var trial in Trial.Of(ShrunkConfig.Of(config, mesh.Expert.Size)))
         {
-            within &= Compare(trial, mesh);
+            within &= Compare(trial);
         }
 
         print(within ? "verified: the mesh computes what one process computes" : "NOT verified: a difference is beyond its bound");
         return within;
     }
 
-    private bool Compare(Trial trial, DeviceMesh mesh)
+    private bool Compare(Trial trial)
     {
         var onMesh = new CheckpointFolder(Path.Combine(folder, "verify"));
         using var session = Session(trial.Config, mesh, device);
         var meshResults = Steps(session);
         session.Save();
         var verdict = new byte[1];
-        if (world.Rank == 0)
+        if (mesh.World.Rank == 0)
         {
             var differences = Differences(trial, onMesh.Of(Trial.Steps), meshResults);
             Report(trial, differences);
@@ -53,13 +49,13 @@ internal sealed class MeshVerification(RunConfig config, ProcessGroup world, str
         }
 
         // The other ranks wait here for the process that compares.
-        return world.GatherBytes(verdict)[0][0] == 1;
+        return mesh.World.GatherBytes(verdict)[0][0] == 1;
     }
 
     private List<Difference> Differences(Trial trial, string checkpoint, StepResult[] meshResults)
     {
         // One process reads as one micro-batch what the mesh's ranks read as one each: the same samples in the same order.
-        using var alone = new DeviceMesh(new SingleProcessGroup(world.Timeout), 1);
+        using var alone = new DeviceMesh(new SingleProcessGroup(mesh.World.Timeout), 1);
         var parallel = trial.Config.Parallel with { Dispatcher = DispatcherName.Local, ExpertParallel = 1 };
         using var session = Session(trial.Config with { Parallel = parallel }, alone, Reference);
         var reference = Steps(session);
@@ -78,16 +74,16 @@ internal sealed class MeshVerification(RunConfig config, ProcessGroup world, str
         return differences;
     }
 
-    private Device Reference => world.Size == 1 ? Device.Cpu : device;
+    private Device Reference => mesh.World.Size == 1 ? Device.Cpu : device;
 
     private static string Place(Device device) => device.IsCuda ? "cuda" : "cpu";
 
-    private TrainingSession Session(RunConfig trial, DeviceMesh mesh, Device place)
+    private TrainingSession Session(RunConfig trial, DeviceMesh ranks, Device place)
     {
-        var sequencesPerRank = trial.Train.MicroBatch * (world.Size / mesh.World.Size);
+        var sequencesPerRank = trial.Train.MicroBatch * (mesh.World.Size / ranks.World.Size);
         return new TrainingSession(
             trial with { Train = trial.Train with { MicroBatch = sequencesPerRank, KeepCheckpoints = 1 } },
-            mesh,
+            ranks,
             new CheckpointFolder(Path.Combine(folder, "verify")),
             sequencesPerSegment: trial.Train.MicroBatch,
             device: place);

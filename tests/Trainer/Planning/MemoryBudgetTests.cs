@@ -42,7 +42,7 @@ public class MemoryBudgetTests : TinyRunTests
     {
         var file = Path.Combine(Folder, "small.yaml");
         File.WriteAllText(file, "data:\n  domains: [{name: words, path: words.txt}]\ntrain:\n  memory_budget: 1.5 MiB\nparallel: {dispatcher: auto}\n");
-        var fault = Assert.Throws<ConfigException>(() => Preflight.Configuration(file, [], 2))!.Faults.Single();
+        var fault = Assert.Throws<ConfigException>(() => Preflight.Configuration(file, [], nodes: 1, perNode: 2))!.Faults.Single();
         Assert.That(fault.ToString(), Does.Contain("small.yaml:4:3: train.memory_budget is 1.50 MiB, but the tensors of the fullest rank are planned to take"));
         Assert.That(fault.ToString(), Does.Contain("at least, with recompute block").And.Contain("weights").And.Contain("optimizer adamw").And.Contain("kept for backward").And.Contain("micro_batch").And.Contain("more ranks"));
     }

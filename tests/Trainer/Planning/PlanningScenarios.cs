@@ -1,3 +1,4 @@
+using System.Globalization;
 using Moe.Distributed;
 using Moe.Torch;
 using Moe.Training;
@@ -14,6 +15,9 @@ internal static class PlanningScenarios
 
     private const int RanksPerNode = 2;
 
+    // Of what is planned: angles, token ids, orders, statistics and scalars are left out.
+    private const double LeftOut = 0.01;
+
     public static void Step_is_as_planned(ProcessGroup world, string[] arguments)
     {
         foreach (var name in PlanningCase.Names)
@@ -21,12 +25,45 @@ internal static class PlanningScenarios
             var config = PlanningCase.Config(name, arguments[0]);
             using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size) { RanksPerNode = RanksPerNode };
             using var session = new TrainingSession(config, mesh, new CheckpointFolder("nowhere"));
-            using var model = new PlannedModel(config, world.Size);
+            using var model = new PlannedModel(config, world.Size, RanksPerNode);
             session.Advance(stop: false);
             CompareMemory(name, session, MemoryPlan.Of(model, rank: world.Rank));
             world.Trace.ResetTotals();
             session.Advance(stop: false);
             CompareCollectives(name, world, CollectivePlan.Of(model, DeviceRecords.Fast, perNode: RanksPerNode, rank: world.Rank));
+        }
+    }
+
+    /// <summary>The most that a step takes is what was planned for its rank. Arguments: folder, seed.</summary>
+    public static void Peak_is_as_planned(ProcessGroup world, string[] arguments)
+    {
+        var random = new Random(int.Parse(arguments[1], CultureInfo.InvariantCulture));
+        foreach (var name in PeakCase.Names)
+        {
+            var config = PeakCase.Config(name, arguments[0], random);
+            using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
+            using var model = new PlannedModel(config, world.Size);
+            var plan = MemoryPlan.Of(model, rank: world.Rank);
+            using var count = new HostMemoryCount(); // counts to its end what is made in it, and no address that was freed before
+            using var session = new TrainingSession(config, mesh, new CheckpointFolder("nowhere"));
+            session.Advance(stop: false);
+            HostMemoryCount.Read();
+            session.Advance(stop: false);
+            ComparePeak(name, HostMemoryCount.Read().Peak, plan, buffersAreGloos: !config.Parallel.ShardOptimizer && world.Backend == "gloo");
+        }
+    }
+
+    // What stays from step to step is known to the byte, and would hide the rest.
+    private static void ComparePeak(string name, long most, MemoryPlan plan, bool buffersAreGloos)
+    {
+        var stays = plan.Persistent.Sum(item => item.Bytes) - plan.LateGradients;
+        var (measured, planned) = (most - stays, plan.Peak - stays);
+        var what = $"{name}: measured {measured}, planned {planned}, beside {stays} that stay";
+        Console.WriteLine(what);
+        Assert.That((double)measured, Is.AtMost((1 + LeftOut) * planned), what);
+        if (!buffersAreGloos)
+        {
+            Assert.That(planned, Is.AtMost(measured + plan.Workspace), $"a layer's workspace is planned for all of its backward; {what}");
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Moe.Tests.Distributed;
 using Moe.Torch;
 using Moe.Training;
@@ -11,6 +12,8 @@ namespace Moe.Tests.Training;
 /// <summary>Plans against what runs really take, and what must hold of any plan.</summary>
 internal sealed class PlanningTests
 {
+    private static IEnumerable<TestCaseData> Meshes => [new(1, Ranks.Backends[0]), new(2, Ranks.Backends[^1]), new(4, Ranks.Backends[0])];
+
     private string _folder = null!;
 
     [OneTimeSetUp]
@@ -44,6 +47,14 @@ internal sealed class PlanningTests
     [TestCaseSource(typeof(Ranks), nameof(Ranks.Backends))]
     public void Bytes_and_calls_of_a_step_of_four_ranks_are_as_planned(string backend) =>
         Ranks.Run(PlanningScenarios.Step_is_as_planned, [_folder], worldSize: 4, backend);
+
+    [TestCaseSource(nameof(Meshes))]
+    public void Peak_of_a_step_is_as_planned(int ranks, string backend)
+    {
+        var seed = Random.Shared.Next(1 << 30);
+        TestContext.Out.WriteLine($"seed {seed}");
+        TestContext.Out.WriteLine(Ranks.Run(PlanningScenarios.Peak_is_as_planned, [_folder, seed.ToString(CultureInfo.InvariantCulture)], ranks, backend));
+    }
 
     [Test]
     public void Shapes_take_no_memory()

@@ -32,13 +32,19 @@ internal static class MemoryMeasurement
         };
     }
 
+    /// <summary>Of this rank.</summary>
+    public static MemoryPlan Plan(RunConfig config, DeviceMesh mesh)
+    {
+        using var planned = new PlannedModel(config with { Parallel = config.Parallel with { ExpertParallel = mesh.Expert.Size } }, mesh.World.Size, mesh.RanksPerNode);
+        return MemoryPlan.Of(planned, rank: mesh.World.Rank);
+    }
+
     /// <summary>Compares what stands at the end of a forward, and the most that there is until the end of the backward.</summary>
     /// <returns>Bytes at the end of the forward.</returns>
     public static long MustBeAsPlanned(RunConfig config, DeviceMesh mesh)
     {
         using var model = ModelAssembly.Build(config, mesh);
-        using var planned = new PlannedModel(config with { Parallel = config.Parallel with { ExpertParallel = mesh.Expert.Size } }, mesh.World.Size);
-        var plan = MemoryPlan.Of(planned, rank: mesh.World.Rank);
+        var plan = Plan(config, mesh);
         using var scope = new TensorScope();
         var tokens = Tensor.Zeros([config.Train.MicroBatch, config.Model.SequenceLength], DType.Int64);
         for (var i = 0; i < tokens.Count; i++)

@@ -56,13 +56,31 @@ internal static class MemoryScenarios
         Assert.That(kept[Recompute.Block], Is.LessThan(kept[Recompute.Experts]));
     }
 
+    /// <summary>What is kept of rows that pass through a rank, beyond what straight ways keep, is what was planned: four ranks as two nodes of two.</summary>
+    public static void KeepWhatPassesThrough(ProcessGroup world, string[] arguments)
+    {
+        using var mesh = new DeviceMesh(world, world.Size) { RanksPerNode = 2 };
+        foreach (var recompute in Enum.GetValues<Recompute>().Where(value => value != Recompute.Auto))
+        {
+            var config = MemoryMeasurement.Config(arguments[0], recompute);
+            var straight = config with { Parallel = config.Parallel with { Dispatcher = DispatcherName.AllToAll } };
+            var overNodes = config with { Parallel = config.Parallel with { Dispatcher = DispatcherName.TwoLevel } };
+            var kept = MemoryMeasurement.MustBeAsPlanned(overNodes, mesh) - MemoryMeasurement.MustBeAsPlanned(straight, mesh);
+            var planned = Kept(overNodes) - Kept(straight);
+            Assert.That((double)kept, Is.EqualTo((double)planned).Within(1).Percent, recompute.ToString()); // but for some counts, one a destination
+        }
+
+        long Kept(RunConfig config) => MemoryMeasurement.Plan(config, mesh).Activations.Sum(item => item.Bytes);
+    }
+
     /// <summary>The mesh computes what one process computes, whole layers again on both.</summary>
     public static void Verify(ProcessGroup world, string[] arguments)
     {
         var config = TinyRun.Config(arguments[0]);
         config = config with { Train = config.Train with { Recompute = Recompute.Block, RecomputeLayers = config.Model.Layers } };
         List<string> lines = [];
-        Assert.That(new MeshVerification(config, world, arguments[0], lines.Add).Run(), string.Join('\n', lines));
+        using var mesh = new DeviceMesh(world, world.Size);
+        Assert.That(new MeshVerification(config, mesh, arguments[0], lines.Add).Run(), string.Join('\n', lines));
     }
 
     private static IEnumerable<(string Name, RunConfig Config)> Cases(string folder)

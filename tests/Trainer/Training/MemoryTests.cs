@@ -29,6 +29,10 @@ public class MemoryTests : TinyRunTests
     [Test]
     public void Kept_bytes_of_two_ranks_are_as_planned() => Ranks.Run(MemoryScenarios.KeepWhatIsPlanned, [Folder], 2, Ranks.Backends[0]);
 
+    [TestCaseSource(typeof(Ranks), nameof(Ranks.Backends))]
+    public void Bytes_kept_of_what_passes_through_a_rank_are_as_planned(string backend) =>
+        TestContext.Out.WriteLine(Ranks.Run(MemoryScenarios.KeepWhatPassesThrough, [Folder], 4, backend));
+
     [Test]
     public void Kept_bytes_of_one_rank_are_as_planned()
     {

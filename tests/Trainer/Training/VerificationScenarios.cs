@@ -13,6 +13,7 @@ internal static class VerificationScenarios
     {
         var config = TinyRun.Config(arguments[0]);
         config = config with { Optimizer = config.Optimizer with { Name = OptimizerName.AdamW, LearningRate = 1e-3 } };
+        using var mesh = new DeviceMesh(world, config.Parallel.ExpertParallel ?? world.Size);
         var isLast = world.Rank == world.Size - 1;
         MustFind(config, null);
         MustFind(isLast ? config with { Run = new() { Seed = 2 } } : config, "gradient norm of step");
@@ -22,7 +23,7 @@ internal static class VerificationScenarios
         void MustFind(RunConfig own, string? beyond)
         {
             List<string> lines = [];
-            Assert.That(new MeshVerification(own, world, arguments[0], lines.Add).Run(), Is.EqualTo(beyond is null), string.Join('\n', lines));
+            Assert.That(new MeshVerification(own, mesh, arguments[0], lines.Add).Run(), Is.EqualTo(beyond is null), string.Join('\n', lines));
             if (world.Rank == 0)
             {
                 var named = lines.Where(line => line.EndsWith("BEYOND", StringComparison.Ordinal)).ToArray();
