@@ -7,6 +7,7 @@ using Moe.Launch.Runs;
 using Moe.Launch.Supervision;
 using Moe.Launch.Terminal;
 using Moe.Training;
+using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 using Moe.Training.Reports;
@@ -57,7 +58,7 @@ internal static class RankRun
         }
 
         ProfileOptions.Check(request.Profile, resolved.Config);
-        var resume = ResumePoint(request, host);
+        var resume = ResumePoint(request, resolved.Config, host);
         if (placement is HostList hosts)
         {
             await HostCheck.DemandAsync(hosts, host.RankProgram, request.RunFolder ?? Repository.RunsFolder(host.WorkingDirectory)).ConfigureAwait(false);
@@ -92,7 +93,7 @@ internal static class RankRun
             opening.Folder,
             request.ModeArguments)
         { Placement = placement, ThreadsAsked = threads };
-        RefuseOtherModel(opening.Folder, resolved.Config, host);
+        RefuseOtherRun(plan, resolved.Config, host);
         if (plan is { Mode: "train", Resume: "auto" } && opening.IsFinished(resolved.Config.Train.Steps))
         {
             host.Screen.Error.WriteLine(
@@ -101,14 +102,12 @@ internal static class RankRun
             return ExitCodes.Done;
         }
 
-        await File.WriteAllTextAsync(opening.Folder.ConfigFile, ConfigYaml.Write(WithOwnSchedule(resolved.Config, opening.Folder))).ConfigureAwait(false);
-        await File.WriteAllTextAsync(opening.Folder.ConfigOriginFile, ConfigYaml.ToOriginJson(resolved)).ConfigureAwait(false);
         foreach (var warning in resolved.Warnings.Select(warning => warning.ToString()).Concat(IdleNodes(placement)))
         {
             host.Screen.Error.WriteLine($"warning: {warning}");
         }
 
-        var outcome = await WatchAsync(plan, opening, resolved.Config, request.Ui, server, dashboard.AddressOf(opening.Folder), host).ConfigureAwait(false);
+        var outcome = await WatchAsync(plan, opening, resolved, request.Ui, server, dashboard.AddressOf(opening.Folder), host).ConfigureAwait(false);
         Conclude(plan, outcome, host);
         await TrackingEnd.ConcludeAsync(plan, outcome, resolved.Config.Tracking, host).ConfigureAwait(false);
         return outcome.ExitCode;
@@ -137,12 +136,14 @@ internal static class RankRun
         ? [$"Slurm job {job.Name} has {job.Nodes} nodes, but all ranks run on this one: launch slurm render shows how they run on all"]
         : [];
 
-    private static async Task<RunOutcome> WatchAsync(RankPlan plan, RunFolderOpening opening, RunConfig config, string ui, ControlServer server, string? dashboard, LaunchHost host)
+    private static async Task<RunOutcome> WatchAsync(
+        RankPlan plan, RunFolderOpening opening, ResolvedConfig resolved, string ui, ControlServer server, string? dashboard, LaunchHost host)
     {
+        var config = resolved.Config;
         var view = plan.Mode == "bench" ? new BenchView(host.Screen, asJson: ui == RunViews.Json) : RunViews.Create(ui, host.Screen);
         await using (view.ConfigureAwait(false))
         {
-            var recorder = new RunRecorder(opening.Folder, new RunRecord(
+            var recorder = opening.Begin(new RunRecord(
                 opening.Id, "starting", plan.Mode, plan.Backend, plan.Nodes, plan.ProcessesPerNode, plan.WorldSize, Environment.ProcessId, Environment.MachineName, DateTime.UtcNow, opening.Attempt)
             {
                 Hosts = plan.Placement.Machines.Count > 0 ? plan.Placement.Machines : null,
@@ -155,13 +156,7 @@ internal static class RankRun
                 Dashboard = dashboard,
             });
 
-            // Ranks meet in a store that outlives each of them.
-            using var store = BackendNames.NeedsStore(plan.Backend) && plan.Program.NeedsNativeLibraries ? OpenStore(plan.Placement) : null;
-            using var log = TextWriter.Synchronized(new StreamWriter(plan.Folder.LauncherLogFile, append: true) { AutoFlush = true });
-            using var supervisor = new Supervisor(plan, recorder, view, server, host.StartPatience);
-            using var watch = new FolderWatch(plan.Folder, host.Shorten(plan.Folder.Path), supervisor.RequestEnd);
-            ParentWatch.Start(host.Variable, supervisor.RequestStop);
-            var outcome = await SuperviseAsync(supervisor, store?.Port, log, plan.Placement.Job is not null).ConfigureAwait(false);
+            var outcome = await RunAsync(plan, resolved, recorder, view, server, host).ConfigureAwait(false);
             recorder.Ended(outcome);
             if (plan.Mode == "train" && outcome.ExitCode == ExitCodes.Done && config.Train.SampleTokens > 0)
             {
@@ -176,6 +171,36 @@ internal static class RankRun
 
             view.Ended(outcome);
             return outcome;
+        }
+    }
+
+    // From the configuration's files to the end of the last rank.
+    private static async Task<RunOutcome> RunAsync(RankPlan plan, ResolvedConfig resolved, RunRecorder recorder, IRunView view, ControlServer server, LaunchHost host)
+    {
+        RunConfigFiles? files = null;
+        try
+        {
+            files = RunConfigFiles.Write(plan.Folder, resolved);
+
+            // Ranks meet in a store that outlives each of them.
+            using var store = BackendNames.NeedsStore(plan.Backend) && plan.Program.NeedsNativeLibraries ? OpenStore(plan.Placement) : null;
+            using var log = TextWriter.Synchronized(new StreamWriter(plan.Folder.LauncherLogFile, append: true) { AutoFlush = true });
+            using var supervisor = new Supervisor(plan, recorder, view, server, host.StartPatience);
+            using var watch = new FolderWatch(plan.Folder, host.Shorten(plan.Folder.Path), supervisor.RequestEnd);
+            ParentWatch.Start(host.Variable, supervisor.RequestStop);
+            return await SuperviseAsync(supervisor, store?.Port, log, plan.Placement.Job is not null).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            recorder.Failed(e.Message, (e as LaunchException)?.ExitCode ?? (DiskFault.IsOne(e) ? ExitCodes.Preflight : ExitCodes.Failed));
+            throw;
+        }
+        finally
+        {
+            if (plan.Mode == "train" && !recorder.HasBegun)
+            {
+                files?.TryRestore();
+            }
         }
     }
 
@@ -251,7 +276,7 @@ internal static class RankRun
         var startsAfresh = request.Resume == "none" && !IsRequeued(placement);
         if (request.RunFolder is { } named)
         {
-            return RunFolderOpening.OpenNamed(named, startsAfresh);
+            return RunFolderOpening.OpenNamed(named, request.Mode, startsAfresh);
         }
 
         var runs = Repository.RunsFolder(host.WorkingDirectory);
@@ -259,48 +284,33 @@ internal static class RankRun
         // A batch job that is requeued has to find its own folder again.
         if (request.Mode == "train" && placement is LauncherPerNode or SlurmTasks && placement.Job is { } job && host.Variable("ENVIRONMENT") == "BATCH")
         {
-            return RunFolderOpening.OpenNamed(Path.Combine(runs, $"{config.Run.Name}-{job.Name}"), startsAfresh);
+            return RunFolderOpening.OpenNamed(Path.Combine(runs, $"{config.Run.Name}-{job.Name}"), request.Mode, startsAfresh);
         }
 
         var name = request.Mode == "train" ? config.Run.Name : $"{request.Mode}-{config.Run.Name}";
         return RunFolderOpening.Create(runs, name);
     }
 
-    // A run folder holds all that its learning rate follows from: it can be moved, and continued when the original is gone.
-    private static RunConfig WithOwnSchedule(RunConfig config, RunFolder folder)
-    {
-        if (config.Schedule is not { Name: ScheduleName.Refined, File: { } original })
-        {
-            return config;
-        }
-
-        if (Path.GetFullPath(original) != Path.GetFullPath(folder.ScheduleFile))
-        {
-            File.Copy(original, folder.ScheduleFile, overwrite: true);
-        }
-
-        return config with { Schedule = config.Schedule with { File = Path.GetFileName(folder.ScheduleFile) } };
-    }
-
     // Before config.yaml is replaced: sampling and evaluation read it together with the checkpoints that are there.
-    private static void RefuseOtherModel(RunFolder folder, RunConfig config, LaunchHost host)
+    private static void RefuseOtherRun(RankPlan plan, RunConfig config, LaunchHost host)
     {
-        if (!File.Exists(folder.LatestFile) || !File.Exists(folder.ConfigFile))
-        {
-            return;
-        }
-
-        var differences = ConfigDifference.Between(ConfigReader.Read(folder.ConfigFile, []).Config, config)
-            .Where(difference => !difference.StartsWith("schedule.file:", StringComparison.Ordinal)) // the folder has its own copy
-            .ToList();
+        var (folder, file) = (plan.Folder, host.Shorten(plan.Folder.ConfigFile));
+        IReadOnlyList<string> differences = File.Exists(folder.LatestFile) && File.Exists(folder.ConfigFile)
+            ? [.. ConfigDifference.Between(ConfigReader.Read(folder.ConfigFile, []).Config, config)
+                .Where(difference => !difference.StartsWith("schedule.file:", StringComparison.Ordinal))] // the folder has its own copy
+            : [];
         var ofModel = differences.Where(difference => difference.StartsWith("model.", StringComparison.Ordinal)).ToList();
         if (ofModel.Count > 0)
         {
-            var file = host.Shorten(folder.ConfigFile);
             throw new LaunchException(
                 ExitCodes.Usage,
                 $"'{host.Shorten(folder.Path)}' holds checkpoints of another model: {ConfigDifference.Text(ofModel)}",
                 $"--config {file} to continue it, or another --run-dir");
+        }
+
+        if (plan.Resume == "auto")
+        {
+            RefuseOtherCourse("auto", folder, config, plan.WorldSize, $"--config {file} to continue it as it was, or another --run-dir");
         }
 
         if (differences.Count > 0)
@@ -309,7 +319,26 @@ internal static class RankRun
         }
     }
 
-    private static string ResumePoint(RunRequest request, LaunchHost host)
+    // What the ranks would refuse, before any of them starts.
+    private static void RefuseOtherCourse(string resume, RunFolder folder, RunConfig config, int ranks, string remedy)
+    {
+        if (ResumeSource.Foresee(resume, new CheckpointFolder(folder.CheckpointsFolder)) is not { } position)
+        {
+            return;
+        }
+
+        try
+        {
+            Continuation.DemandSameOptimizers(position, config);
+            Continuation.Adapt(position, config, ranks, _ => { });
+        }
+        catch (CheckpointException e)
+        {
+            throw new LaunchException(ExitCodes.Usage, e.Message, remedy);
+        }
+    }
+
+    private static string ResumePoint(RunRequest request, RunConfig config, LaunchHost host)
     {
         if (request.Resume is "auto" or "none")
         {
@@ -317,8 +346,12 @@ internal static class RankRun
         }
 
         var path = Path.GetFullPath(request.Resume, host.WorkingDirectory);
-        return Directory.Exists(path)
-            ? path
-            : throw new LaunchException(ExitCodes.Usage, $"--resume {request.Resume}: there is no such checkpoint folder", "a folder such as runs/NAME/checkpoints/step_00000300, or auto, or none");
+        if (!Directory.Exists(path))
+        {
+            throw new LaunchException(ExitCodes.Usage, $"--resume {request.Resume}: there is no such checkpoint folder", "a folder such as runs/NAME/checkpoints/step_00000300, or auto, or none");
+        }
+
+        RefuseOtherCourse(path, new RunFolder(path), config, request.WorldSize, "the configuration that it was trained with (config.yaml of its run), or another checkpoint");
+        return path;
     }
 }

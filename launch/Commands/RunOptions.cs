@@ -41,7 +41,7 @@ internal sealed class RunOptions
 
     public Option<bool> Srun { get; } = new("--srun") { Description = "Within a Slurm job: has srun start each rank as a task of it." };
 
-    public Option<string?> RunFolder { get; } = new("--run-dir") { Description = "The run folder, new or to be continued. Default: a new one in runs/.", HelpName = "DIR" };
+    public Option<string?> RunFolder { get; } = new("--run-dir") { Description = "The run folder, new or of an earlier run of this command. Default: a new one in runs/.", HelpName = "DIR" };
 
     public Option<string> Resume { get; } = new("--resume")
     {
@@ -66,12 +66,12 @@ internal sealed class RunOptions
         DefaultValueFactory = _ => [],
     };
 
-    /// <summary>Gives a command these options.</summary>
+    /// <summary>Gives a command these options, except that for checkpoints.</summary>
     public void AddTo(Command command)
     {
         foreach (var option in new Option[]
         {
-            Config, Nodes, ProcessesPerNode, Backend, Set, RunFolder, Resume, Ui, Dashboard, DashboardBind, Hosts, HostFile, Ssh, NodeRank, Rendezvous, Srun,
+            Config, Nodes, ProcessesPerNode, Backend, Set, RunFolder, Ui, Dashboard, DashboardBind, Hosts, HostFile, Ssh, NodeRank, Rendezvous, Srun,
         })
         {
             command.Options.Add(option);
@@ -87,7 +87,7 @@ internal sealed class RunOptions
         result.GetValue(ProcessesPerNode),
         result.GetValue(Backend)!,
         result.GetValue(RunFolder),
-        result.GetValue(Resume)!,
+        result.GetValue(Resume) ?? "auto", // of a command that has no checkpoints
         result.GetValue(Ui)!,
         modeArguments)
     {

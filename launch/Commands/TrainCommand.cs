@@ -18,6 +18,7 @@ internal static class TrainCommand
         var options = new RunOptions();
         var profile = new ProfileOptions(choosesSteps: true);
         options.AddTo(command);
+        command.Options.Add(options.Resume);
         profile.AddTo(command);
         command.SetAction((result, _) => RankRun.ExecuteAsync(options.Read(result, "train").Profiled(profile.Read(result, host.WorkingDirectory)), host));
         command.WithExamples(

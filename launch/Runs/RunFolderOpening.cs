@@ -46,13 +46,26 @@ internal sealed class RunFolderOpening : IDisposable
 
     /// <summary>Opens the folder that the user named: a new or empty one, or a run to continue.</summary>
     /// <param name="path">The folder.</param>
+    /// <param name="mode">Of the run, as in <see cref="RunRecord"/>.</param>
     /// <param name="startsAfresh">True where nothing is to be continued: then the folder must hold nothing.</param>
-    /// <exception cref="LaunchException">It holds something else than a run, or a run that must not be continued, or another launcher holds it.</exception>
-    public static RunFolderOpening OpenNamed(string path, bool startsAfresh)
+    /// <exception cref="LaunchException">
+    /// It holds something else than a run, a run of another mode, or one that must not be continued; or another launcher holds it.
+    /// </exception>
+    public static RunFolderOpening OpenNamed(string path, string mode, bool startsAfresh)
     {
         var folder = new RunFolder(Path.GetFullPath(path));
         var earlier = RunRecord.Read(folder.RunFile);
-        var isEmpty = !Directory.Exists(path) || !Directory.EnumerateFileSystemEntries(path).Any(entry => Path.GetFileName(entry) != AbandonedRuns.LockName);
+        if (RunRecord.IsDamaged(folder.RunFile))
+        {
+            return OpenDamaged(folder, path, mode, startsAfresh);
+        }
+
+        if (earlier is not null && earlier.Mode != mode)
+        {
+            throw new LaunchException(
+                ExitCodes.Usage, $"'{path}' holds the run {earlier.Id} of launch {earlier.Mode}, which launch {mode} would write over", "another --run-dir, or none for a new folder");
+        }
+
         if (earlier is not null && startsAfresh)
         {
             throw new LaunchException(
@@ -60,16 +73,51 @@ internal sealed class RunFolderOpening : IDisposable
                 "another --run-dir, or --resume auto to continue it");
         }
 
-        if (earlier is null && !isEmpty)
+        if (earlier is null && !IsEmpty(folder))
         {
             throw new LaunchException(ExitCodes.Usage, $"'{path}' is neither empty nor a run folder (it has no run.json)", "another --run-dir");
         }
 
-        return Open(folder, earlier?.Id ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(folder.Path)), earlier, findings: []);
+        return Open(folder, earlier?.Id ?? NameOf(folder), earlier, findings: []);
+    }
+
+    /// <summary>Writes the run's first record, then makes room for what the run writes: a folder without a record holds nothing.</summary>
+    /// <param name="record">The first state.</param>
+    /// <param name="warn">Told when a file cannot be written later on.</param>
+    /// <exception cref="IOException">The record or a folder cannot be written.</exception>
+    public RunRecorder Begin(RunRecord record, Action<string> warn)
+    {
+        var recorder = new RunRecorder(Folder, record, warn);
+        Directory.CreateDirectory(Folder.LogsFolder);
+        Directory.CreateDirectory(Folder.CheckpointsFolder);
+        if (Directory.Exists(Folder.ErrorsFolder))
+        {
+            Directory.Delete(Folder.ErrorsFolder, recursive: true); // of an earlier attempt
+        }
+
+        return recorder;
     }
 
     /// <summary>Lets other launchers have the folder.</summary>
     public void Dispose() => _lock.Dispose();
+
+    // What counts is in the checkpoints: without its record a training goes on all the same.
+    private static RunFolderOpening OpenDamaged(RunFolder folder, string path, string mode, bool startsAfresh)
+    {
+        if (mode != "train" || startsAfresh || AbandonedRuns.LatestCheckpoint(folder) is not { } latest)
+        {
+            throw new LaunchException(
+                ExitCodes.Usage, $"'{path}' holds a run whose run.json is damaged, so that nothing is known of it", "another --run-dir; launch train --run-dir continues a training that has checkpoints");
+        }
+
+        return Open(folder, NameOf(folder), earlier: null, [$"run.json of '{path}' is damaged and made anew, its attempts counted from 1; its newest checkpoint is {latest}"]);
+    }
+
+    // Apart from what a launcher leaves that was killed before its record stood.
+    private static bool IsEmpty(RunFolder folder) => !Directory.Exists(folder.Path)
+        || !Directory.EnumerateFileSystemEntries(folder.Path).Select(Path.GetFileName).Except([AbandonedRuns.LockName, Path.GetFileName(folder.RunFile) + ".tmp"]).Any();
+
+    private static string NameOf(RunFolder folder) => Path.GetFileName(Path.TrimEndingDirectorySeparator(folder.Path));
 
     private static RunFolderOpening Open(RunFolder folder, string id, RunRecord? earlier, IReadOnlyList<string> findings)
     {
@@ -80,13 +128,6 @@ internal sealed class RunFolderOpening : IDisposable
             if (earlier is not null && AbandonedRuns.IsOpen(earlier))
             {
                 findings = [.. findings, AbandonedRuns.Settle(folder, earlier)];
-            }
-
-            Directory.CreateDirectory(folder.LogsFolder);
-            Directory.CreateDirectory(folder.CheckpointsFolder);
-            if (Directory.Exists(folder.ErrorsFolder))
-            {
-                Directory.Delete(folder.ErrorsFolder, recursive: true); // of an earlier attempt
             }
 
             return new RunFolderOpening(folder, id, earlier, findings, held);

@@ -1,13 +1,14 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Moe.Training.Checkpoints;
 
 namespace Moe.Launch.Runs;
 
 /// <summary>run.json: the state of a run for scripts and people.</summary>
 /// <param name="Id">Name of the run, unique on this machine.</param>
 /// <param name="Status"><c>starting</c>, <c>running</c>, <c>stopping</c>, <c>done</c>, <c>stopped</c>, <c>failed</c>, <c>interrupted</c> (a second signal) or <c>abandoned</c> (found without its launcher).</param>
-/// <param name="Mode"><c>train</c> or <c>verify</c>.</param>
-/// <param name="Backend"><c>mpi</c> or <c>gloo</c>.</param>
+/// <param name="Mode"><c>train</c>, <c>verify</c> or <c>bench</c>.</param>
+/// <param name="Backend"><c>mpi</c>, <c>gloo</c> or <c>nccl</c>.</param>
 /// <param name="Nodes">Groups of ranks.</param>
 /// <param name="ProcsPerNode">Ranks of a group.</param>
 /// <param name="WorldSize">Ranks in all.</param>
@@ -49,23 +50,11 @@ internal sealed record RunRecord(
     /// <summary>The launcher's exit code; null while the run lasts.</summary>
     public int? ExitCode { get; init; }
 
-    /// <summary>Writes the record aside and renames it, so that a reader always finds a whole one.</summary>
-    public void Write(string path)
-    {
-        var aside = path + ".tmp";
-        try
-        {
-            File.WriteAllText(aside, JsonSerializer.Serialize(this, RunJson.Default.RunRecord) + "\n");
-            File.Move(aside, path, overwrite: true);
-        }
-        catch (IOException)
-        {
-            File.Delete(aside); // half of it, on a full disk
-            throw;
-        }
-    }
+    /// <summary>Writes the record so that a reader always finds a whole one, after a power cut too.</summary>
+    public void Write(string path) => Durable.WriteAllBytes(path, [.. JsonSerializer.SerializeToUtf8Bytes(this, RunJson.Default.RunRecord), (byte)'\n']);
 
-    /// <summary>Reads a record, or returns null where there is none that can be read.</summary>
+    /// <summary>Reads a record.</summary>
+    /// <returns>Null where there is none that can be read; <see cref="IsDamaged"/> tells the two apart.</returns>
     public static RunRecord? Read(string path)
     {
         try
@@ -77,6 +66,9 @@ internal sealed record RunRecord(
             return null;
         }
     }
+
+    /// <summary>Whether there is a file, but no record in it.</summary>
+    public static bool IsDamaged(string path) => File.Exists(path) && Read(path) is null;
 }
 
 /// <summary>Logical parameters of a model, each counted once.</summary>

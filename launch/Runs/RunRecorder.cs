@@ -32,6 +32,9 @@ internal sealed class RunRecorder
     /// <summary>The state as it stands in run.json.</summary>
     public RunRecord Record => _record;
 
+    /// <summary>Whether the ranks of this attempt have built the model, and taken up its checkpoint.</summary>
+    public bool HasBegun => _record.Mesh is not null;
+
     /// <summary>The ranks have built the model and begin.</summary>
     public void Running(InfoMessage info) => Update(_record with
     {
@@ -57,6 +60,13 @@ internal sealed class RunRecorder
         Update(_record with { Status = outcome.Status, End = DateTime.UtcNow, ExitCode = outcome.ExitCode });
     }
 
+    /// <summary>The launcher itself cannot go on.</summary>
+    public void Failed(string why, int exitCode)
+    {
+        Event("end", null, FormattableString.Invariant($"exit code {exitCode}; launcher: {why}"));
+        Update(_record with { Status = "failed", End = DateTime.UtcNow, ExitCode = exitCode });
+    }
+
     /// <summary>Adds a line to events.jsonl.</summary>
     public void Event(string kind, long? step, string text) => Write(() => File.AppendAllText(
         _folder.EventsFile, JsonSerializer.Serialize(new RunEvent(DateTime.UtcNow, kind, step, text), RunJson.Default.RunEvent) + "\n"));
@@ -73,7 +83,7 @@ internal sealed class RunRecorder
         {
             write();
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (DiskFault.IsOne(e))
         {
             if (!_hasWarned && Directory.Exists(_folder.Path)) // else FolderWatch has more to say
             {

@@ -31,6 +31,11 @@ internal static partial class FakeRank
         Console.WriteLine($"arguments {string.Join(' ', args[1..])}");
         Console.WriteLine($"parent run {Environment.GetEnvironmentVariable("MLFLOW_PARENT_RUN_ID")}");
         Console.WriteLine($"threads {Environment.GetEnvironmentVariable("OMP_NUM_THREADS")}");
+        if (behaviour == "refuse")
+        {
+            return link.ReportFailure(new Moe.Training.Checkpoints.CheckpointException("the checkpoint is of a run with other optimizer settings"), step: 0).ExitCode;
+        }
+
         if (rank.Rank == 0)
         {
             link.ReportInfo(new InfoMessage(9_800_000, 3_100_000, $"replica 1 x expert {rank.WorldSize}", 0, ShortRun));

@@ -25,12 +25,7 @@ public sealed class CheckpointFolder(string path)
     public string PartialOf(long step) => Of(step) + PartialSuffix;
 
     /// <summary>Steps of the checkpoints that have their final name, newest first.</summary>
-    public IReadOnlyList<long> Steps() => !Directory.Exists(Location)
-        ? []
-        : [.. Directory.EnumerateDirectories(Location, Prefix + "*")
-            .Select(folder => long.TryParse(Path.GetFileName(folder).AsSpan(Prefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out var step) ? step : -1)
-            .Where(step => step >= 0)
-            .OrderDescending()];
+    public IReadOnlyList<long> Steps() => StepsOf("");
 
     /// <summary>The newest checkpoint whose files are whole.</summary>
     /// <param name="warn">Told of each newer one that is not, and why.</param>
@@ -102,9 +97,14 @@ public sealed class CheckpointFolder(string path)
         Durable.WriteAllBytes(Path.Combine(Location, LatestName), System.Text.Encoding.UTF8.GetBytes(Path.GetFileName(final) + "\n"));
         foreach (var later in Steps().Where(other => other > step))
         {
-            // Of a course that this run has left, by resuming before it; the next `auto` must not go on from there.
+            // Of a course that this run has left, by resuming before it; the next `auto` must not go on from there. It stays until the new course has come as far.
             Delete(Of(later) + ReplacedSuffix);
             Directory.Move(Of(later), Of(later) + ReplacedSuffix);
+        }
+
+        foreach (var passed in StepsOf(ReplacedSuffix).Where(other => other <= step))
+        {
+            Delete(Of(passed) + ReplacedSuffix);
         }
 
         foreach (var old in keep == 0 ? [] : Steps().Where(other => other < step).Skip(keep - 1))
@@ -132,6 +132,15 @@ public sealed class CheckpointFolder(string path)
     }
 
     internal void Discard(long step) => Delete(PartialOf(step));
+
+    // Newest first, of the folders with an ending.
+    private long[] StepsOf(string suffix) => !Directory.Exists(Location)
+        ? []
+        : [.. Directory.EnumerateDirectories(Location, Prefix + "*" + suffix)
+            .Select(folder => Path.GetFileName(folder)[Prefix.Length..^suffix.Length])
+            .Select(number => long.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var step) ? step : -1)
+            .Where(step => step >= 0)
+            .OrderDescending()];
 
     private static void Delete(string folder)
     {

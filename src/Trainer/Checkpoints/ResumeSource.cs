@@ -1,6 +1,5 @@
 using System.Text;
 using Moe.Distributed;
-using Moe.Training.Configuration;
 
 namespace Moe.Training.Checkpoints;
 
@@ -42,49 +41,55 @@ public sealed class ResumeSource : IDisposable
     /// <exception cref="CheckpointException">There is none.</exception>
     public static string Find(string path, Action<string> warn)
     {
-        if (File.Exists(Path.Combine(path, CheckpointManifest.FileName)))
+        if (IsCheckpoint(path))
         {
             CheckpointFolder.Verify(path);
             return path;
         }
 
-        var folder = Path.Combine(path, "checkpoints");
-        return new CheckpointFolder(Directory.Exists(folder) ? folder : path).NewestVerified(warn)
+        return new CheckpointFolder(Within(path)).NewestVerified(warn)
             ?? throw new CheckpointException($"'{path}' holds no checkpoint; give a folder step_NNNNNNNN, a run folder, or its checkpoints folder");
     }
 
-    /// <summary>The configuration for going on with as many sequences a step as before, on another number of ranks.</summary>
-    /// <param name="config">As read.</param>
-    /// <param name="ranks">Ranks of this run.</param>
-    /// <param name="warn">Told where accumulation changes.</param>
-    /// <exception cref="CheckpointException">No accumulation makes the same global batch.</exception>
-    public RunConfig Adapt(RunConfig config, int ranks, Action<string> warn)
+    /// <summary>Where a run that resumes so would stand, by manifests alone: tensors are verified by the ranks, which may take an older checkpoint.</summary>
+    /// <param name="resume">As for <see cref="Choose"/>.</param>
+    /// <param name="own">The run's own checkpoints.</param>
+    /// <returns>Null for a fresh start, and where no manifest can be read.</returns>
+    public static RunPosition? Foresee(string resume, CheckpointFolder own)
     {
-        var before = Checkpoint.Manifest.Position.GlobalBatch;
-        var train = config.Train;
-        var perMicroStep = (long)ranks * train.MicroBatch;
-        if (perMicroStep * train.Accumulation == before || !train.KeepGlobalBatch)
+        if (resume == "none")
         {
-            return config;
+            return null;
         }
 
-        if (before % perMicroStep != 0)
+        var folder = resume == "auto" ? own : new CheckpointFolder(Within(resume));
+        string[] candidates = resume == "auto" || !IsCheckpoint(resume) ? [.. folder.Steps().Select(folder.Of)] : [resume];
+        foreach (var checkpoint in candidates)
         {
-            throw new CheckpointException(
-                $"the checkpoint was trained with {before} sequences a step; {ranks} ranks of train.micro_batch={train.MicroBatch} make {perMicroStep} a micro-step, "
-                + $"which does not divide it: choose train.micro_batch so that ranks x micro_batch divides {before}, or set train.keep_global_batch=false");
+            try
+            {
+                return CheckpointManifest.Read(checkpoint).Position;
+            }
+            catch (CheckpointException)
+            {
+                // The ranks pass it over too, or refuse it by its name.
+            }
         }
 
-        var accumulation = checked((int)(before / perMicroStep));
-        warn($"train.accumulation is {accumulation} instead of {train.Accumulation}, so that a step has {before} sequences as before (train.keep_global_batch)");
-
-        // A single micro-step was balanced by the counts of the whole batch; only exact counts are those when it is several.
-        var balance = train.Accumulation == 1 ? config.Balance with { Accumulation = BalanceAccumulation.Exact } : config.Balance;
-        return config with { Train = train with { Accumulation = accumulation }, Balance = balance };
+        return null;
     }
 
     /// <inheritdoc/>
     public void Dispose() => Checkpoint.Dispose();
+
+    private static bool IsCheckpoint(string path) => File.Exists(Path.Combine(path, CheckpointManifest.FileName));
+
+    // Of a run, or of its checkpoints.
+    private static string Within(string path)
+    {
+        var folder = Path.Combine(path, "checkpoints");
+        return Directory.Exists(folder) ? folder : path;
+    }
 
     private static string Answer(string resume, CheckpointFolder own, Action<string> warn)
     {

@@ -150,7 +150,7 @@ internal sealed class RankJob(
         using var mesh = Mesh(config, world);
         var checkpoints = new CheckpointFolder(Folder.CheckpointsFolder);
         using var resumed = ResumeSource.Choose(arguments.Resume, checkpoints, world, Warn);
-        var adapted = resumed is null ? config : resumed.Adapt(config, world.Size, Warn);
+        var adapted = resumed is null ? config : Continuation.Adapt(resumed.Checkpoint.Manifest.Position, config, world.Size, Warn);
         using var session = new TrainingSession(Within(adapted, mesh), mesh, checkpoints, device: _device);
         if (resumed is not null)
         {

@@ -160,13 +160,7 @@ public sealed class TrainingSession : IDisposable
     public void Resume(CheckpointReader checkpoint, Action<string> warn)
     {
         var position = checkpoint.Manifest.Position;
-        if (position.Optimizer != Config.Optimizer.Name.ToString())
-        {
-            throw new CheckpointException(
-                $"the checkpoint holds the state of optimizer {position.Optimizer}, the configuration asks for {Config.Optimizer.Name}");
-        }
-
-        RefuseMoved(position);
+        Continuation.DemandSameOptimizers(position, Config);
         if (position.Seed != Config.Run.Seed)
         {
             warn($"the checkpoint was trained with seed {position.Seed}; with seed {Config.Run.Seed} the order of samples changes from here on");
@@ -210,16 +204,6 @@ public sealed class TrainingSession : IDisposable
     }
 
     private OptimizerAssignment Assignment => new(ModelAssembly.Options(Config.Model), Config.Optimizer);
-
-    private void RefuseMoved(RunPosition position)
-    {
-        if (position.Assignment is { } names && Assignment.Moved(names).ToList() is { Count: > 0 } moved)
-        {
-            throw new CheckpointException(
-                "the checkpoint's parameters have other optimizers than optimizer.rules gives them: "
-                + string.Join(", ", moved.Select(line => $"{line.Pattern} was stepped by {line.From}, now {line.To}")));
-        }
-    }
 
     private Dictionary<string, string> DataFingerprints() => _domains.ToDictionary(domain => domain.Name, domain => domain.Tokens.Sha256);
 

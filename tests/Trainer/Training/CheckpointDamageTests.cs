@@ -92,6 +92,19 @@ public class CheckpointDamageTests : TinyRunTests
         Assert.That(_checkpoints.Steps(), Is.EqualTo([5, 4]));
     }
 
+    [Test]
+    public void Course_that_was_left_stays_until_the_new_one_has_come_as_far()
+    {
+        foreach (var (step, left) in new[] { (1L, new[] { "step_00000002.replaced", "step_00000003.replaced" }), (2, ["step_00000003.replaced"]), (5, []) })
+        {
+            _checkpoints.Begin(step);
+            _checkpoints.Complete(step, keep: 0);
+
+            Assert.That(Directory.GetDirectories(_checkpoints.Location, "*.replaced").Select(Path.GetFileName), Is.EquivalentTo(left), $"step {step}");
+            Assert.That(_checkpoints.Steps()[0], Is.EqualTo(step));
+        }
+    }
+
     private static TestCaseData Damage(string name, Action<string> damage, string message) =>
         new TestCaseData(damage, message).SetName(name + "_is_refused_by_name_and_the_checkpoint_before_is_taken");
 

@@ -45,7 +45,7 @@ public class ResumeTests : TinyRunTests
     [TestCase(4, 2, 3, 1)]
     public void Accumulation_is_adapted_so_that_the_global_batch_stays(int ranks, int microBatch, int accumulation, int expected)
     {
-        var adapted = _source.Adapt(With(microBatch, accumulation), ranks, _warnings.Add);
+        var adapted = Continuation.Adapt(_source.Checkpoint.Manifest.Position, With(microBatch, accumulation), ranks, _warnings.Add);
 
         var balance = adapted.Balance;
         Assert.That(adapted with { Balance = Config.Balance }, Is.EqualTo(With(microBatch, expected)), "nothing else changes");
@@ -57,15 +57,15 @@ public class ResumeTests : TinyRunTests
 
     [Test]
     public void Ranks_that_cannot_make_the_global_batch_are_refused_with_the_numbers() => Assert.That(
-        () => _source.Adapt(With(2, 1), 3, _warnings.Add),
-        Throws.TypeOf<CheckpointException>().With.Message.Contains("8 sequences a step; 3 ranks of train.micro_batch=2 make 6"));
+        () => Continuation.Adapt(_source.Checkpoint.Manifest.Position, With(2, 1), 3, _warnings.Add),
+        Throws.TypeOf<CheckpointException>().With.Message.Contains("8 sequences a step; 3 rank(s) of train.micro_batch=2 make 6"));
 
     [Test]
     public void Global_batch_changes_where_the_user_says_so()
     {
         var config = With(2, 1);
         config = config with { Train = config.Train with { KeepGlobalBatch = false } };
-        Assert.That(_source.Adapt(config, 3, Assert.Fail), Is.EqualTo(config));
+        Assert.That(Continuation.Adapt(_source.Checkpoint.Manifest.Position, config, 3, Assert.Fail), Is.EqualTo(config));
     }
 
     [Test]
