@@ -35,6 +35,16 @@ struct Group {
   int32_t size;
 };
 
+// Freed also where what is made of it fails.
+struct RankSet {
+  MPI_Group group = MPI_GROUP_NULL;
+  ~RankSet() {
+    if (group != MPI_GROUP_NULL) {
+      MPI_Group_free(&group);
+    }
+  }
+};
+
 struct Message {
   int32_t peer;      // -1 for a part of a collective of MPI's own
   int64_t expected;  // bytes to receive, -1 for what is sent
@@ -70,7 +80,11 @@ void check(int code, const char* call) {
 
 // MPI hands errors back instead of ending the process, on every communicator that we make.
 Group* adopt(MPI_Comm communicator) {
-  check(MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  if (int code = MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN); code != MPI_SUCCESS) {
+    MPI_Comm_free(&communicator);
+    check(code, "MPI_Comm_set_errhandler");
+  }
+
   auto group = new Group{communicator, 0, 0};
   MPI_Comm_rank(communicator, &group->rank);
   MPI_Comm_size(communicator, &group->size);
@@ -191,14 +205,11 @@ MOE_EXPORT int32_t moe_mpi_init(void** world, int32_t* rank, int32_t* size, int3
 MOE_EXPORT int32_t moe_mpi_group_create(void* parent, const int32_t* ranks, int32_t count, void** created) {
   MOE_TRY {
     auto communicator = static_cast<Group*>(parent)->communicator;
-    MPI_Group all = MPI_GROUP_NULL;
-    MPI_Group some = MPI_GROUP_NULL;
+    RankSet all, some;
     MPI_Comm result = MPI_COMM_NULL;
-    check(MPI_Comm_group(communicator, &all), "MPI_Comm_group");
-    check(MPI_Group_incl(all, count, ranks, &some), "MPI_Group_incl");
-    check(MPI_Comm_create_group(communicator, some, 0, &result), "MPI_Comm_create_group");
-    MPI_Group_free(&some);
-    MPI_Group_free(&all);
+    check(MPI_Comm_group(communicator, &all.group), "MPI_Comm_group");
+    check(MPI_Group_incl(all.group, count, ranks, &some.group), "MPI_Group_incl");
+    check(MPI_Comm_create_group(communicator, some.group, 0, &result), "MPI_Comm_create_group");
     *created = adopt(result);
   }
   MOE_CATCH

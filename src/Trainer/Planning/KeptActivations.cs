@@ -113,11 +113,14 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
         yield return new("attention", _tokens * ((((2 * heads) + (2 * shared)) * head * _narrow) + (heads * _wide))); // projection, result, one number a query
         if (!IsDense(layer))
         {
-            yield return new("router", (_tokens * _shape.Moe.Experts * _wide) + Choices(recompute) + (_narrow == _wide ? 0 : _tokens * _shape.Width * _wide));
+            yield return new("router", (_tokens * _shape.Moe.Experts * _wide) + Choices(recompute) + WideInput);
         }
 
         yield return new(FeedForwardKind(layer), FeedForward(layer, recompute));
     }
+
+    // On a GPU the router's product takes bfloat16 rows as they are (RouterProductKernel, with libtorch 2.8 and later).
+    private long WideInput => _narrow == _wide || model.Config.Parallel.Device == DeviceName.Cuda ? 0 : _tokens * _shape.Width * _wide;
 
     // Ids, and the orders of the rows that follow from them: of the tokens by rank, or by node and of what passes through by rank, and of what arrived by expert where the rows
     // are kept.

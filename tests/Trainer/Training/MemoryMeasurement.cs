@@ -43,21 +43,25 @@ internal static class MemoryMeasurement
     /// <returns>Bytes at the end of the forward.</returns>
     public static long MustBeAsPlanned(RunConfig config, DeviceMesh mesh)
     {
-        using var model = ModelAssembly.Build(config, mesh);
+        var device = config.Parallel.Device == DeviceName.Cuda ? Device.Cuda(0) : Device.Cpu;
+        using var model = ModelAssembly.Build(config, mesh, device);
         var plan = Plan(config, mesh);
         using var scope = new TensorScope();
-        var tokens = Tensor.Zeros([config.Train.MicroBatch, config.Model.SequenceLength], DType.Int64);
-        for (var i = 0; i < tokens.Count; i++)
+        var drawn = Tensor.Zeros([config.Train.MicroBatch, config.Model.SequenceLength], DType.Int64);
+        for (var i = 0; i < drawn.Count; i++)
         {
-            tokens.Span<long>()[i] = (i * 7) % config.Model.Vocabulary;
+            drawn.Span<long>()[i] = (i * 7) % config.Model.Vocabulary;
         }
 
+        var tokens = drawn.To(device);
         Autograd.Backward(model.Forward(tokens, tokens, 1).LossSum); // gradients stand from here on
         using var count = new HostMemoryCount();
+        var before = device.IsCuda ? Reset(device) : 0;
+        (long Now, long Peak) Taken() => device.IsCuda && CudaRuntime.Memory(device) is var memory ? (memory.Allocated - before, memory.Peak - before) : HostMemoryCount.Read();
         var loss = model.Forward(tokens, tokens, 1).LossSum;
-        var (kept, _) = HostMemoryCount.Read();
+        var (kept, _) = Taken();
         Autograd.Backward(loss);
-        var (left, peak) = HostMemoryCount.Read();
+        var (left, peak) = Taken();
         var expected = plan.Activations.Sum(item => item.Bytes);
         var what = $"{MemoryChoice.Of(config)}: kept {kept}, planned {expected} ({string.Join(", ", plan.Activations)}); at most {peak}, planned {expected + plan.Workspace}";
         Console.WriteLine(what);
@@ -65,5 +69,11 @@ internal static class MemoryMeasurement
         Assert.That((double)peak, Is.AtMost((1 + Tolerance) * (expected + (double)plan.Workspace)), what);
         Assert.That(left, Is.LessThan(kept / 100), "nothing stays behind");
         return kept;
+    }
+
+    private static long Reset(Device device)
+    {
+        CudaRuntime.ResetPeak(device);
+        return CudaRuntime.Memory(device).Allocated;
     }
 }

@@ -1,4 +1,5 @@
 using Moe.Tests.Distributed;
+using Moe.Tests.Torch;
 using Moe.Torch;
 using Moe.Training.Configuration;
 using NUnit.Framework;
@@ -32,6 +33,30 @@ public class MemoryTests : TinyRunTests
     [TestCaseSource(typeof(Ranks), nameof(Ranks.Backends))]
     public void Bytes_kept_of_what_passes_through_a_rank_are_as_planned(string backend) =>
         TestContext.Out.WriteLine(Ranks.Run(MemoryScenarios.KeepWhatPassesThrough, [Folder], 4, backend));
+
+    [TestCase(Precision.Float32), TestCase(Precision.BFloat16), Category(Devices.Cuda)]
+    public void Kept_bytes_of_a_gpu_are_as_planned(Precision precision)
+    {
+        if (CudaRuntime.DeviceCount == 0)
+        {
+            Assert.Ignore("there is no CUDA device here: not run");
+        }
+
+        using var mesh = TinyRun.Alone();
+        using var scope = new TensorScope();
+        foreach (var recompute in new[] { Recompute.None, Recompute.Experts, Recompute.Block })
+        {
+            // Large enough that the allocator's rounding is little.
+            var config = MemoryMeasurement.Config(Folder, recompute);
+            config = config with
+            {
+                Model = config.Model with { Width = 256, Heads = 4, SequenceLength = 256, Moe = config.Model.Moe with { ExpertWidth = 128 } },
+                Train = config.Train with { Precision = precision, MicroBatch = 8 },
+                Parallel = config.Parallel with { Device = DeviceName.Cuda },
+            };
+            MemoryMeasurement.MustBeAsPlanned(config, mesh);
+        }
+    }
 
     [Test]
     public void Kept_bytes_of_one_rank_are_as_planned()
