@@ -92,6 +92,20 @@ public sealed record NewtonSchulz : MatrixDirection
         return Steps * ((4 * s * s * l) + (2 * s * s * s));
     }
 
+    /// <summary>Bytes that a batch of matrices takes at most beside itself: an iterate, a second one in turns with it, and two squares of the short side.</summary>
+    /// <param name="matrices">Of one shape.</param>
+    /// <param name="rows">Of each.</param>
+    /// <param name="columns">Of each.</param>
+    /// <param name="type">Of the batch.</param>
+    /// <param name="device">Where it stands. On any host float32 is counted for bfloat16, whether or not this one needs it.</param>
+    public long WorkspaceBytes(long matrices, long rows, long columns, DType type, Device device)
+    {
+        var computed = ComputeType(type) == DType.BFloat16 && !device.IsCuda ? DType.Float32 : ComputeType(type);
+        var (s, l) = (Math.Min(rows, columns), Math.Max(rows, columns));
+        var iterates = computed == type && rows <= columns ? 1 : 2; // where the batch itself can be the first
+        return matrices * ((iterates * s * l) + (2 * s * s)) * computed.Size();
+    }
+
     /// <summary>Orthogonalises every matrix of <paramref name="x"/> [..., m, n].</summary>
     /// <returns>A new tensor of the shape and type of <paramref name="x"/>.</returns>
     public Tensor Orthogonalize(Tensor x)
@@ -112,7 +126,15 @@ public sealed record NewtonSchulz : MatrixDirection
         var divisors = Array.ConvertAll(MultiTensor.Norms(matrices), Divisor);
         var x = batch.Divide_(Tensor.From(divisors, divisors.Length, 1, 1).To(batch.DType).To(batch.Device)).To(LinearAlgebra.ProductType(ComputeType(batch.DType), batch.Device));
         var isTall = batch.Size(1) > batch.Size(2);
-        x = Iterate(isTall ? x.Transpose().Contiguous() : x);
+        if (isTall)
+        {
+            // A handle of its own, even of the batch's memory; freed before the other pieces are taken.
+            using var tall = x;
+            using var turned = tall.Transpose();
+            x = turned.Contiguous();
+        }
+
+        x = Iterate(x);
         batch.CopyFrom_(isTall ? x.Transpose() : x);
     }
 

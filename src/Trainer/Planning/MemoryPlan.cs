@@ -128,21 +128,16 @@ public sealed record MemoryPlan(
             + (model.WideSize * ((unit.First().Columns * unit.First().Columns) + unit.Sum(matrix => matrix.Rows * matrix.Rows))));
     }
 
-    // The direction of every matrix, and of the shape with most of them two iterates and two squares: NewtonSchulz.
+    // The direction of every matrix that is made orthogonal, and of the shape where that takes most what it takes.
     private static long UpdateBytes(PlannedModel model, int rank)
     {
-        var size = ((NewtonSchulz)MuonAssembly.Options(model.Config.Optimizer).Direction).Precision switch
-        {
-            DType.Float64 => 8,
-            DType.Float32 => 4,
-            null when model.WideSize == 8 => 8,
-            _ => 2,
-        };
+        var direction = (NewtonSchulz)MuonAssembly.Options(model.Config.Optimizer).Direction;
+        var device = model.Config.Parallel.Device == DeviceName.Cuda ? Device.Cuda(0) : Device.Cpu;
         var matrices = model.Stepped(rank).Where(matrix => OptimizerAssignment.NeedsMatrix(matrix.Choice.Optimizer)).ToList();
-        var largest = matrices.GroupBy(matrix => (Short: Math.Min(matrix.Rows, matrix.Columns), Long: Math.Max(matrix.Rows, matrix.Columns)))
-            .Select(alike => alike.Count() * 2 * size * ((alike.Key.Short * alike.Key.Long) + (alike.Key.Short * alike.Key.Short)))
+        var largest = matrices.GroupBy(matrix => (matrix.Choice, matrix.Rows, matrix.Columns, matrix.Type))
+            .Select(alike => direction.WorkspaceBytes(alike.Count(), alike.Key.Rows, alike.Key.Columns, alike.Key.Type, device))
             .DefaultIfEmpty().Max();
-        return matrices.Sum(matrix => matrix.Count * model.WideSize) + largest;
+        return matrices.Sum(matrix => matrix.Count * matrix.Type.Size()) + largest;
     }
 
     // The sums that backward has started are waited for behind it, so that their buffers stand until its end. Its last work is the embedding's gradient, which is added to
