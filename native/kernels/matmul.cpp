@@ -128,13 +128,44 @@ bool is_added_up_narrowly(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == at::kBFloat16 && a.is_cpu() && (a.numel() * b.size(1) <= kSmall || !moe::adds_up_wide());
 }
 
+// A part of x in float32, in memory that is used again; what is without gaps in x is so there.
+at::Tensor widened(const at::Tensor& memory, const at::Tensor& x) {
+  bool turned = x.stride(0) == 1;
+  auto from = turned ? x.t() : x;
+  auto wide = memory.narrow(0, 0, x.numel()).view(from.sizes());
+  wide.copy_(from);
+  return turned ? wide.t() : wide;
+}
+
+// By float32 products of parts of the factors: whole ones would take twice their memory again, a head's much more than its chunk of logits.
+void by_widened(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b, bool add) {
+  constexpr int64_t kSide = 512;
+  int64_t rows = std::min(kSide, a.size(0)), depth = std::min(kSide, a.size(1)), columns = std::min(kSide, b.size(1));
+  auto wide = a.options().dtype(at::kFloat);
+  auto left = at::empty({rows * depth}, wide), right = at::empty({depth * columns}, wide), sums = at::empty({rows, columns}, wide);
+  for (int64_t column = 0; column < b.size(1); column += columns) {
+    for (int64_t row = 0; row < a.size(0); row += rows) {
+      auto part = result.narrow(0, row, std::min(rows, a.size(0) - row)).narrow(1, column, std::min(columns, b.size(1) - column));
+      auto sum = sums.narrow(0, 0, part.size(0)).narrow(1, 0, part.size(1));
+      sum.zero_();
+      for (int64_t at = 0; at < a.size(1); at += depth) {
+        int64_t deep = std::min(depth, a.size(1) - at);
+        sum.addmm_(widened(left, a.narrow(0, row, part.size(0)).narrow(1, at, deep)), widened(right, b.narrow(0, at, deep).narrow(1, column, part.size(1))));
+      }
+      add ? part.add_(sum) : part.copy_(sum);
+    }
+  }
+}
+
 void by_library(at::Tensor result, const at::Tensor& a, const at::Tensor& b, bool add) {
   bool wide = result.scalar_type() != a.scalar_type();
   if (wide && a.is_cuda() && moe::has_wide_product()) {
     add ? add_wide(result, a, b) : multiply_wide(result, a, b);
-  } else if (wide || is_added_up_narrowly(a, b)) {
+  } else if (wide && a.is_cuda()) {
     auto product = at::mm(a.to(at::kFloat), b.to(at::kFloat));
     add ? result.add_(product) : result.copy_(product);
+  } else if (wide || is_added_up_narrowly(a, b)) {
+    by_widened(result, a, b, add);
   } else {
     add ? at::addmm_out(result, result, a, b) : at::mm_out(result, a, b);
   }

@@ -166,15 +166,17 @@ public sealed record MemoryPlan(
         FeedForwardBytes(model, layer),
         model.Parameters.Where(parameter => parameter.Layer == layer && parameter.Kind != ParameterKind.Expert).Max(parameter => parameter.Value.Count * parameter.Value.DType.Size()));
 
-    // What the last layer adds to the stream, its norm, and a chunk of logits, which become their gradients in place; in bfloat16 the head's rounded copy too, or a term of
-    // its gradient where the library can't add to that.
+    // What the last layer adds to the stream, its norm, and a chunk of logits, which become their gradients in place; in bfloat16 the head's rounded copy too, and on the host
+    // what its products widen at a time, on a GPU a term of the head's gradient where the library can't add to that.
     private static long HeadBytes(PlannedModel model, CollectiveForm collectives)
     {
         const long HostChunk = 64 << 20, DeviceChunk = 512 << 20; // LinearCrossEntropyKernel
-        var shape = model.Config.Model;
+        const long Widened = 3 * 512 * 512 * sizeof(float); // native/kernels/matmul.cpp
+        var (shape, isOnHost) = (model.Config.Model, collectives == CollectiveForm.Direct);
+        var head = (long)shape.Vocabulary * shape.Width;
         return (2 * model.Tokens * shape.Width * model.ActivationSize)
-            + Math.Min(collectives == CollectiveForm.Direct ? HostChunk : DeviceChunk, model.Tokens * shape.Vocabulary * model.WideSize)
-            + (model.ActivationSize < model.WideSize ? (long)shape.Vocabulary * shape.Width * model.WideSize : 0);
+            + Math.Min(isOnHost ? HostChunk : DeviceChunk, model.Tokens * shape.Vocabulary * model.ActivationSize)
+            + (model.ActivationSize == model.WideSize ? 0 : isOnHost ? (head * model.ActivationSize) + Widened : head * model.WideSize);
     }
 
     // What backward takes in a layer, and makes once more of one.

@@ -42,14 +42,21 @@ public sealed class StepFile : IDisposable
         _line.Dispose();
     }
 
-    // Read by lines, as the file may be larger than memory. A half-written last line, of a killed run, ends the part that is kept.
+    // Read by lines, as the file may be larger than memory. Behind the last row that is kept may be what a killed run or a power cut left; a line before it that can't be
+    // read stays where it is, since the rows behind it are whole.
     private long LengthUpTo(long lastStep)
     {
         var kept = 0L;
         var lines = new JsonLines(_stream);
-        while (lines.Next() is { } line && StepOf(line) is { } step && step <= lastStep)
+        while (lines.Next() is { } line)
         {
-            kept += line.Length + 1;
+            var step = StepOf(line);
+            if (step > lastStep)
+            {
+                break;
+            }
+
+            kept = step is null ? kept : lines.Consumed;
         }
 
         return kept;

@@ -8,7 +8,7 @@ internal static class PeakCase
     public static readonly string[] Names =
     [
         "few tokens", "many tokens", "wide experts", "large head", "tied head", "shared experts", "dense layers", "peri norm", "unsharded", "replicas", "accumulation", "layers again",
-        "bfloat16", "bfloat16 weights", "drawn", "drawn again",
+        "bfloat16", "bfloat16 weights", "large head, bfloat16", "dense layers, bfloat16", "drawn", "drawn again",
     ];
 
     /// <param name="name">One of <see cref="Names"/>.</param>
@@ -44,6 +44,12 @@ internal static class PeakCase
             {
                 Optimizer = new() { Name = OptimizerName.AdamW },
                 Train = train with { Precision = Precision.BFloat16, Weights = StoredType.BFloat16, MicroBatch = 4 },
+            },
+            "large head, bfloat16" => config with { Model = model with { Vocabulary = 16384, Layers = 2 }, Train = train with { Precision = Precision.BFloat16, MicroBatch = 4 } },
+            "dense layers, bfloat16" => config with
+            {
+                Model = model with { DenseLayers = model.Layers, DenseWidth = 1024 },
+                Train = train with { Precision = Precision.BFloat16, MicroBatch = 4 },
             },
             "drawn" or "drawn again" => config with
             {

@@ -71,7 +71,8 @@ public class MetricsFileTests
 
     [TestCase("{\"step\":4,\"train/lo")]
     [TestCase("{\"step\":4}")]
-    [TestCase("{\"step\":4,\"trai\n{\"step\":5}\n")]
+    [TestCase("{\"step\":4,\"trai\n")]
+    [TestCase("\0\0\0\0\n\0\0")]
     [TestCase("\n")]
     public void Half_a_line_of_a_killed_run_is_gone(string half)
     {
@@ -82,5 +83,18 @@ public class MetricsFileTests
         }
 
         Assert.That(File.ReadAllText(_path), Is.EqualTo(Rows + "{\"step\":4}\n"));
+    }
+
+    [Test]
+    public void Rows_behind_a_damaged_one_stay()
+    {
+        const string Damaged = "{\"step\":1}\n{\"step\":2,\"trai\n{\"step\":3}\n";
+        File.WriteAllText(_path, Damaged + "{\"step\":4}\nnothing\n{\"step\":5}\n");
+        using (var file = new StepFile(_path, 3))
+        {
+            file.Append(json => json.WriteNumber("step", 4));
+        }
+
+        Assert.That(File.ReadAllText(_path), Is.EqualTo(Damaged + "{\"step\":4}\n"));
     }
 }
