@@ -135,9 +135,7 @@ internal static class PlanCommand
 
         if (output is not null)
         {
-            var path = Path.GetFullPath(output, host.WorkingDirectory);
-            File.WriteAllText(path, ScalingPicture.Draw(curve));
-            host.Screen.Error.WriteLine($"drawn: {host.Shorten(path)}");
+            host.Screen.Error.WriteLine($"drawn: {host.Shorten(OutputArgument.Write(output, ScalingPicture.Draw(curve), host))}");
         }
 
         return ExitCodes.Done;
@@ -151,7 +149,7 @@ internal static class PlanCommand
             var measured = MachineMeasurement.Measure(config, ranks);
             if (save is not null)
             {
-                File.WriteAllText(Path.GetFullPath(save, host.WorkingDirectory), DeviceFile.Write(measured));
+                OutputArgument.Write(save, DeviceFile.Write(measured), host);
             }
 
             return measured;

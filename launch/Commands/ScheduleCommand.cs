@@ -69,9 +69,8 @@ internal static class ScheduleCommand
         var refine = new Command("refine", "Computes the schedule that a finished run's gradient norms ask for.") { run, output, smooth };
         refine.SetAction(result =>
         {
-            var path = Path.GetFullPath(result.GetValue(output) ?? ScheduleFile.FileName, host.WorkingDirectory);
             var file = Refined(Path.GetFullPath(result.GetRequiredValue(run), host.WorkingDirectory), result.GetValue(smooth));
-            file.Write(path);
+            var path = OutputArgument.Write(result.GetValue(output) ?? ScheduleFile.FileName, file.ToJson(), host);
             var curve = file.Curve();
             host.Screen.Output.WriteLine(Draw(place => curve.At((long)Math.Round(place * (file.Steps - 1)), file.Steps), 1, host.Screen.Glyphs));
             host.Screen.Output.WriteLine($"schedule={host.Shorten(path)} steps={file.Steps}");

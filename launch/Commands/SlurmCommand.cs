@@ -54,7 +54,7 @@ internal sealed class SlurmCommand
             var script = SbatchScript.Write(Read(result, host));
             if (result.GetValue(target) is { } file)
             {
-                File.WriteAllText(Path.GetFullPath(file, host.WorkingDirectory), script);
+                OutputArgument.Write(file, script, host);
                 host.Screen.Error.WriteLine($"written: {file}; to submit it: sbatch {ShellWords.Quote(file)}");
             }
             else
