@@ -29,7 +29,7 @@ internal static class PlanCommand
         };
         var load = OptionValues.Number("--load", "Rows of the busiest rank's experts over the mean; 1 is even.", "X", 1, 1, 1e6);
         var scale = new Option<string?>("--scale") { Description = "Plans every doubling of the ranks, the best mesh for each.", HelpName = "FIRST..LAST" };
-        var batch = new Option<long?>("--global-batch") { Description = "Sequences of a step in strong scaling. Default: one a rank of the largest job.", HelpName = "N" };
+        var batch = OptionValues.OptionalWhole("--global-batch", "Sequences of a step in strong scaling. Default: one a rank of the largest job.", 1, MostRanks);
         var output = new Option<string?>("--output", "-o") { Description = "Where the curve of --scale is drawn, as SVG.", HelpName = "FILE" };
         var save = new Option<string?>("--save-device") { Description = "Writes the measured device, for --device FILE.", HelpName = "FILE" };
         var ui = OptionValues.Choice("--ui", "plain: for people; json: one object.", RunViews.Plain, RunViews.Json);
@@ -46,11 +46,6 @@ internal static class PlanCommand
             if (result.GetValue(scale) is { } range)
             {
                 var (first, last) = Range(range);
-                if (result.GetValue(batch) is < 1)
-                {
-                    throw new LaunchException(ExitCodes.Usage, "--global-batch must be at least 1", "--global-batch 16384");
-                }
-
                 var record = Device(result.GetValue(device)!, resolved.Config, ranksOfNode, result.GetValue(save), host);
                 return Scale(ScalingCurve.Of(resolved.Config, record, ranksOfNode, first, last, result.GetValue(batch), result.GetValue(load)), result.GetValue(output), json, host);
             }
