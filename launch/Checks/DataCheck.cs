@@ -6,6 +6,9 @@ namespace Moe.Launch.Checks;
 /// <summary>Looks at the texts of a configuration before any rank starts: are they there, and long enough?</summary>
 internal static class DataCheck
 {
+    // The least that model.sequence_length takes.
+    private const int ShortestSequence = 2;
+
     /// <summary>Every fault found; none where the data will do.</summary>
     public static IEnumerable<ConfigFault> Faults(ResolvedConfig resolved)
     {
@@ -19,6 +22,12 @@ internal static class DataCheck
                 continue;
             }
 
+            if (tokens == 0)
+            {
+                yield return resolved.Fault("data.domains", $"domain {domain.Name}: '{domain.Path}' is empty", "a text to train on");
+                continue;
+            }
+
             // A sample is a sequence and the token after it.
             var needed = config.Model.SequenceLength + 1L;
             var split = TokenSplit.Of(tokens, config.Data.EvalFraction);
@@ -27,7 +36,7 @@ internal static class DataCheck
                 yield return resolved.Fault(
                     "model.sequence_length",
                     $"model.sequence_length {config.Model.SequenceLength} is longer than the data: domain {domain.Name} ({domain.Path}) has {split.Training} training tokens of {tokens}",
-                    $"at most {Math.Max(split.Training - 1, 0)}");
+                    split.Training > ShortestSequence ? $"at most {split.Training - 1}" : "a longer text");
             }
             else if (config.Train.EvalEvery > 0 && split.Evaluation < needed)
             {

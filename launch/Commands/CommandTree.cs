@@ -46,14 +46,8 @@ internal static class CommandTree
     // Of all commands, and it may stand before them.
     private static Option<string> VerbosityOption()
     {
-        var option = new Option<string>(VerbosityName)
-        {
-            Description = "q: errors only; n: normal; d: with stack traces.",
-            HelpName = "q|n|d",
-            Recursive = true,
-            DefaultValueFactory = _ => "n",
-        };
-        option.AcceptOnlyFromAmong("q", "n", "d");
+        var option = OptionValues.Choice(VerbosityName, "q: errors only; n: normal; d: with stack traces.", "n", "q", "d");
+        option.Recursive = true;
         return option;
     }
 

@@ -31,6 +31,6 @@ internal static class ConfigCommand
 
         var command = new Command("config", "Looks at configurations.");
         command.Subcommands.Add(show);
-        return command;
+        return command.WithExamples("launch config show --config my.yaml", "launch config show --explain");
     }
 }

@@ -13,7 +13,7 @@ internal static class DataCommand
         var command = new Command("data", "Prepares and inspects token files.");
         command.Subcommands.Add(Prepare(host));
         command.Subcommands.Add(Inspect(host));
-        return command;
+        return command.WithExamples("launch data prepare data/shakespeare.txt -o data/shakespeare.tokens", "launch data inspect data/shakespeare.tokens");
     }
 
     private static Command Prepare(LaunchHost host)

@@ -14,16 +14,9 @@ internal static class DoctorCommand
     {
         var command = new Command("doctor", "Says what is installed and works, what is not, and what mends it.");
         var hosts = new Option<string?>("--hosts") { Description = "Other machines of the job, to be reached by ssh. Default in a Slurm job: its nodes.", HelpName = "a,b,..." };
-        var perNode = new Option<int?>("--procs-per-node") { Description = "Ranks that each machine is to have.", HelpName = "N" };
+        var perNode = OptionValues.OptionalWhole("--procs-per-node", "Ranks that each machine is to have.", 1, int.MaxValue);
         var json = new Option<bool>("--json") { Description = "One JSON object instead of lines." };
         var answer = new Option<int?>("--answer") { Description = "The other end of --hosts.", Hidden = true };
-        perNode.Validators.Add(result =>
-        {
-            if (result.Tokens is [var token] && int.TryParse(token.Value, out var count) && count < 1)
-            {
-                result.AddError("--procs-per-node must be at least 1.");
-            }
-        });
         foreach (var option in new Option[] { hosts, perNode, json, answer })
         {
             command.Options.Add(option);

@@ -15,18 +15,17 @@ internal static class EvalCommand
     public static Command Create(LaunchHost host)
     {
         var run = new Option<string>("--run") { Description = "Folder of the run whose newest checkpoint is loaded.", HelpName = "DIR", Required = true };
-        var ui = new Option<string>("--ui") { Description = "plain, or json for programs.", HelpName = "plain|json", DefaultValueFactory = _ => "plain" };
-        ui.AcceptOnlyFromAmong("plain", "json");
+        var ui = OptionValues.Choice("--ui", "plain, or json for programs.", "plain", "json");
         var command = new Command("eval", "Evaluates a trained model on all of the held-out text.") { run, ui };
         command.SetAction(result =>
         {
-            var folder = Path.GetFullPath(result.GetRequiredValue(run), host.WorkingDirectory);
-            if (AbandonedRuns.Settle(new RunFolder(folder)) is { } finding)
+            var folder = RunArgument.Find(result.GetRequiredValue(run), host, "config.yaml");
+            if (AbandonedRuns.Settle(folder) is { } finding)
             {
                 host.Screen.Error.WriteLine($"found: {finding}");
             }
 
-            using var trained = TrainedRun.Open(folder, host.Screen.Error.WriteLine);
+            using var trained = TrainedRun.Open(folder.Path, host.Screen.Error.WriteLine);
             var evaluation = trained.Evaluate();
             var experts = trained.Config.Model.Moe.Experts;
             if (result.GetValue(ui) == "json")

@@ -16,7 +16,7 @@ internal static class MlflowCommand
         var command = new Command("mlflow", "What MLflow knows of the runs, and the rest of it.");
         command.Subcommands.Add(Sync(host));
         command.Subcommands.Add(Status(host));
-        return command;
+        return command.WithExamples("launch mlflow status --all", "launch mlflow sync --run runs/mine");
     }
 
     private static Command Sync(LaunchHost host)
@@ -114,10 +114,7 @@ internal static class MlflowCommand
     {
         if (result.GetValue(run) is { } one)
         {
-            var path = Path.GetFullPath(one, host.WorkingDirectory);
-            return Directory.Exists(path)
-                ? [new RunFolder(path)]
-                : throw new LaunchException(ExitCodes.Usage, $"--run {one}: there is no such folder", "the folder that training printed, or --all");
+            return [RunArgument.Find(one, host)];
         }
 
         var root = result.GetValue(all) is { } named ? Path.GetFullPath(named, host.WorkingDirectory) : Repository.RunsFolder(host.WorkingDirectory);

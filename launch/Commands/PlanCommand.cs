@@ -19,33 +19,20 @@ internal static class PlanCommand
     {
         var command = new Command("plan", "Predicts memory, communication and speed of a configuration on a mesh, without starting a rank.");
         var (config, set) = (RunOptions.ConfigOption(), RunOptions.SetOption());
-        var nodes = Count("--nodes", "Number of nodes.", 1);
-        var perNode = Count("--procs-per-node", "Ranks of a node; under --scale of a full one.", 1);
+        var nodes = Count("--nodes", "Number of nodes.");
+        var perNode = Count("--procs-per-node", "Ranks of a node; under --scale of a full one.");
         var device = new Option<string>("--device")
         {
             Description = "What each rank has: a name in configs/devices (h100, a100), a file of that form, or cpu, which measures this machine for some seconds.",
             HelpName = "NAME|FILE",
             DefaultValueFactory = _ => "cpu",
         };
-        var load = new Option<double>("--load")
-        {
-            Description = "Rows of the busiest rank's experts over the mean; 1 is even.",
-            HelpName = "X",
-            DefaultValueFactory = _ => 1,
-        };
-        load.Validators.Add(result =>
-        {
-            if (result.Tokens is [var token] && double.TryParse(token.Value, CultureInfo.InvariantCulture, out var value) && value is not (>= 1 and <= 1e6))
-            {
-                result.AddError("--load takes a number from 1.");
-            }
-        });
+        var load = OptionValues.Number("--load", "Rows of the busiest rank's experts over the mean; 1 is even.", "X", 1, 1, 1e6);
         var scale = new Option<string?>("--scale") { Description = "Plans every doubling of the ranks, the best mesh for each.", HelpName = "FIRST..LAST" };
-        var batch = new Option<long?>("--global-batch") { Description = "Sequences of a step in strong scaling. Default: one a rank of the largest job.", HelpName = "N" };
+        var batch = OptionValues.OptionalWhole("--global-batch", "Sequences of a step in strong scaling. Default: one a rank of the largest job.", 1, MostRanks);
         var output = new Option<string?>("--output", "-o") { Description = "Where the curve of --scale is drawn, as SVG.", HelpName = "FILE" };
         var save = new Option<string?>("--save-device") { Description = "Writes the measured device, for --device FILE.", HelpName = "FILE" };
-        var ui = new Option<string>("--ui") { Description = "plain: for people; json: one object.", HelpName = "plain|json", DefaultValueFactory = _ => RunViews.Plain };
-        ui.AcceptOnlyFromAmong(RunViews.Plain, RunViews.Json);
+        var ui = OptionValues.Choice("--ui", "plain: for people; json: one object.", RunViews.Plain, RunViews.Json);
         foreach (var option in new Option[] { config, nodes, perNode, device, load, set, scale, batch, output, save, ui })
         {
             command.Options.Add(option);
@@ -59,11 +46,6 @@ internal static class PlanCommand
             if (result.GetValue(scale) is { } range)
             {
                 var (first, last) = Range(range);
-                if (result.GetValue(batch) is < 1)
-                {
-                    throw new LaunchException(ExitCodes.Usage, "--global-batch must be at least 1", "--global-batch 16384");
-                }
-
                 var record = Device(result.GetValue(device)!, resolved.Config, ranksOfNode, result.GetValue(save), host);
                 return Scale(ScalingCurve.Of(resolved.Config, record, ranksOfNode, first, last, result.GetValue(batch), result.GetValue(load)), result.GetValue(output), json, host);
             }
@@ -135,9 +117,7 @@ internal static class PlanCommand
 
         if (output is not null)
         {
-            var path = Path.GetFullPath(output, host.WorkingDirectory);
-            File.WriteAllText(path, ScalingPicture.Draw(curve));
-            host.Screen.Error.WriteLine($"drawn: {host.Shorten(path)}");
+            host.Screen.Error.WriteLine($"drawn: {host.Shorten(OutputArgument.Write(output, ScalingPicture.Draw(curve), host))}");
         }
 
         return ExitCodes.Done;
@@ -151,7 +131,7 @@ internal static class PlanCommand
             var measured = MachineMeasurement.Measure(config, ranks);
             if (save is not null)
             {
-                File.WriteAllText(Path.GetFullPath(save, host.WorkingDirectory), DeviceFile.Write(measured));
+                OutputArgument.Write(save, DeviceFile.Write(measured), host);
             }
 
             return measured;
@@ -186,18 +166,7 @@ internal static class PlanCommand
                 : throw new LaunchException(ExitCodes.Usage, $"--scale takes FIRST..LAST, whole numbers from 1 to {MostRanks}, not '{text}'", "--scale 1..16384");
     }
 
-    private static Option<int> Count(string name, string description, int standard)
-    {
-        var option = new Option<int>(name) { Description = description, HelpName = "N", DefaultValueFactory = _ => standard };
-        option.Validators.Add(result =>
-        {
-            if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var count) && count is < 1 or > MostRanks)
-            {
-                result.AddError($"{name} takes a whole number from 1 to {MostRanks}.");
-            }
-        });
-        return option;
-    }
+    private static Option<int> Count(string name, string description) => OptionValues.Whole(name, description, 1, 1, MostRanks);
 
     private static string Gib(double bytes) => (bytes / (1 << 30)).ToString("0.##", CultureInfo.InvariantCulture);
 }

@@ -24,7 +24,7 @@ internal static class ReportCommand
         command.Options.Add(output);
         command.SetAction(result =>
         {
-            List<RunFolder> folders = [.. result.GetValue(compare)!.Prepend(result.GetValue(run)!).Select(path => Folder(path, host))];
+            List<RunFolder> folders = [.. result.GetValue(compare)!.Prepend(result.GetValue(run)!).Select(path => RunArgument.Find(path, host, "run.json", "metrics.jsonl"))];
             if (folders.Count > Report.MostRuns)
             {
                 throw new LaunchException(ExitCodes.Usage, $"a report compares at most {Report.MostRuns} runs, not {folders.Count}", $"at most {Report.MostRuns - 1} folders after --compare");
@@ -40,13 +40,5 @@ internal static class ReportCommand
         return command.WithExamples(
             "launch report --run runs/mine                                  writes runs/mine/report.html",
             "launch report --run runs/a --compare runs/b runs/c -o abc.html");
-    }
-
-    private static RunFolder Folder(string path, LaunchHost host)
-    {
-        var folder = new RunFolder(Path.GetFullPath(path, host.WorkingDirectory));
-        return File.Exists(folder.MetricsFile) || File.Exists(folder.RunFile)
-            ? folder
-            : throw new LaunchException(ExitCodes.Usage, $"'{path}' is no run folder: it has neither run.json nor metrics.jsonl", "the folder that training printed, such as runs/NAME");
     }
 }

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using Moe.Launch.Dashboard;
 using Moe.Launch.Hosts;
 using Moe.Launch.Terminal;
@@ -22,7 +21,7 @@ internal sealed class RunOptions
 
     public Option<int> ProcessesPerNode { get; } = Count("--procs-per-node", "Ranks of a node.");
 
-    public Option<string> Backend { get; } = Choice(
+    public Option<string> Backend { get; } = OptionValues.Choice(
         "--backend", "How ranks talk: auto takes NCCL where parallel.device is cuda, else MPI where it is installed.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo, BackendNames.Nccl);
 
     public Option<string?> Hosts { get; } = new("--hosts") { Description = "Machines to start ranks on, node by node: by mpirun, or with --backend gloo by ssh.", HelpName = "a,b,c" };
@@ -31,7 +30,8 @@ internal sealed class RunOptions
 
     public Option<string?> Ssh { get; } = new("--ssh") { Description = "How hosts are reached. Default: MOE_SSH, else ssh without questions.", HelpName = "COMMAND" };
 
-    public Option<int?> NodeRank { get; } = NodeRankOption();
+    public Option<int?> NodeRank { get; } = OptionValues.OptionalWhole(
+        "--node-rank", "Number of this node, from 0, where each node has its own launcher. Default: MOE_NODE_RANK, else Slurm's.", 0, Most - 1);
 
     public Option<string?> Rendezvous { get; } = new("--rdzv")
     {
@@ -50,7 +50,7 @@ internal sealed class RunOptions
         DefaultValueFactory = _ => "auto",
     };
 
-    public Option<string> Ui { get; } = Choice(
+    public Option<string> Ui { get; } = OptionValues.Choice(
         "--ui", "auto: live on a terminal, else plain key=value lines; json: one object a line.", RunViews.Auto, RunViews.Live, RunViews.Plain, RunViews.Json);
 
     public Option<int?> Dashboard { get; } = DashboardCommand.OptionalPort();
@@ -108,39 +108,8 @@ internal sealed class RunOptions
     /// <summary>The value of an option that stands on the command line; null where it is only the default.</summary>
     public static int? Given(ParseResult result, Option<int> option) => result.GetResult(option) is { Implicit: false } ? result.GetValue(option) : null;
 
-    public static Option<int> Count(string name, string description, int standard = 1)
-    {
-        var option = new Option<int>(name) { Description = description, HelpName = "N", DefaultValueFactory = _ => standard };
-        option.Validators.Add(result =>
-        {
-            // What is no number is refused by the parser itself.
-            if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var count) && count is < 1 or > Most)
-            {
-                result.AddError(count < 1 ? $"{name} must be at least 1." : $"{name} must be at most {Most}.");
-            }
-        });
-        return option;
-    }
-
-    private static Option<int?> NodeRankOption()
-    {
-        var option = new Option<int?>("--node-rank") { Description = "Number of this node, from 0, where each node has its own launcher. Default: MOE_NODE_RANK, else Slurm's.", HelpName = "K" };
-        option.Validators.Add(result =>
-        {
-            if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var node) && node < 0)
-            {
-                result.AddError("--node-rank must be at least 0.");
-            }
-        });
-        return option;
-    }
-
-    private static Option<string> Choice(string name, string description, params string[] values)
-    {
-        var option = new Option<string>(name) { Description = description, HelpName = string.Join('|', values), DefaultValueFactory = _ => values[0] };
-        option.AcceptOnlyFromAmong(values);
-        return option;
-    }
+    /// <summary>A number of things, at least one.</summary>
+    public static Option<int> Count(string name, string description, int standard = 1) => OptionValues.Whole(name, description, standard, 1, Most);
 }
 
 /// <summary>One request to run ranks, as it stands on the command line.</summary>

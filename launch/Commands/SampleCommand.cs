@@ -13,38 +13,19 @@ internal static class SampleCommand
     {
         var run = new Option<string>("--run") { Description = "Folder of the run whose newest checkpoint is loaded.", HelpName = "DIR", Required = true };
         var prompt = new Option<string>("--prompt") { Description = "Text to continue.", HelpName = "TEXT", DefaultValueFactory = _ => "\n" };
-        var tokens = new Option<int>("--tokens") { Description = "Tokens to draw; with the byte tokenizer, bytes.", HelpName = "N", DefaultValueFactory = _ => 400 };
-        var temperature = new Option<double>("--temperature")
-        {
-            Description = "Below 1 likelier tokens are preferred; 0 always takes the likeliest.",
-            HelpName = "T",
-            DefaultValueFactory = _ => 0.8,
-        };
+        var tokens = OptionValues.Whole("--tokens", "Tokens to draw; with the byte tokenizer, bytes.", 400, 0, int.MaxValue);
+        var temperature = OptionValues.Number("--temperature", "Below 1 likelier tokens are preferred; 0 always takes the likeliest.", "T", 0.8, 0);
         var seed = new Option<ulong>("--seed") { Description = "The same seed draws the same text.", HelpName = "S", DefaultValueFactory = _ => 1 };
-        tokens.Validators.Add(result =>
-        {
-            if (result.GetValueOrDefault<int>() < 0)
-            {
-                result.AddError("--tokens is at least 0");
-            }
-        });
-        temperature.Validators.Add(result =>
-        {
-            if (!(result.GetValueOrDefault<double>() is >= 0 and < double.PositiveInfinity))
-            {
-                result.AddError("--temperature is at least 0");
-            }
-        });
         var command = new Command("sample", "Continues a text with a trained model.") { run, prompt, tokens, temperature, seed };
         command.SetAction(result =>
         {
-            var folder = Path.GetFullPath(result.GetRequiredValue(run), host.WorkingDirectory);
-            if (AbandonedRuns.Settle(new RunFolder(folder)) is { } finding)
+            var folder = RunArgument.Find(result.GetRequiredValue(run), host, "config.yaml");
+            if (AbandonedRuns.Settle(folder) is { } finding)
             {
                 host.Screen.Error.WriteLine($"found: {finding}");
             }
 
-            using var trained = TrainedRun.Open(folder, host.Screen.Error.WriteLine);
+            using var trained = TrainedRun.Open(folder.Path, host.Screen.Error.WriteLine);
             var text = result.GetRequiredValue(prompt);
             host.Screen.Output.Write(text);
             var generator = new TextGenerator(trained.Model, result.GetValue(seed));

@@ -21,7 +21,7 @@ internal static class ScheduleCommand
         var command = new Command("schedule", "The learning rate over a run.");
         command.Subcommands.Add(Show(host));
         command.Subcommands.Add(Refine(host));
-        return command;
+        return command.WithExamples("launch schedule show --config my.yaml", "launch schedule refine --run runs/mine --out refined.json");
     }
 
     private static Command Show(LaunchHost host)
@@ -53,25 +53,12 @@ internal static class ScheduleCommand
     {
         var run = new Option<string>("--run") { Description = "Folder of a finished run, whose gradient norms are read.", HelpName = "DIR", Required = true };
         var output = new Option<string?>("--out") { Description = "File to write. Default: schedule.json in the working directory.", HelpName = "FILE" };
-        var smooth = new Option<double>("--smooth")
-        {
-            Description = "Width of the median filter over the norms, as a share of the run.",
-            HelpName = "FRACTION",
-            DefaultValueFactory = _ => DefaultSmooth,
-        };
-        smooth.Validators.Add(result =>
-        {
-            if (result.Tokens is [var token] && double.TryParse(token.Value, CultureInfo.InvariantCulture, out var fraction) && fraction is not (>= 0 and <= 1))
-            {
-                result.AddError("--smooth takes a number from 0 to 1.");
-            }
-        });
+        var smooth = OptionValues.Number("--smooth", "Width of the median filter over the norms, as a share of the run.", "FRACTION", DefaultSmooth, 0, 1);
         var refine = new Command("refine", "Computes the schedule that a finished run's gradient norms ask for.") { run, output, smooth };
         refine.SetAction(result =>
         {
-            var path = Path.GetFullPath(result.GetValue(output) ?? ScheduleFile.FileName, host.WorkingDirectory);
-            var file = Refined(Path.GetFullPath(result.GetRequiredValue(run), host.WorkingDirectory), result.GetValue(smooth));
-            file.Write(path);
+            var file = Refined(RunArgument.Find(result.GetRequiredValue(run), host, "config.yaml"), result.GetValue(smooth));
+            var path = OutputArgument.Write(result.GetValue(output) ?? ScheduleFile.FileName, file.ToJson(), host);
             var curve = file.Curve();
             host.Screen.Output.WriteLine(Draw(place => curve.At((long)Math.Round(place * (file.Steps - 1)), file.Steps), 1, host.Screen.Glyphs));
             host.Screen.Output.WriteLine($"schedule={host.Shorten(path)} steps={file.Steps}");
@@ -81,11 +68,11 @@ internal static class ScheduleCommand
         return refine.WithExamples("launch schedule refine --run runs/mine", "launch schedule refine --run runs/mine --out refined.json --smooth 0.05");
     }
 
-    private static ScheduleFile Refined(string folder, double smooth)
+    private static ScheduleFile Refined(RunFolder folder, double smooth)
     {
         try
         {
-            return ScheduleRefinement.Of(new RunFolder(folder), smooth);
+            return ScheduleRefinement.Of(folder, smooth);
         }
         catch (TrainingException e)
         {

@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics;
-using System.Globalization;
+using System.Text.RegularExpressions;
 using Moe.Launch.Checks;
 using Moe.Launch.Hosts;
 using Moe.Launch.Runs;
@@ -10,26 +10,26 @@ using Moe.Training.Hosting;
 namespace Moe.Launch.Commands;
 
 /// <summary><c>launch slurm render</c> and <c>launch slurm submit</c>: the script of a job that trains, is requeued at its time limit, and continues.</summary>
-internal sealed class SlurmCommand
+internal sealed partial class SlurmCommand
 {
     private readonly Option<string?> _config = RunOptions.ConfigOption();
     private readonly Option<string[]> _set = RunOptions.SetOption();
     private readonly Option<int> _nodes = RunOptions.Count("--nodes", "Number of nodes.");
     private readonly Option<int> _perNode = RunOptions.Count("--procs-per-node", "Ranks of a node. Default: --gpus-per-node, else 1.");
-    private readonly Option<string> _tasks = Choice("--tasks", "What Slurm's tasks are: one launcher a node, which starts its ranks, or the ranks themselves.", "launchers", "ranks");
-    private readonly Option<int?> _gpus = Number("--gpus-per-node", "GPUs of a node.", 1);
-    private readonly Option<string> _time = Text("--time", "Time limit of one turn in the queue.", "[D-]HH:MM:SS", "01:00:00");
+    private readonly Option<string> _tasks = OptionValues.Choice("--tasks", "What Slurm's tasks are: one launcher a node, which starts its ranks, or the ranks themselves.", "launchers", "ranks");
+    private readonly Option<int?> _gpus = OptionValues.OptionalWhole("--gpus-per-node", "GPUs of a node.", 1, 1024);
+    private readonly Option<string> _time = TimeLimit();
     private readonly Option<string?> _partition = Word("--partition", "As for sbatch.");
     private readonly Option<string?> _account = Word("--account", "As for sbatch.");
     private readonly Option<string?> _quality = Word("--qos", "As for sbatch.");
     private readonly Option<string?> _memory = Word("--mem", "Memory of a node, such as 32G; 0 for all of it.");
-    private readonly Option<int?> _cpus = Number("--cpus-per-task", "Cores of a task, see --tasks.", 1);
+    private readonly Option<int?> _cpus = OptionValues.OptionalWhole("--cpus-per-task", "Cores of a task, see --tasks.", 1, 65536);
     private readonly Option<string> _jobName = Text("--job-name", "Name of the job, and of its run folder.", "NAME", "moe");
     private readonly Option<string> _output = Text("--output", "The job's log; %x is its name, %j its number. Its folder must exist.", "FILE", "%x-%j.out");
-    private readonly Option<int?> _requeues = Number("--max-requeues", "How often it goes back to the queue at its time limit. Default: 10.", 0);
+    private readonly Option<int?> _requeues = OptionValues.OptionalWhole("--max-requeues", "How often it goes back to the queue at its time limit. Default: 10.", 0, int.MaxValue);
     private readonly Option<string[]> _further = new("--sbatch") { Description = "A further option of sbatch, such as --sbatch=--constraint=a100; may be repeated.", HelpName = "OPTION", DefaultValueFactory = _ => [] };
     private readonly Option<string?> _runFolder = Word("--run-dir", "The run folder. Default: runs/JOBNAME-JOBID.");
-    private readonly Option<string> _backend = Choice("--backend", "How ranks talk.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo);
+    private readonly Option<string> _backend = OptionValues.Choice("--backend", "How ranks talk.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo);
     private readonly Option<string> _resume = Text("--resume", "What the first turn continues from; later ones continue the run itself.", "auto|none|PATH", "auto");
 
     private SlurmCommand()
@@ -41,7 +41,9 @@ internal sealed class SlurmCommand
         var command = new Command("slurm", "Writes and submits jobs for Slurm.");
         command.Subcommands.Add(new SlurmCommand().Render(host));
         command.Subcommands.Add(new SlurmCommand().Submit(host));
-        return command;
+        return command.WithExamples(
+            "launch slurm render --config my.yaml --nodes 4 --procs-per-node 2 --time 02:00:00 -o job.sbatch",
+            "launch slurm submit --config my.yaml --nodes 4 --procs-per-node 2 --time 02:00:00");
     }
 
     private Command Render(LaunchHost host)
@@ -54,7 +56,7 @@ internal sealed class SlurmCommand
             var script = SbatchScript.Write(Read(result, host));
             if (result.GetValue(target) is { } file)
             {
-                File.WriteAllText(Path.GetFullPath(file, host.WorkingDirectory), script);
+                OutputArgument.Write(file, script, host);
                 host.Screen.Error.WriteLine($"written: {file}; to submit it: sbatch {ShellWords.Quote(file)}");
             }
             else
@@ -184,13 +186,6 @@ internal sealed class SlurmCommand
         return answer.Result.Trim().Split(';')[0]; // number;cluster on federations
     }
 
-    private static Option<string> Choice(string name, string description, params string[] values)
-    {
-        var option = new Option<string>(name) { Description = description, HelpName = string.Join('|', values), DefaultValueFactory = _ => values[0] };
-        option.AcceptOnlyFromAmong(values);
-        return option;
-    }
-
     private static Option<string?> Word(string name, string description)
     {
         var option = new Option<string?>(name) { Description = description, HelpName = name == "--run-dir" ? "DIR" : name.TrimStart('-').ToUpperInvariant() };
@@ -205,6 +200,24 @@ internal sealed class SlurmCommand
         return option;
     }
 
+    private static Option<string> TimeLimit()
+    {
+        var option = Text("--time", "Time limit of one turn in the queue.", "[D-]HH:MM:SS", "01:00:00");
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens is [var token] && !SlurmTime().IsMatch(token.Value))
+            {
+                result.AddError(
+                    $"--time takes minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes or days-hours:minutes:seconds, as in 90, 02:00:00 or 1-12, not '{token.Value}'.");
+            }
+        });
+        return option;
+    }
+
+    // The forms of sbatch's manual; Slurm itself takes 90 minutes as 90:00 and as 00:90:00.
+    [GeneratedRegex(@"^(\d{1,6}(:\d{1,2}){0,2}|\d{1,6}-\d{1,2}(:\d{1,2}){0,2})\z", RegexOptions.ECMAScript)]
+    private static partial Regex SlurmTime();
+
     // A line end or a blank would begin a line, or an option, of its own in the script.
     private static void OneLine(Option option) => option.Validators.Add(result =>
     {
@@ -213,17 +226,4 @@ internal sealed class SlurmCommand
             result.AddError($"{option.Name} must be one word, not '{token.Value.ReplaceLineEndings(" ")}'.");
         }
     });
-
-    private static Option<int?> Number(string name, string description, int least)
-    {
-        var option = new Option<int?>(name) { Description = description, HelpName = "N" };
-        option.Validators.Add(result =>
-        {
-            if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var number) && number < least)
-            {
-                result.AddError($"{name} must be at least {least}.");
-            }
-        });
-        return option;
-    }
 }

@@ -23,7 +23,7 @@ internal static class UsageErrors
         var others = unknown.Exists(word => !word.StartsWith('-')) ? [] : result.Errors;
         foreach (var error in others.Where(error => !result.UnmatchedTokens.Any(token => error.Message.Contains($"'{token}'", StringComparison.Ordinal))))
         {
-            screen.WriteHeadline(error.Message);
+            screen.WriteHeadline(Text(error));
         }
 
         screen.WriteParagraph("try", $"{Path(result)} --help");
@@ -42,6 +42,17 @@ internal static class UsageErrors
     {
         screen.WriteHeadline($"{string.Join(", ", options)} before the command '{result.CommandResult.Command.Name}' would have no effect");
         screen.WriteParagraph("try", $"{Path(result)} {string.Join(' ', options.Select(option => option + " ..."))}");
+    }
+
+    // The parser names the runtime's type that a value does not fit; users know of numbers.
+    private static string Text(ParseError error)
+    {
+        var option = error.SymbolResult as OptionResult ?? error.SymbolResult?.Parent as OptionResult;
+        return error.Message.StartsWith("Cannot parse argument", StringComparison.Ordinal) && option?.Tokens is [var token]
+            ? $"{option.Option.Name} takes a {(IsReal(option.Option.ValueType) ? "number" : "whole number")}, not '{token.Value}'."
+            : error.Message;
+
+        static bool IsReal(Type type) => (Nullable.GetUnderlyingType(type) ?? type) == typeof(double);
     }
 
     // The value after an unknown option is unknown too, but that is no second mistake.

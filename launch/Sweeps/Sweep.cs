@@ -119,10 +119,11 @@ internal static class Sweep
         {
             host.Screen.Error.WriteLine($"stopped with {state.Points.Count(state.IsDue)} run(s) to do; the same command continues");
         }
-        else if (results.Count == 0 && state.Points.FirstOrDefault(point => point.Record.Status == PointStatus.Done) is { } done)
+        else if (state.Points.Where(point => point.Record is { Status: PointStatus.Done, Value: null }).Select(point => point.Record.Name).ToList() is { Count: > 0 } unranked)
         {
-            var keys = SweepCurve.Read(folder.RunOf(done.Point.Point).MetricsFile, request.Metric).Keys.Where(key => key.Contains('/', StringComparison.Ordinal)).Order();
-            host.Screen.Error.WriteLine($"no run has {request.Metric}; --metric takes one of {string.Join(", ", keys)}");
+            host.Screen.WriteHeadline(results.Count == 0
+                ? $"no run has {request.Metric} in its metrics.jsonl, so that none is ranked"
+                : $"{unranked.Count} run(s) have no {request.Metric} in their metrics.jsonl and are not ranked: {string.Join("; ", unranked.Take(3))}{(unranked.Count > 3 ? " ..." : "")}");
         }
     }
 }

@@ -1,3 +1,4 @@
+using System.Text;
 using Moe.Launch.Runs;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
@@ -60,7 +61,7 @@ internal sealed class SweepFolder : IDisposable
             Directory.CreateDirectory(folder.Inside("logs"));
             foreach (var (point, _, yaml) in plan.Points)
             {
-                File.WriteAllText(folder.ConfigOf(point), yaml);
+                OutputFile.Write(folder.ConfigOf(point), Encoding.UTF8.GetBytes(yaml));
             }
 
             return folder;

@@ -1,6 +1,7 @@
 using System.Text.RegularExpressions;
 using Moe.Launch.Checks;
 using Moe.Launch.Commands;
+using Moe.Training;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 
@@ -16,7 +17,7 @@ internal sealed record PlannedPoint(SweepPoint Point, RunConfig Config, string Y
 /// <param name="Warnings">Of all points, each once.</param>
 internal sealed partial record SweepPlan(string Name, string Backend, IReadOnlyList<PlannedPoint> Points, IReadOnlyList<string> Warnings)
 {
-    private static readonly ConfigOrigin Grid = new("--grid");
+    private static readonly ConfigOrigin Grid = new("--grid"), Metric = new("--metric");
 
     /// <summary>Reads and checks every point.</summary>
     /// <exception cref="ConfigException">Lists every fault of every point; one that all of them have is told once.</exception>
@@ -79,10 +80,23 @@ internal sealed partial record SweepPlan(string Name, string Backend, IReadOnlyL
 
     private static IEnumerable<ConfigFault> MetricFaults(SweepRequest request, ResolvedConfig resolved)
     {
-        if (request.Metric.StartsWith("eval/", StringComparison.Ordinal) && resolved.Config.Train.EvalEvery == 0)
+        var known = MetricKeys.Of(resolved.Config);
+        if (known.Contains(request.Metric))
+        {
+            yield break;
+        }
+
+        var train = resolved.Config.Train;
+        if (train.EvalEvery == 0 && MetricKeys.Of(resolved.Config with { Train = train with { EvalEvery = 1 } }).Contains(request.Metric))
         {
             yield return resolved.Fault("train.eval_every", $"train.eval_every is 0, so that no run has {request.Metric} to be ranked by", "--set train.eval_every=100, or --metric train/loss");
+            yield break;
         }
+
+        var nearest = MetricKeys.Nearest(request.Metric, known);
+        yield return new ConfigFault(
+            Metric, "", $"'{request.Metric}' is no key of metrics.jsonl",
+            nearest.Count > 0 ? $"did you mean {string.Join(" or ", nearest)}?" : $"the keys are {string.Join(", ", known)}");
     }
 
     // A fault of all points stands once, without a point; others name the points that have them.

@@ -161,7 +161,7 @@ internal sealed class SweepRunner(SweepRequest request, SweepPlan plan, SweepFol
             TaskScheduler.Default);
     }
 
-    // An error outranks a stop: the stopped ones continue by themselves with the same command, the failed ones want a look.
+    // What is stopped or waits continues with the same command, so that comes first. Runs that all are done but have nothing to be ranked by are no sweep that went well.
     private int ExitCode()
     {
         if (_leaveCode is { } code)
@@ -171,7 +171,7 @@ internal sealed class SweepRunner(SweepRequest request, SweepPlan plan, SweepFol
 
         return _stopping || state.Points.Any(point => point.Record.Status is PointStatus.Stopped or PointStatus.Waiting)
             ? ExitCodes.Stopped
-            : state.Points.Any(point => point.Record.Status == PointStatus.Failed) ? ExitCodes.Failed : ExitCodes.Done;
+            : state.Results.Count == 0 || state.Points.Any(point => point.Record.Status == PointStatus.Failed) ? ExitCodes.Failed : ExitCodes.Done;
     }
 
     private IReadOnlyList<string> Arguments(SweepPoint point) =>

@@ -61,5 +61,5 @@ internal sealed record RunHeader(string Id, string Folder, string Mode, string B
     /// <summary>The first line of every run: where its ranks are, and what that means.</summary>
     public string FirstLine => Machines is not null ? $"{Machines}; {Threads} thread(s) each"
         : Nodes == 1 ? $"1 node: {WorldSize} rank(s) on this machine over {Backend}, {Threads} thread(s) each"
-        : $"{Nodes} nodes simulated on this machine: {Nodes} local groups of {ProcessesPerNode} rank(s) over {Backend}, {Threads} thread(s) each; loopback only";
+        : $"{Nodes} nodes simulated on this machine: {Nodes} local groups of {ProcessesPerNode} rank(s) over {Backend}, {Threads} thread(s) each";
 }

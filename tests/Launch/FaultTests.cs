@@ -28,6 +28,22 @@ internal sealed class FaultTests
         Assert.That(_run.Output, Does.Contain("SIGHUP: stopping after this step").And.Contain("event=checkpoint"));
     }
 
+    [TestCase(2, 130), TestCase(15, 143)]
+    public void Signal_before_the_ranks_are_started_ends_the_launcher_at_once_and_the_same_command_starts_again(int signal, int code)
+    {
+        // Whoever reads from a pipe waits for a writer: the launcher stands still at its configuration.
+        var text = File.ReadAllText(_run.ConfigFile);
+        File.Delete(_run.ConfigFile);
+        _run.StartInShell("mkfifo tiny.yaml; exec $LAUNCH", "done", "--backend", "gloo").Wait(() => File.Exists(_run.ConfigFile), "the pipe");
+        Thread.Sleep(1000);
+
+        Assert.That(_run.Signal(signal).End(), Is.EqualTo(code), _run.Error);
+        Assert.That(Directory.Exists(_run.Folder.Path), Is.False);
+        File.Delete(_run.ConfigFile);
+        File.WriteAllText(_run.ConfigFile, text);
+        Assert.That(_run.Start("done", "--backend", "gloo").End(), Is.Zero, _run.Error);
+    }
+
     [Test]
     public void Run_under_nohup_does_not_hear_the_terminal_close()
     {

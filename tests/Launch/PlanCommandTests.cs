@@ -1,5 +1,7 @@
 using System.Text.Json;
+using Moe.Training.Configuration;
 using Moe.Training.Hosting;
+using Moe.Training.Planning;
 using NUnit.Framework;
 
 namespace Moe.Tests.Launch;
@@ -65,6 +67,54 @@ internal sealed class PlanCommandTests
         Assert.That(_run.Output.Trim().Split('\n'), Has.Length.EqualTo(14).And.Some.StartsWith("weak ranks=64 tokens_per_s="));
         Assert.That(File.ReadAllText(Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "curve.svg")), Does.StartWith("<svg").And.Contain("a prediction"));
     }
+
+    [TestCase("model.layers=1024"), TestCase("model.moe.experts=16384"), TestCase("model={layers: 1024, moe: {experts: 128, top_k: 128}}")]
+    [TestCase("model={width: 65536, heads: 512, vocabulary: 4194304, moe: {experts: 64, top_k: 64, expert_width: 1048576}}")]
+    [TestCase("train={micro_batch: 8192, accumulation: 1024}"), TestCase("model.sequence_length=1048576"), TestCase("train.memory_budget=1GiB", "model.layers=512")]
+    public void Plan_of_the_largest_that_is_allowed_takes_seconds_and_no_number_wraps(params string[] settings)
+    {
+        var time = System.Diagnostics.Stopwatch.StartNew();
+        var code = Plan(["--device", H100, "--ui", "json", .. settings.SelectMany(setting => (string[])["--set", setting])]);
+
+        Assert.That(code, Is.Zero.Or.EqualTo(ExitCodes.Preflight), _run.Error);
+        Assert.That(time.Elapsed.TotalSeconds, Is.LessThan(45), "with all other tests on the same cores");
+        Assert.That(Numbers(JsonDocument.Parse(_run.Output).RootElement), Is.All.GreaterThanOrEqualTo(0));
+    }
+
+    [Test]
+    public void Plan_of_the_largest_on_a_million_ranks_has_no_number_that_wraps()
+    {
+        var config = new RunConfig
+        {
+            Model = new() { Layers = 128, Width = 65536, Heads = 512, Vocabulary = 4194304, Moe = new() { Experts = 1024, TopK = 64, ExpertWidth = 16384 } },
+            Train = new() { MicroBatch = 512, Accumulation = 8192, Precision = Precision.Float64 },
+            Parallel = new() { ExpertParallel = 1024 },
+        };
+        ConfigRules.Validate(config with { Data = new() { Domains = [new() { Name = "text", Path = "text.txt" }] } });
+        var plan = StepPlan.Of(config, DeviceFile.Read(H100), 131072, 8);
+
+        var items = plan.Memory.Persistent.Concat(plan.Memory.Activations).Select(item => (double)item.Bytes).Append(plan.Memory.Communication).Append(plan.Memory.Update).Append(plan.Memory.Workspace);
+        Assert.That(items, Is.All.GreaterThanOrEqualTo(0));
+        Assert.That(plan.Memory.Peak, Is.GreaterThan(plan.Memory.Of("weights")));
+        Assert.That((double)plan.TokensPerStep, Is.EqualTo(512.0 * 8192 * 128 * (1 << 20)));
+        Assert.That(plan.Parameters.Total, Is.EqualTo(4.2e14).Within(10).Percent);
+    }
+
+    [TestCase("model.vocabulary=16777216", "model.width=16384")]
+    [TestCase("model.moe.expert_width=1048576", "model.width=1024")]
+    public void Machine_too_small_to_be_measured_with_a_model_is_told_in_one_message(params string[] settings)
+    {
+        Assert.That(Plan([.. settings.SelectMany(setting => (string[])["--set", setting])]), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Contain("this machine cannot be measured with the model's embedding and experts, which would take ").And.Contain("--device h100"));
+    }
+
+    private static IEnumerable<double> Numbers(JsonElement element) => element.ValueKind switch
+    {
+        JsonValueKind.Object => element.EnumerateObject().SelectMany(property => Numbers(property.Value)),
+        JsonValueKind.Array => element.EnumerateArray().SelectMany(Numbers),
+        JsonValueKind.Number => [element.GetDouble()],
+        _ => [],
+    };
 
     [TestCase("there is no device 'h900'", "--device", "h900")]
     [TestCase("--scale takes FIRST..LAST", "--device", "h100", "--scale", "8")]

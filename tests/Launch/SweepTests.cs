@@ -158,6 +158,43 @@ internal sealed class SweepTests
         Assert.That(Directory.Exists(Sweeps), Is.False);
     }
 
+    [TestCase("nope", "--metric: 'nope' is no key of metrics.jsonl; the keys are train/loss, .*, eval/loss, eval/tokens\n")]
+    [TestCase("eval/los", "--metric: 'eval/los' is no key of metrics.jsonl; did you mean eval/loss or train/loss\\?\n")]
+    [TestCase("mfu_pct", "did you mean perf/mfu_pct\\?\n")]
+    [TestCase("step", "'step' is no key of metrics.jsonl")]
+    [TestCase("eval/loss/text", "'eval/loss/text' is no key of metrics.jsonl")] // one domain has no loss beside the whole
+    [TestCase("train/loss", "train.stepz is not a key", "--grid", "train.stepz=1,2")]
+    [TestCase("eval/loss", "train.eval_every is 0, so that no run has eval/loss .*in eval_every=0", "--grid", "train.eval_every=0,100")]
+    public void Metric_that_a_run_would_not_have_is_refused_before_any_run_starts(string metric, string message, params string[] grid)
+    {
+        var code = Sweep("recorded", ["--metric", metric, "--seeds", "1,2", .. grid]).End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Match(message));
+        Assert.That(Directory.Exists(Sweeps), Is.False);
+    }
+
+    [Test]
+    public void Loss_of_a_domain_ranks_runs_of_several_domains()
+    {
+        string[] domains = ["--set", "data.domains=[{name: verse, path: text.txt}, {name: prose, path: text.txt}]", "--seeds", "1", "--dry-run"];
+
+        Assert.That(Sweep("recorded", ["--metric", "eval/loss/prose", .. domains]).End(), Is.Zero, _run.Error);
+        Assert.That(Sweep("recorded", ["--metric", "eval/loss/pros", .. domains]).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Contain("did you mean eval/loss/prose"));
+    }
+
+    [Test]
+    public void Sweep_whose_runs_all_lack_the_metric_says_so_and_fails()
+    {
+        var code = Sweep("done", "--seeds", "1,2", "--metric", "train/lr").End();
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Failed), "fake ranks have no learning rate");
+        Assert.That(_run.Error, Does.Contain("no run has train/lr in its metrics.jsonl"));
+        Assert.That(Statuses("tiny-seeds"), Is.All.EqualTo("done"));
+        Assert.That(Record(Path.Combine(Sweeps, "tiny-seeds")).GetProperty("status").GetString(), Is.EqualTo("failed"));
+    }
+
     [Test]
     public void Another_configuration_is_not_mixed_into_a_sweep()
     {

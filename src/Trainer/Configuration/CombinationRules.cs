@@ -141,6 +141,7 @@ internal static class CombinationRules
         new(["data.domains"],
             c => c.Data.Domains.GroupBy(d => d.Name).FirstOrDefault(g => g.Count() > 1) is { } twice
                 ? $"data.domains has {twice.Count()} items named {twice.Key}; metrics need a name each" : null),
+        .. SizeRules.All,
     ];
 
     /// <summary>Combinations that run but are rarely meant.</summary>

@@ -122,6 +122,7 @@ public static partial class ConfigReader
         {
             var what = e switch
             {
+                UnauthorizedAccessException when Directory.Exists(path) => $"the configuration file {path} is a folder",
                 FileNotFoundException or DirectoryNotFoundException => $"the configuration file {path} doesn't exist",
                 DecoderFallbackException => $"the configuration file {path} isn't UTF-8 text",
                 _ => $"the configuration file {path} can't be read: {e.Message}",

@@ -59,7 +59,7 @@ public sealed record ModelConfig
     public int HeadSize => HeadWidth ?? Width / Heads;
 
     /// <summary>Hidden width of a dense layer with the default applied.</summary>
-    public int DenseHiddenSize => DenseWidth ?? (Moe.TopK + Moe.SharedExperts) * Moe.ExpertWidth;
+    public int DenseHiddenSize => DenseWidth ?? (int)Math.Min(int.MaxValue, ((long)Moe.TopK + Moe.SharedExperts) * Moe.ExpertWidth); // beyond it SizeRules refuses
 
     /// <summary>Layers that have experts.</summary>
     public int MoeLayers => Layers - DenseLayers;

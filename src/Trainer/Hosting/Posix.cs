@@ -20,4 +20,14 @@ internal static partial class Posix
     /// <returns><paramref name="target"/>, or -1 with errno set.</returns>
     [LibraryImport("libc", EntryPoint = "dup2", SetLastError = true)]
     public static partial int Duplicate(int source, int target);
+
+    /// <summary>What a path, links followed, leads to: statx.</summary>
+    /// <param name="folder">What a relative path is relative to.</param>
+    /// <param name="path">Of anything.</param>
+    /// <param name="flags">0 to follow links.</param>
+    /// <param name="mask">Fields that are wanted.</param>
+    /// <param name="status">256 bytes for the answer.</param>
+    /// <returns>0, or -1 where there is nothing.</returns>
+    [LibraryImport("libc", EntryPoint = "statx", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Status(int folder, string path, int flags, uint mask, [Out] byte[] status);
 }

@@ -55,13 +55,13 @@ internal sealed class CollectivePlan
             return;
         }
 
-        var trained = layers * accumulation;
+        var trained = (long)layers * accumulation;
 
         // The count of a step's routing goes forward only, and not into the last layer's experts.
-        var counted = _model.CountsFirst ? accumulation * (layers - 1) : 0;
+        var counted = _model.CountsFirst ? (long)accumulation * (layers - 1) : 0;
         // Backward dispatches once more where it computes whole layers again, by the sizes that it knows; back come rows only where a norm wants their sum.
         var choice = MemoryChoice.Of(config);
-        var again = accumulation * (choice.Recompute == Recompute.Block ? Math.Max(0, choice.Layers - config.Model.DenseLayers) : 0);
+        var again = (long)accumulation * (choice.Recompute == Recompute.Block ? Math.Max(0, choice.Layers - config.Model.DenseLayers) : 0);
         var width = (double)config.Model.Width * _model.ActivationSize;
         if (config.Parallel.Dispatcher == DispatcherName.AllGather)
         {
@@ -91,13 +91,13 @@ internal sealed class CollectivePlan
     }
 
     // A dispatch takes the choices and weights along, the gradients' way back the weights'; of a combine it is the rows alone.
-    private void Exchanged(Hop hop, int trained, int counted, int again, double load, double width)
+    private void Exchanged(Hop hop, long trained, long counted, long again, double load, double width)
     {
         var (config, group) = (_model.Config, hop.Group);
         var leaving = hop.Rows * load * (group.Size - 1) / group.Size;
         double Packed(bool withIds) => PackedRows.Stride(_type, config.Model.Width, config.Model.Moe.TopK, withIds) * _model.ActivationSize;
         var chunks = config.Parallel.DispatchChunks;
-        void Rows(string purpose, int calls, double rowBytes) => Exchange(purpose, group, (double)calls * chunks, leaving * rowBytes / chunks);
+        void Rows(string purpose, long calls, double rowBytes) => Exchange(purpose, group, (double)calls * chunks, leaving * rowBytes / chunks);
         Exchange("token counts", group, trained + counted, (double)hop.Sizes * chunks * (group.Size - 1) * sizeof(long));
         Rows("tokens forward", trained + counted, Packed(withIds: true));
         Rows("tokens forward", trained + counted, width);
@@ -108,7 +108,7 @@ internal sealed class CollectivePlan
     }
 
     // The reference: everyone sees everything, in tensors as long as the longest rank's.
-    private void Gathered(ProcessGroup group, int trained, int counted, double width)
+    private void Gathered(ProcessGroup group, long trained, long counted, double width)
     {
         var forwards = trained + counted;
         var wide = (double)_model.Config.Model.Width * _model.WideSize;

@@ -19,6 +19,8 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
     private readonly long _tokens = model.Tokens;
     private readonly long _narrow = model.ActivationSize;
     private readonly long _wide = model.WideSize;
+    private (long Kept, long Movable)[]? _upTo; // sums over the layers, since a plan asks for each of them
+    private long _onTheWay;
 
     /// <summary>On the device, from the end of the forward on.</summary>
     public IReadOnlyList<MemoryItem> Items()
@@ -68,8 +70,14 @@ internal sealed class KeptActivations(PlannedModel model, MemoryChoice choice)
     /// <summary>What is still kept while backward is in a layer: its own, and that of the layers below, to which backward has not come.</summary>
     public long UpTo(int layer)
     {
-        var layers = Enumerable.Range(0, layer + 1);
-        return layers.Sum(Kept) + Math.Min(OnTheWay(), layers.Sum(Movable));
+        if (_upTo is null)
+        {
+            var (kept, movable) = (0L, 0L);
+            _upTo = [.. Enumerable.Range(0, _shape.Layers).Select(i => (kept += Kept(i), movable += Movable(i)))];
+            _onTheWay = OnTheWay();
+        }
+
+        return _upTo[layer].Kept + Math.Min(_onTheWay, _upTo[layer].Movable);
     }
 
     /// <summary>Bytes that go to the host's memory in a forward, and come back in a backward.</summary>

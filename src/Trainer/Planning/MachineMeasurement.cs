@@ -23,6 +23,7 @@ public static class MachineMeasurement
     /// <summary>Measures for two or three seconds.</summary>
     /// <param name="config">Whose kernels and shapes.</param>
     /// <param name="ranks">That would share this machine.</param>
+    /// <exception cref="ConfigException">The model's embedding or its experts are too large to be worked on here.</exception>
     public static DeviceRecord Measure(RunConfig config, int ranks)
     {
         var processMemory = ProcessMemory();
@@ -31,6 +32,7 @@ public static class MachineMeasurement
         var threads = config.Parallel.Threads ?? Math.Max(1, cores / ranks);
         TorchRuntime.Threads = threads;
         using var shapes = new PlannedModel(config, ranks);
+        RefuseTooLarge(shapes, workers);
         using var probes = new MachineProbes(shapes);
         var times = OnWorkers(workers, threads, probes);
         var copyRate = MachineProbes.CopiedBytes / times[MachineProbes.Copy];
@@ -206,6 +208,20 @@ public static class MachineMeasurement
     }
 
     // Before its tensors a rank takes what this process does, within some MiB: the same runtime, the same libraries.
+    // What the probes have whole: the embedding, and a rank's experts of a layer, each with its gradient.
+    private static void RefuseTooLarge(PlannedModel shapes, int workers)
+    {
+        var model = shapes.Config.Model;
+        var largest = Math.Max((double)model.Vocabulary, 3.0 * shapes.LocalExperts * model.Moe.ExpertWidth) * model.Width;
+        var (bytes, memory) = (2 * largest * shapes.WideSize * workers, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+        if (bytes > memory / 2.0)
+        {
+            throw new ConfigException([new ConfigFault(
+                ConfigOrigin.Default, "", $"this machine cannot be measured with the model's embedding and experts, which would take {ByteSize.Write((long)bytes)} of its {ByteSize.Write(memory)}",
+                "a described device, as in launch plan --device h100")]);
+        }
+    }
+
     private static double ProcessMemory()
     {
         using var one = Tensor.Ones([1]);

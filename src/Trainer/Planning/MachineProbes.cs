@@ -23,6 +23,8 @@ internal sealed class MachineProbes : IDisposable
 
     private const int Side = 768;
     private const long MostElements = 1 << 22;
+    private const long MostOfSequence = 1 << 27;
+    private const double MostAttention = 2e10;
     private const double MostOperations = 1e9;
     private const long OptimizerSide = 512;
 
@@ -30,6 +32,7 @@ internal sealed class MachineProbes : IDisposable
     private readonly DType _type;
     private readonly DType _wide;
     private readonly long _tokens;
+    private readonly int _sequence;
     private readonly List<(string Name, Func<Action> Make)> _all = [];
     private readonly Dictionary<string, double> _elements = [];
     private readonly ConcurrentBag<IDisposable> _owned = [];
@@ -42,7 +45,15 @@ internal sealed class MachineProbes : IDisposable
         _wide = _type == DType.Float64 ? DType.Float64 : DType.Float32;
         var shape = _config.Model;
         var widest = Math.Max(Math.Max(shape.Vocabulary, (shape.Heads + (2 * shape.KeyValueHeadCount)) * shape.HeadSize), 2 * shape.Moe.ExpertWidth * shape.Moe.TopK);
-        _tokens = Math.Max(1, Math.Min(model.Tokens, MostElements / widest) / shape.SequenceLength) * shape.SequenceLength;
+        var most = Math.Max(Math.Max(widest, shape.Width), shape.Moe.Experts);
+        _tokens = (double)shape.SequenceLength * most > MostOfSequence
+            ? Math.Max(1, MostOfSequence / most) // not one whole sequence has room
+            : Math.Max(1, Math.Min(model.Tokens, MostElements / widest) / shape.SequenceLength) * shape.SequenceLength;
+        _sequence = (int)Math.Min(_tokens, shape.SequenceLength);
+        while (_sequence > 1 && 7.0 * _sequence * _sequence * shape.Heads * shape.HeadSize > MostAttention)
+        {
+            _sequence /= 2;
+        }
         Products = ProductsOf(model);
         AddProducts();
         AddKernels(model);
@@ -60,7 +71,10 @@ internal sealed class MachineProbes : IDisposable
     public IReadOnlyDictionary<string, double> KernelElements => _elements;
 
     /// <summary>Causal operations of a call of <see cref="Attention"/>, forward and backward.</summary>
-    public double AttentionOperations => 3.5 * 2.0 * _tokens * (_config.Model.SequenceLength + 1) * _config.Model.Heads * _config.Model.HeadSize;
+    public double AttentionOperations => 3.5 * 2.0 * Attended * (_sequence + 1) * _config.Model.Heads * _config.Model.HeadSize;
+
+    // Whole sequences; one where they had to be cut.
+    private long Attended => _sequence == _config.Model.SequenceLength ? _tokens : _sequence;
 
     /// <summary>Name of a product's probe.</summary>
     public static string Name(ProductShape shape) => $"product {shape}";
@@ -275,10 +289,10 @@ internal sealed class MachineProbes : IDisposable
     private Action CausalAttentionProbe()
     {
         var shape = _config.Model;
-        var rotary = new RotaryTable(shape.SequenceLength, shape.HeadSize, shape.RotaryBase);
-        var projection = Leaf([_tokens, (shape.Heads + (2L * shape.KeyValueHeadCount)) * shape.HeadSize], _type);
-        var seed = Filled([_tokens, (long)shape.Heads * shape.HeadSize], _type);
-        return () => Differentiate(CausalAttention.Apply(projection, rotary, shape.Heads, shape.KeyValueHeadCount, shape.SequenceLength), seed, projection);
+        var rotary = new RotaryTable(_sequence, shape.HeadSize, shape.RotaryBase);
+        var projection = Leaf([Attended, (shape.Heads + (2L * shape.KeyValueHeadCount)) * shape.HeadSize], _type);
+        var seed = Filled([Attended, (long)shape.Heads * shape.HeadSize], _type);
+        return () => Differentiate(CausalAttention.Apply(projection, rotary, shape.Heads, shape.KeyValueHeadCount, _sequence), seed, projection);
     }
 
     private Action RouterProbe(MoeOptions moe)

@@ -38,8 +38,10 @@ public sealed record MemoryPlan(
     public long Peak => Process + Sum(Persistent) - LateGradients
         + Math.Max(Math.Max(Forward, Backward), LateGradients + Math.Max(Communication, Update));
 
-    // Whose buffers are counted.
-    private int Rank { get; init; }
+    // Neither depends on what is computed again: LayerBytes and GradientBytes.
+    private IReadOnlyList<long> Layers { get; init; } = [];
+
+    private IReadOnlyList<long> Gradients { get; init; } = [];
 
     /// <summary>Bytes of one kind; 0 where there are none.</summary>
     public long Of(string kind) => Persistent.Concat(Activations).Where(item => item.Kind == kind).Sum(item => item.Bytes);
@@ -55,6 +57,7 @@ public sealed record MemoryPlan(
         var kept = new KeptActivations(model, MemoryChoice.Of(model.Config));
         var (activations, head) = (kept.Items(), HeadBytes(model, collectives));
         var counted = rank ?? model.FullestRank();
+        var (layers, gradients) = (LayerBytes(model), GradientBytes(model, counted, collectives));
         return new(
         [
             new("weights", model.Parameters.Sum(parameter => parameter.Value.Count * parameter.Value.DType.Size())),
@@ -62,15 +65,16 @@ public sealed record MemoryPlan(
             .. OptimizerState(model, counted),
         ],
         activations,
-        Math.Max(head, LayersBytes(model, kept)),
+        Math.Max(head, kept.Again() + layers.Max()),
         model.Buckets.Sum(bucket => BufferBytes(model, bucket, counted, collectives)),
         UpdateBytes(model, counted),
         process,
         model.Buckets.Where(bucket => IsLate(model, bucket)).Sum(Bytes),
         Sum(activations) + head,
-        BackwardBytes(model, kept, counted, collectives))
+        BackwardBytes(model, kept, layers, gradients))
         {
-            Rank = counted,
+            Layers = layers,
+            Gradients = gradients,
         };
     }
 
@@ -85,9 +89,9 @@ public sealed record MemoryPlan(
         return this with
         {
             Activations = activations,
-            Workspace = Math.Max(head, LayersBytes(model, kept)),
+            Workspace = Math.Max(head, kept.Again() + Layers.Max()),
             Forward = Sum(activations) + head,
-            Backward = BackwardBytes(model, kept, Rank, collectives),
+            Backward = BackwardBytes(model, kept, Layers, Gradients),
         };
     }
 
@@ -97,7 +101,7 @@ public sealed record MemoryPlan(
 
     private static IEnumerable<MemoryItem> OptimizerState(PlannedModel model, int rank)
     {
-        var stepped = model.Stepped(rank).ToList();
+        var stepped = model.Stepped(rank);
         foreach (var alike in stepped.GroupBy(matrix => matrix.Choice.Optimizer))
         {
             var bytes = alike.Sum(matrix =>
@@ -143,28 +147,32 @@ public sealed record MemoryPlan(
     // The sums that backward has started are waited for behind it, so that their buffers stand until its end. Its last work is the embedding's gradient, which is added to
     // what is there, or is itself late; where the head is the embedding, autograd holds the head's part until then, and makes a third of both. Of each token a norm's
     // backward has two rows that come, the stream's and that of what was normed, and one that it makes.
-    private static long BackwardBytes(PlannedModel model, KeptActivations kept, int rank, CollectiveForm collectives)
+    private static long BackwardBytes(PlannedModel model, KeptActivations kept, IReadOnlyList<long> layers, IReadOnlyList<long> gradients)
     {
         var embedding = model.Parameters.First(parameter => parameter.Kind == ParameterKind.Embedding);
         var table = embedding.Value.Count * embedding.Value.DType.Size();
         var isTied = model.Config.Model.TieEmbeddings;
         return (3 * model.Tokens * model.Config.Model.Width * model.ActivationSize) + Enumerable.Range(0, model.Config.Model.Layers)
-            .Select(layer => kept.UpTo(layer) + kept.Again(layer) + LayerBytes(model, layer) + (isTied ? table : 0) + GradientBytes(model, layer + 1, rank, collectives))
-            .Append((isTied ? 3 * table : table) + GradientBytes(model, 0, rank, collectives))
+            .Select(layer => kept.UpTo(layer) + kept.Again(layer) + layers[layer] + (isTied ? table : 0) + gradients[layer + 1])
+            .Append((isTied ? 3 * table : table) + gradients[0])
             .Max();
     }
 
-    // What gradients take beside the buckets once backward has left a layer: late ones that are made, and buffers of sums under way.
-    private static long GradientBytes(PlannedModel model, int layer, int rank, CollectiveForm collectives) => model.Buckets
-        .Where(bucket => bucket.IsWholeBehind(layer))
-        .Sum(bucket => (IsLate(model, bucket) ? Bytes(bucket) : 0) + BufferBytes(model, bucket, rank, collectives));
+    // What gradients take beside the buckets once backward has left a layer, by layer and before the first: late ones that are made, and buffers of sums under way.
+    private static long[] GradientBytes(PlannedModel model, int rank, CollectiveForm collectives)
+    {
+        var buckets = model.Buckets.Select(bucket => (bucket, Bytes: (IsLate(model, bucket) ? Bytes(bucket) : 0) + BufferBytes(model, bucket, rank, collectives))).ToList();
+        return [.. Enumerable.Range(0, model.Config.Model.Layers + 1).Select(layer => buckets.Where(part => part.bucket.IsWholeBehind(layer)).Sum(part => part.Bytes))];
+    }
 
     private static bool IsLate(PlannedModel model, GradientBucketPlan bucket) => bucket.IsDirect && model.Config.Train.Accumulation == 1;
 
-    // What backward takes in a layer: its feed-forward part, or the gradient of another of its matrices.
-    private static long LayerBytes(PlannedModel model, int layer) => Math.Max(
-        FeedForwardBytes(model, layer),
-        model.Parameters.Where(parameter => parameter.Layer == layer && parameter.Kind != ParameterKind.Expert).Max(parameter => parameter.Value.Count * parameter.Value.DType.Size()));
+    // What backward takes in each layer: its feed-forward part, or the gradient of another of its matrices.
+    private static long[] LayerBytes(PlannedModel model)
+    {
+        var others = model.Parameters.Where(parameter => parameter.Kind != ParameterKind.Expert).ToLookup(parameter => parameter.Layer, parameter => parameter.Value.Count * parameter.Value.DType.Size());
+        return [.. Enumerable.Range(0, model.Config.Model.Layers).Select(layer => Math.Max(FeedForwardBytes(model, layer), others[layer].Max()))];
+    }
 
     // What the last layer adds to the stream, its norm, and a chunk of logits, which become their gradients in place; in bfloat16 the head's rounded copy too, and on the host
     // what its products widen at a time, on a GPU a term of the head's gradient where the library can't add to that.
@@ -178,10 +186,6 @@ public sealed record MemoryPlan(
             + Math.Min(isOnHost ? HostChunk : DeviceChunk, model.Tokens * shape.Vocabulary * model.ActivationSize)
             + (model.ActivationSize == model.WideSize ? 0 : isOnHost ? (head * model.ActivationSize) + Widened : head * model.WideSize);
     }
-
-    // What backward takes in a layer, and makes once more of one.
-    private static long LayersBytes(PlannedModel model, KeptActivations kept) =>
-        kept.Again() + Enumerable.Range(0, model.Config.Model.Layers).Max(layer => LayerBytes(model, layer));
 
     // The hidden gradients of a feed-forward part in backward, the rows' and the weights'.
     private static long FeedForwardBytes(PlannedModel model, int layer)

@@ -41,5 +41,9 @@ public static class MeshSearch
             .Take(most),
     ];
 
-    private static IEnumerable<int> Divisors(int number) => Enumerable.Range(1, number).Where(size => number % size == 0);
+    private static IEnumerable<int> Divisors(int number)
+    {
+        var small = Enumerable.Range(1, (int)Math.Sqrt(number)).Where(size => number % size == 0).ToList();
+        return small.Concat(small.AsEnumerable().Reverse().Select(size => number / size).Where(size => (long)size * size != number));
+    }
 }

@@ -13,6 +13,8 @@ public sealed class PlannedModel : IDisposable
     private readonly Transformer _model;
     private readonly Lazy<IReadOnlyDictionary<(OptimizerChoice, DType), StateSize>> _states;
     private readonly Lazy<int> _fullest;
+    private readonly Dictionary<int, double> _avoiding; // shares of the tokens that send nothing to a certain one of so many destinations
+    private readonly SteppedByRank _stepped;
 
     /// <param name="config">Checked by itself; <c>parallel.expert_parallel</c> is taken from here.</param>
     /// <param name="ranks">Ranks of the job, at least 1.</param>
@@ -29,7 +31,7 @@ public sealed class PlannedModel : IDisposable
         Owners = new ParameterOwners(Parameters, Mesh, options.Cost);
         Buckets = [.. GradientReduction.Plan(Parameters, Mesh, Owners, options)];
         Count = ParameterCount.Of(Parameters, Mesh.Expert.Size, config.Model.Moe);
-        _fullest = new(FindFullestRank);
+        (_fullest, _avoiding, _stepped) = (new(FindFullestRank), [], new());
         DType[] types = [.. Parameters.Select(parameter => parameter.Value.DType).Distinct()];
         _states = new(() => Assignment.Choices.SelectMany(choice => types.Select(type => (choice, type))).ToDictionary(key => key, key => StateSize.Of(config, key.choice, key.type)));
     }
@@ -38,7 +40,7 @@ public sealed class PlannedModel : IDisposable
     {
         (Config, Mesh, _model, Assignment, Owners, Buckets, Count) =
             (other.Config with { Train = train }, other.Mesh, other._model, other.Assignment, other.Owners, other.Buckets, other.Count);
-        (_states, _fullest) = (other._states, other._fullest);
+        (_states, _fullest, _avoiding, _stepped) = (other._states, other._fullest, other._avoiding, other._stepped);
     }
 
     /// <summary>What was planned for.</summary>
@@ -92,11 +94,16 @@ public sealed class PlannedModel : IDisposable
     {
         var (topK, experts) = (Config.Model.Moe.TopK, Config.Model.Moe.Experts);
 
-        // No expert of a certain destination among k of all: the k drawn one after the other from those of the others.
-        var none = 1.0;
-        for (var drawn = 0; drawn < topK; drawn++)
+        if (!_avoiding.TryGetValue(destinations, out var none))
         {
-            none *= Math.Max(0, experts - (experts / destinations) - drawn) / (double)(experts - drawn);
+            // No expert of a certain destination among k of all: the k drawn one after the other from those of the others.
+            none = 1.0;
+            for (var drawn = 0; drawn < topK && none > 0; drawn++)
+            {
+                none *= Math.Max(0, experts - (experts / destinations) - drawn) / (double)(experts - drawn);
+            }
+
+            _avoiding.Add(destinations, none);
         }
 
         return Tokens * destinations * (1 - none);
@@ -129,7 +136,17 @@ public sealed class PlannedModel : IDisposable
 
     /// <summary>Logical parameters that a rank steps: those it owns where the optimizer is sharded, else all that it holds.</summary>
     /// <param name="rank">World rank.</param>
-    internal IEnumerable<SteppedMatrix> Stepped(int rank)
+    internal IReadOnlyList<SteppedMatrix> Stepped(int rank)
+    {
+        if (_stepped.Matrices is null || _stepped.Rank != rank)
+        {
+            (_stepped.Rank, _stepped.Matrices) = (rank, [.. FindStepped(rank)]);
+        }
+
+        return _stepped.Matrices;
+    }
+
+    private IEnumerable<SteppedMatrix> FindStepped(int rank)
     {
         var replica = rank / Mesh.Expert.Size;
         foreach (var parameter in Parameters)
@@ -167,6 +184,14 @@ public sealed class PlannedModel : IDisposable
     {
         _model.Dispose();
         Mesh.Dispose();
+    }
+
+    // A plan asks for one rank again and again, and of a model with many experts the list is long.
+    private sealed class SteppedByRank
+    {
+        public int Rank { get; set; }
+
+        public SteppedMatrix[]? Matrices { get; set; }
     }
 
     private int FindFullestRank()

@@ -195,7 +195,7 @@ internal sealed class WorkPlan
 
     private void Update()
     {
-        var stepped = _model.Stepped(_model.FullestRank()).ToList();
+        var stepped = _model.Stepped(_model.FullestRank());
         foreach (var alike in stepped.GroupBy(matrix => (matrix.Choice, matrix.Type)))
         {
             var name = ConfigChoices.Spelling(alike.Key.Choice.Optimizer);

@@ -1,6 +1,5 @@
 using Moe.Distributed;
 using Moe.Torch;
-using Moe.Training.Checkpoints;
 using Moe.Training.Hosting;
 
 namespace Moe.Training.Profiling;
@@ -116,7 +115,7 @@ public sealed class StepProfiler : IDisposable
         {
             using var trace = new MemoryStream();
             ChromeTrace.Write(trace, ranks);
-            Durable.WriteAllBytes(_request.File, trace.ToArray());
+            OutputFile.Write(_request.File, trace.ToArray());
             return true;
         }
         catch (Exception e) when (DiskFault.IsOne(e))

@@ -27,9 +27,7 @@ public static class Report
             snapshots[0] = snapshots[0] with { Record = WithStatus(snapshots[0].Record, status) };
         }
 
-        var aside = path + ".tmp";
-        File.WriteAllText(aside, Page(snapshots));
-        File.Move(aside, path, overwrite: true);
+        OutputFile.Write(path, Encoding.UTF8.GetBytes(Page(snapshots)));
     }
 
     /// <summary>Writes a run's report.html when the run ends. What hinders it is told, and no more: the run is not to fail over its report.</summary>

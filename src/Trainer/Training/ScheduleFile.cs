@@ -40,9 +40,8 @@ public sealed record ScheduleFile(string Source, long Steps, int Exponent, doubl
         }
     }
 
-    /// <summary>Writes it.</summary>
-    /// <exception cref="IOException">It can't be written.</exception>
-    public void Write(string path) => File.WriteAllBytes(path, [.. JsonSerializer.SerializeToUtf8Bytes(this, ScheduleJson.Default.ScheduleFile), (byte)'\n']);
+    /// <summary>What <see cref="Read"/> reads.</summary>
+    public string ToJson() => JsonSerializer.Serialize(this, ScheduleJson.Default.ScheduleFile) + "\n";
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower)]

@@ -229,7 +229,7 @@ public sealed class TrainingLoop(TrainingSession session, SupervisorLink link, R
         {
             foreach (var domain in evaluation.Domains)
             {
-                row[$"eval/loss/{domain.Name}"] = domain.Loss;
+                row[MetricKeys.LossOf(domain.Name)] = domain.Loss;
             }
         }
 

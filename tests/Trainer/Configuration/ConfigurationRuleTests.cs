@@ -37,6 +37,12 @@ internal sealed class ConfigurationRuleTests
     [TestCase("train={graph_capture: true, recompute: block}", "but train.recompute is block and train.memory_budget null")]
     [TestCase("train={graph_capture: true, memory_budget: 40GiB}", "but train.recompute is auto and train.memory_budget \"40GiB\"")]
     [TestCase("train={graph_capture: true, accumulation: 2}", "captures steps of one micro-batch, but train.accumulation is 2")]
+    [TestCase("model={layers: 1024, moe: {experts: 65536}}", "model.moe.experts 65536 in each of 1024 layers are 6.711e+7 experts (at most 1.311e+5)")]
+    [TestCase("model={dense_layers: 1, moe: {experts: 65536, top_k: 65536, expert_width: 1048576}}", "gives a token 6.872e+10 hidden numbers (at most 6.711e+7)")]
+    [TestCase("model={vocabulary: 16777216, width: 65536}", "make an embedding of 1.1e+12 numbers (at most 2.749e+11)")]
+    [TestCase("model={layers: 1024, width: 65536, moe: {experts: 64, expert_width: 1048576}}", "the model has 1.353e+16 parameters (at most 1e+15); a smaller model.width")]
+    [TestCase("train={micro_batch: 65536, accumulation: 65536}", "give a rank 5.498e+11 tokens a step (at most 1.074e+9)")]
+    [TestCase("model={width: 65536, layers: 1024, sequence_length: 1048576, moe: {experts: 64, top_k: 64}}", "makes 1.604e+17 numbers (at most 1.126e+15); a smaller train.micro_batch")]
     [TestCase("data.eval_fraction=0", "nothing to evaluate on every train.eval_every 100 steps")]
     public void Impossible_combination_is_refused_with_its_numbers(string option, string message)
     {

@@ -54,7 +54,7 @@ internal sealed class ScheduleRefinementTests
         Write("sgd", 4, Row(1, 2), Row(4, 3));
         var file = ScheduleRefinement.Of(Run, smooth: 0.5);
         var path = Path.Combine(_folder.Path, "refined.json");
-        file.Write(path);
+        File.WriteAllText(path, file.ToJson());
 
         Assert.That(ScheduleFile.Read(path).Rates, Is.EqualTo(file.Rates));
         var config = _folder.Read($"schedule: {{name: refined, file: refined.json}}\ntrain: {{steps: 4}}{ConfigurationFolder.Domains}").Config;

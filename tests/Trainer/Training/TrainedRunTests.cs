@@ -99,6 +99,17 @@ internal sealed class TrainedRunTests
     }
 
     [Test]
+    public void Keys_of_the_rows_are_those_that_follow_from_the_configuration([Values] bool hasDomains)
+    {
+        using var run = NewRun();
+        string[] domains = ["--set", "data.domains=[{name: verse, path: text.txt}, {name: prose, path: text.txt}]"];
+        Assert.That(Train(run, 1, ["--set", "train.steps=4", .. hasDomains ? domains : []]), Is.EqualTo(ExitCodes.Done), run.Error);
+
+        var config = Moe.Training.Configuration.ConfigReader.Read(run.Folder.ConfigFile, []).Config;
+        Assert.That(Rows(run).SelectMany(row => row.Keys).Distinct(), Is.EquivalentTo(MetricKeys.Of(config).Concat(["step", "unix_ms"])));
+    }
+
+    [Test]
     public void Each_step_has_the_load_of_every_expert_and_the_numbers_of_every_rank()
     {
         const int Chosen = 4 * 2 * 16 * 2; // ranks, sequences, tokens, experts a token

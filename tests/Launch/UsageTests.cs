@@ -1,0 +1,105 @@
+using System.CommandLine;
+using Moe.Launch;
+using Moe.Launch.Commands;
+using Moe.Launch.Supervision;
+using Moe.Training.Hosting;
+using NUnit.Framework;
+
+namespace Moe.Tests.Launch;
+
+/// <summary>What a command line that will not do is answered with: one message that names the option and what it takes, and exit code 1.</summary>
+internal sealed class UsageTests
+{
+    private LaunchedRun _run = null!;
+
+    [SetUp]
+    public void CreateRun() => _run = new LaunchedRun();
+
+    [TearDown]
+    public void DisposeRun() => _run.Dispose();
+
+    [TestCase("--nodes takes a whole number from 1 to 4096, not '1.5'.", "train", "--nodes", "1.5")]
+    [TestCase("--nodes takes a whole number from 1 to 4096, not '99999999999'.", "train", "--nodes", "99999999999")]
+    [TestCase("--nodes takes a whole number from 1 to 4096, not '0'.", "--nodes", "0")]
+    [TestCase("--nodes takes a whole number from 1 to 1048576, not 'x'.", "plan", "--nodes", "x")]
+    [TestCase("--node-rank takes a whole number from 0 to 4095, not '-1'.", "train", "--node-rank", "-1")]
+    [TestCase("--tokens takes a whole number of at least 0, not '-1'.", "sample", "--run", ".", "--tokens", "-1")]
+    [TestCase("--temperature takes a number of at least 0, not 'warm'.", "sample", "--run", ".", "--temperature", "warm")]
+    [TestCase("--smooth takes a number from 0 to 1, not '2'.", "schedule", "refine", "--run", ".", "--smooth", "2")]
+    [TestCase("--seed takes a whole number, not '1.5'.", "sample", "--run", ".", "--seed", "1.5")]
+    [TestCase("--ui takes auto, live, plain or json, not 'foo'.", "train", "--ui", "foo")]
+    [TestCase("--verbosity takes n, q or d, not 'loud'.", "train", "--verbosity", "loud")]
+    public void Value_that_an_option_does_not_take_is_told_with_what_it_takes(string message, params string[] arguments)
+    {
+        Assert.That(_run.StartBare("done", arguments).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.StartWith($"✗ {message}\n  try     launch ").And.EndWith(" --help\n"));
+        Assert.That(_run.Error.Split('\n'), Has.Length.EqualTo(3), "nothing else");
+    }
+
+    [TestCase("abc"), TestCase("1:2:3:4"), TestCase("1-"), TestCase("1.5"), TestCase("2h"), TestCase("1-2-3")]
+    public void Time_limit_that_Slurm_would_not_read_is_refused(string time)
+    {
+        Assert.That(Render(time), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.StartWith("✗ --time takes minutes, minutes:seconds, ").And.Contain($"not '{time}'."));
+        Assert.That(_run.Output, Is.Empty);
+    }
+
+    [TestCase("90"), TestCase("90:00"), TestCase("02:00:00"), TestCase("1-12"), TestCase("1-12:30"), TestCase("1-12:30:00")]
+    public void Time_limit_in_a_form_of_Slurm_is_taken_as_it_is(string time)
+    {
+        Assert.That(Render(time), Is.Zero, _run.Error);
+        Assert.That(_run.Output, Does.Contain($"#SBATCH --time={time}\n"));
+    }
+
+    [TestCase("sample"), TestCase("eval"), TestCase("report"), TestCase("schedule", "refine"), TestCase("mlflow", "status"), TestCase("mlflow", "sync")]
+    public void Run_folder_that_is_not_there_is_a_mistake_of_the_command_line(params string[] command)
+    {
+        Assert.That(_run.StartBare("done", [.. command, "--run", "nope"]).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Is.EqualTo("✗ there is no folder 'nope'\n  try     the folder that training printed, such as runs/NAME\n"));
+    }
+
+    [TestCase("sample"), TestCase("eval"), TestCase("report"), TestCase("schedule", "refine")]
+    public void Folder_that_holds_no_run_is_a_mistake_of_the_command_line(params string[] command)
+    {
+        Assert.That(_run.StartBare("done", [.. command, "--run", "."]).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.StartWith("✗ '.' is no run folder: it has ").And.Contain("\n  try     the folder that training printed, such as runs/NAME\n"));
+    }
+
+    [Test]
+    public void Folder_as_configuration_file_is_called_a_folder()
+    {
+        Assert.That(_run.StartBare("done", "train", "--config", _run.Scratch).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Contain($"the configuration file {_run.Scratch} is a folder\n"));
+    }
+
+    [TestCase("", "domain text: '.*text.txt' is empty; a text to train on")]
+    [TestCase("ab", "is longer than the data: .* has 2 training tokens of 2; a longer text")]
+    [TestCase("abcdefgh", "is longer than the data: .*; at most 7")]
+    public void Text_too_short_to_train_on_is_told_with_what_would_do(string text, string message)
+    {
+        File.WriteAllText(Path.Combine(_run.Scratch, "text.txt"), text);
+
+        Assert.That(_run.Start("done", "--set", "train.eval_every=0", "--set", "data.eval_fraction=0").End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Match(message));
+        Assert.That(Directory.Exists(_run.Folder.Path), Is.False);
+    }
+
+    [TestCaseSource(nameof(Commands))]
+    public void Help_ends_with_examples_of_the_command_itself(string path)
+    {
+        var output = new StringWriter();
+        Tree().Parse([.. path.Split(' ')[1..], "--help"]).Invoke(new InvocationConfiguration { Output = output });
+
+        var examples = output.ToString().Split("Examples:\n")[^1].Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.That(examples[0] + " ", Does.StartWith(path == "launch train" ? "  launch --" : $"  {path} "), "the first example; train may be left out");
+    }
+
+    private static RootCommand Tree() => CommandTree.Build(LaunchHost.OfThisProcess(RankProgram.Trainer));
+
+    private static IEnumerable<string> Commands() => Below(Tree(), "launch").Order(StringComparer.Ordinal);
+
+    private static IEnumerable<string> Below(Command command, string path) =>
+        command.Subcommands.SelectMany(child => Below(child, $"{path} {child.Name}").Prepend($"{path} {child.Name}"));
+
+    private int Render(string time) => _run.StartBare("done", "slurm", "render", "--config", _run.ConfigFile, "--time", time).End();
+}
