@@ -6,9 +6,9 @@ folder = sys.argv[1]
 
 def bench_peak(memory):
     """The plan's peak, but for 2 x 64 MiB that the bench copies before its first step, in memory that activations take afterwards."""
-    held = sum(memory[key] for key in memory if key in ("process", "weights", "gradients") or key.startswith("optimizer"))
-    passing = sum(memory[key] for key in memory if key == "workspace" or key.startswith("activations"))
-    return held + max(passing, memory["communication"], memory["update"], 128 << 20)
+    late = memory["late gradients"]
+    held = sum(memory[key] for key in memory if key in ("process", "weights", "gradients") or key.startswith("optimizer")) - late
+    return held + max(memory["end of forward"], memory["fullest of backward"], late + max(memory["communication"], memory["update"]), 128 << 20)
 
 
 names = list(dict.fromkeys(os.path.basename(path).rsplit("-", 1)[0] for path in sorted(glob.glob(f"{folder}/*.plan.json"), key=os.path.getmtime)))

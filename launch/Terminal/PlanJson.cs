@@ -25,6 +25,9 @@ internal static class PlanJson
         }
 
         json.WriteNumber("workspace", plan.Memory.Workspace);
+        json.WriteNumber("late gradients", plan.Memory.LateGradients);
+        json.WriteNumber("end of forward", plan.Memory.Forward);
+        json.WriteNumber("fullest of backward", plan.Memory.Backward);
         json.WriteNumber("communication", plan.Memory.Communication);
         json.WriteNumber("update", plan.Memory.Update);
         json.WriteNumber("available", plan.Device.Memory);

@@ -113,9 +113,6 @@ public sealed unsafe class Operator(string name, string overload = "")
         return target;
     }
 
-    /// <summary>Calls an operator that changes its arguments and returns nothing, such as the <c>_foreach_*_</c> family.</summary>
-    public void CallForEffect(params ReadOnlySpan<Argument> arguments) => Invoke(arguments, null, 0);
-
     private static int ListLengths(ReadOnlySpan<Argument> arguments)
     {
         var total = 0;

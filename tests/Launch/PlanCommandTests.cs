@@ -40,6 +40,19 @@ internal sealed class PlanCommandTests
     }
 
     [Test]
+    public void Json_has_the_bytes_that_make_up_the_peak()
+    {
+        Assert.That(Plan("--nodes", "4", "--device", H100, "--ui", "json"), Is.Zero, _run.Error);
+        var plan = JsonDocument.Parse(_run.Output).RootElement;
+        var bytes = plan.GetProperty("memory_bytes").EnumerateObject().ToDictionary(item => item.Name, item => item.Value.GetInt64());
+        var late = bytes["late gradients"];
+        var held = bytes.Where(item => item.Key is "process" or "weights" or "gradients" || item.Key.StartsWith("optimizer", StringComparison.Ordinal)).Sum(item => item.Value) - late;
+        var passing = new[] { bytes["end of forward"], bytes["fullest of backward"], late + Math.Max(bytes["communication"], bytes["update"]) }.Max();
+
+        Assert.That(plan.GetProperty("peak_bytes").GetInt64(), Is.EqualTo(held + passing));
+    }
+
+    [Test]
     public void Plan_that_does_not_fit_leaves_with_2_and_the_meshes_that_do()
     {
         var code = _run.StartTrainer("plan", "--config", Path.Combine(Repository, "configs/bench/olmoe-8l.yaml"), "--device", H100, "--set", "train.micro_batch=64").End();

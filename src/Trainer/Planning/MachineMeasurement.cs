@@ -207,7 +207,6 @@ public static class MachineMeasurement
         return times.Order().ElementAt(times.Count / 2);
     }
 
-    // Before its tensors a rank takes what this process does, within some MiB: the same runtime, the same libraries.
     // What the probes have whole: the embedding, and a rank's experts of a layer, each with its gradient.
     private static void RefuseTooLarge(PlannedModel shapes, int workers)
     {
@@ -222,6 +221,7 @@ public static class MachineMeasurement
         }
     }
 
+    // Before its tensors a rank takes what this process does, within some MiB: the same runtime, the same libraries.
     private static double ProcessMemory()
     {
         using var one = Tensor.Ones([1]);

@@ -19,7 +19,8 @@ internal sealed record Trial(string Name, RunConfig Config, double Bound)
 
     /// <summary>
     /// The configuration's own precision and dispatcher with plain SGD, which shows a wrong factor that Adam's division would hide; and its own
-    /// optimizer in float64 through the reference dispatcher, where rounding cannot hide anything.
+    /// optimizer in float64 through the reference dispatcher, where rounding cannot hide anything. Both keep weights in float32; a run that stores them in bfloat16
+    /// has a third comparison, of how they and what stands behind them are shared.
     /// </summary>
     /// <param name="shrunk">The user's configuration, made small.</param>
     public static IReadOnlyList<Trial> Of(RunConfig shrunk)
@@ -40,6 +41,7 @@ internal sealed record Trial(string Name, RunConfig Config, double Bound)
             Precision.BFloat16 => BFloat16Bound,
             _ => Float32Bound,
         };
+        Trial[] stored = shrunk.Train.Weights == StoredType.BFloat16 ? [new Trial("sgd, weights in bfloat16", shrunk with { Optimizer = sgd }, BFloat16Bound)] : [];
         return
         [
             new Trial(
@@ -54,6 +56,7 @@ internal sealed record Trial(string Name, RunConfig Config, double Bound)
                     Parallel = shrunk.Parallel with { Dispatcher = DispatcherName.AllGather },
                 },
                 Float64Bound),
+            .. stored,
         ];
     }
 

@@ -42,4 +42,19 @@ public class VerificationTests : TinyRunTests
         Assert.That(trials[1].Config.Parallel.Dispatcher, Is.EqualTo(DispatcherName.AllGather));
         Assert.That(trials[0].Config.Optimizer.Name, Is.EqualTo(OptimizerName.Sgd));
     }
+
+    [Test]
+    public void Weights_in_bfloat16_have_a_comparison_of_their_own([Values] bool master)
+    {
+        var config = TinyRun.Config(Folder);
+        config = config with
+        {
+            Train = config.Train with { Precision = Precision.BFloat16, Weights = StoredType.BFloat16 },
+            Optimizer = config.Optimizer with { Name = OptimizerName.AdamW, MasterWeights = master },
+        };
+        var trials = Trial.Of(config);
+        Assert.That(trials.Select(trial => trial.Config.Train.Weights), Is.EqualTo([StoredType.Float32, StoredType.Float32, StoredType.BFloat16]));
+        Assert.That(trials[2].Config.Optimizer.MasterWeights, Is.EqualTo(master));
+        Assert.That((trials[2].Bound, trials[2].Config.Optimizer.Name), Is.EqualTo((2e-2, OptimizerName.Sgd)));
+    }
 }
