@@ -137,20 +137,35 @@ at::Tensor widened(const at::Tensor& memory, const at::Tensor& x) {
   return turned ? wide.t() : wide;
 }
 
-// By float32 products of parts of the factors: whole ones would take twice their memory again, a head's much more than its chunk of logits.
-void by_widened(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b, bool add) {
-  constexpr int64_t kSide = 512;
-  int64_t rows = std::min(kSide, a.size(0)), depth = std::min(kSide, a.size(1)), columns = std::min(kSide, b.size(1));
+// sum = a b by float32 products of parts of the factors: whole ones would take twice their memory again, a head's much more than its chunk of logits.
+void widened_product(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
+  constexpr int64_t kDepth = 512;
+  int64_t depth = std::min(kDepth, a.size(1));
   auto wide = a.options().dtype(at::kFloat);
-  auto left = at::empty({rows * depth}, wide), right = at::empty({depth * columns}, wide), sums = at::empty({rows, columns}, wide);
+  auto left = at::empty({a.size(0) * depth}, wide), right = at::empty({depth * b.size(1)}, wide);
+  sum.zero_();
+  for (int64_t at = 0; at < a.size(1); at += depth) {
+    int64_t deep = std::min(depth, a.size(1) - at);
+    sum.addmm_(widened(left, a.narrow(1, at, deep)), widened(right, b.narrow(0, at, deep)));
+  }
+}
+
+// A host's product of bfloat16 with float32 sums, block by block of the result: small enough for tiles, whatever the whole is.
+void by_blocks(const at::Tensor& result, const at::Tensor& a, const at::Tensor& b, bool add) {
+  constexpr int64_t kSide = 1024;
+  int64_t rows = std::min(kSide, a.size(0)), columns = std::min(kSide, b.size(1));
+  bool wide = result.scalar_type() == at::kFloat;
+  auto sums = at::empty({rows, columns}, a.options().dtype(at::kFloat));
   for (int64_t column = 0; column < b.size(1); column += columns) {
     for (int64_t row = 0; row < a.size(0); row += rows) {
-      auto part = result.narrow(0, row, std::min(rows, a.size(0) - row)).narrow(1, column, std::min(columns, b.size(1) - column));
-      auto sum = sums.narrow(0, 0, part.size(0)).narrow(1, 0, part.size(1));
-      sum.zero_();
-      for (int64_t at = 0; at < a.size(1); at += depth) {
-        int64_t deep = std::min(depth, a.size(1) - at);
-        sum.addmm_(widened(left, a.narrow(0, row, part.size(0)).narrow(1, at, deep)), widened(right, b.narrow(0, at, deep).narrow(1, column, part.size(1))));
+      auto left = a.narrow(0, row, std::min(rows, a.size(0) - row)), right = b.narrow(1, column, std::min(columns, b.size(1) - column));
+      auto part = result.narrow(0, row, left.size(0)).narrow(1, column, right.size(1));
+      if (wide && by_tiles(part, left, right, add)) {
+        continue;
+      }
+      auto sum = sums.narrow(0, 0, left.size(0)).narrow(1, 0, right.size(1));
+      if (!by_tiles(sum, left, right, false)) {
+        widened_product(sum, left, right);
       }
       add ? part.add_(sum) : part.copy_(sum);
     }
@@ -165,7 +180,7 @@ void by_library(at::Tensor result, const at::Tensor& a, const at::Tensor& b, boo
     auto product = at::mm(a.to(at::kFloat), b.to(at::kFloat));
     add ? result.add_(product) : result.copy_(product);
   } else if (wide || is_added_up_narrowly(a, b)) {
-    by_widened(result, a, b, add);
+    by_blocks(result, a, b, add);
   } else {
     add ? at::addmm_out(result, result, a, b) : at::mm_out(result, a, b);
   }

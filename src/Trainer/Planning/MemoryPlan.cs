@@ -179,7 +179,7 @@ public sealed record MemoryPlan(
     private static long HeadBytes(PlannedModel model, CollectiveForm collectives)
     {
         const long HostChunk = 64 << 20, DeviceChunk = 512 << 20; // LinearCrossEntropyKernel
-        const long Widened = 3 * 512 * 512 * sizeof(float); // native/kernels/matmul.cpp
+        const long Widened = 2 * 1024 * 1024 * sizeof(float); // a block's sums and, where it isn't for tiles, its factors: native/kernels/matmul.cpp
         var (shape, isOnHost) = (model.Config.Model, collectives == CollectiveForm.Direct);
         var head = (long)shape.Vocabulary * shape.Width;
         return (2 * model.Tokens * shape.Width * model.ActivationSize)
