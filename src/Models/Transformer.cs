@@ -143,16 +143,21 @@ public sealed class Transformer : IDisposable
     /// <exception cref="ArgumentException">S is above the options' sequence length.</exception>
     public Tensor Logits(Tensor tokens)
     {
-        var batch = Divide(tokens, 1, 1);
-        var hidden = Embed(tokens);
-        for (var layer = 0; layer < _layers.Length; layer++)
-        {
-            hidden = Pass(layer, hidden, batch, []);
-        }
-
+        var hidden = Pass(tokens);
         using var scope = new TensorScope();
-        var type = LinearAlgebra.ProductType(_computeType, Device);
-        var logits = FinalNorm(hidden).To(type).Linear(_head.Value.To(_computeType).To(type)).To(_head.Value.DType).View(tokens.Size(0), tokens.Size(1), Options.Vocabulary);
+        var logits = Scores(hidden).View(tokens.Size(0), tokens.Size(1), Options.Vocabulary);
+        hidden.Dispose();
+        return scope.Keep(logits);
+    }
+
+    /// <summary>Scores of every token that may follow a sequence's last: [B, S] int64 -> [B, V], of <see cref="Logits"/> the last of S up to the rounding of a product.</summary>
+    /// <exception cref="ArgumentException">S is above the options' sequence length.</exception>
+    public Tensor NextLogits(Tensor tokens)
+    {
+        var hidden = Pass(tokens);
+        using var scope = new TensorScope();
+        Tensor Last(Tensor rows) => rows.View(tokens.Size(0), tokens.Size(1), Options.Width).Select(1, tokens.Size(1) - 1).Contiguous();
+        var logits = Scores(new Residual(Last(hidden.Stream), hidden.Change is { } change ? Last(change) : null));
         hidden.Dispose();
         return scope.Keep(logits);
     }
@@ -198,6 +203,26 @@ public sealed class Transformer : IDisposable
 
         _rotary.Dispose();
         Activations.Dispose();
+    }
+
+    // Through all layers.
+    private Residual Pass(Tensor tokens)
+    {
+        var batch = Divide(tokens, 1, 1);
+        var hidden = Embed(tokens);
+        for (var layer = 0; layer < _layers.Length; layer++)
+        {
+            hidden = Pass(layer, hidden, batch, []);
+        }
+
+        return hidden;
+    }
+
+    // The head's product: [N, D] -> [N, V].
+    private Tensor Scores(Residual hidden)
+    {
+        var type = LinearAlgebra.ProductType(_computeType, Device);
+        return FinalNorm(hidden).To(type).Linear(_head.Value.To(_computeType).To(type)).To(_head.Value.DType);
     }
 
     // What a layer makes on the way ends with it; only its result and statistics go on, and what autograd keeps.

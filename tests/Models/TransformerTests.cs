@@ -82,6 +82,14 @@ public class TransformerTests : ScopedTests
     }
 
     [TestCaseSource(nameof(Shapes))]
+    public void What_follows_the_last_token_has_the_scores_of_its_place(TransformerOptions options)
+    {
+        using var model = Model(options);
+        var tokens = Random.Tokens(3, 7, 17);
+        Assert.That(Oracle.Difference(model.NextLogits(tokens), model.Logits(tokens).Select(1, 6)), Is.LessThan(1e-12));
+    }
+
+    [TestCaseSource(nameof(Shapes))]
     public void Every_gradient_is_the_slope_of_the_loss(TransformerOptions options)
     {
         // A token repeated from the start would have equal scores, between which a full expert chooses by the last bit.
@@ -263,6 +271,7 @@ public class TransformerTests : ScopedTests
                     Autograd.Backward(result.LossSum + BalanceLoss.Local(result.Routers));
                     model.CountSelections(tokens, 1);
                     model.Logits(tokens);
+                    model.NextLogits(tokens);
                 }
 
                 afterFirst = step == 0 ? Tensor.LiveCount : afterFirst;

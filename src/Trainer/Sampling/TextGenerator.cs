@@ -35,10 +35,10 @@ public sealed class TextGenerator(Transformer model, ulong seed)
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
         var window = context[Math.Max(0, context.Count - model.Options.SequenceLength)..].ToArray();
-        var logits = model.Logits(Tensor.From(window, 1, window.Length).To(model.Device)); // [1, S, V]
+        var logits = model.NextLogits(Tensor.From(window, 1, window.Length).To(model.Device)); // [1, V]
 
         // A vocabulary may be larger than the tokenizer's; ids beyond it stand for no text.
-        var last = logits.Select(0, 0).Select(0, window.Length - 1).Narrow(0, 0, ByteTokenizer.Vocabulary).To(DType.Float64).ToArray<double>();
+        var last = logits.Select(0, 0).Narrow(0, 0, ByteTokenizer.Vocabulary).To(DType.Float64).ToArray<double>();
         return temperature == 0 ? Array.IndexOf(last, last.Max()) : Draw(last, temperature, draw);
     }
 
