@@ -114,6 +114,51 @@ internal sealed class DashboardTests
     }
 
     [Test]
+    public void Run_is_found_without_a_look_at_all_others()
+    {
+        const int Runs = 2000;
+        var runs = Path.Combine(_folder, "many");
+        for (var i = 0; i < Runs; i++)
+        {
+            Directory.CreateDirectory(Path.Combine(runs, $"run-{i}"));
+        }
+
+        var catalog = RunCatalog.At(runs);
+        var enumerations = Stopwatch.StartNew();
+        for (var i = 0; i < 30; i++)
+        {
+            Assert.That(Directory.EnumerateDirectories(runs).Count(), Is.EqualTo(Runs));
+        }
+
+        enumerations.Stop();
+        var searches = Stopwatch.StartNew();
+        for (var i = 0; i < 300; i++)
+        {
+            Assert.That(catalog.Find("no-such-run"), Is.Null);
+        }
+
+        Assert.That(searches.Elapsed, Is.LessThan(enumerations.Elapsed), "300 searches, and 30 times all names");
+    }
+
+    [TestCase("")]
+    [TestCase(".")]
+    [TestCase("..")]
+    [TestCase("first/")]
+    [TestCase("first/.")]
+    [TestCase("first/../first")]
+    [TestCase("../runs/first")]
+    [TestCase("/etc")]
+    [TestCase("first\0")]
+    public void Name_that_is_a_path_is_no_run(string name)
+    {
+        File.WriteAllText(Path.Combine(_folder, "run.json"), "{}");
+        File.WriteAllText(Path.Combine(_folder, "runs", "run.json"), "{}");
+        Assert.That(RunCatalog.At(Path.Combine(_folder, "runs", "first")).Find(name), Is.Null);
+        File.Delete(Path.Combine(_folder, "runs", "run.json"));
+        Assert.That(RunCatalog.At(Path.Combine(_folder, "runs")).Find(name), Is.Null);
+    }
+
+    [Test]
     public async Task One_run_alone_shows_none_of_its_neighbours()
     {
         _ = new DrawnRun(Path.Combine(_folder, "runs", "second"));
