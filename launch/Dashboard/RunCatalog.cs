@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 using Moe.Launch.Runs;
 using Moe.Training.Hosting;
 using Moe.Training.Reports;
@@ -7,7 +8,7 @@ namespace Moe.Launch.Dashboard;
 
 /// <summary>The runs that a page may show: folders with a run.json directly below one folder, or one run alone. Nothing outside of it is ever read.</summary>
 /// <remarks>
-/// A name with a separator, or one that stands for this folder or the one above, is none. What is opened must lie within the folder by
+/// A name with a separator, or one that stands for this folder or the one above, is none. What is opened must be a regular file that lies within the folder by
 /// its real path, as the kernel knows it of the open file, so that no link leads out, however it is swapped meanwhile.
 /// </remarks>
 internal sealed partial class RunCatalog
@@ -63,7 +64,7 @@ internal sealed partial class RunCatalog
         return mayBe && new RunFolder(Path.Combine(_root, name)) is var folder && IsRun(folder, Open) ? folder : null;
     }
 
-    /// <summary>Opens a file that lies within the folder, whatever links lead to it.</summary>
+    /// <summary>Opens a regular file that lies within the folder, whatever links lead to it.</summary>
     /// <returns>The file, open beside whoever writes it; null where there is none that may be read.</returns>
     public Stream? Open(string path) => Open(path, RealRoot());
 
@@ -76,21 +77,30 @@ internal sealed partial class RunCatalog
 
     private static FileStream? Open(string path, string? root)
     {
+        const int ReadOnly = 0, NonBlocking = 0x800, CloseOnExec = 0x80000;
+
+        // Without waiting, as a pipe would for its writer; of a regular file this changes nothing.
+        var handle = new SafeFileHandle(OpenFile(path, ReadOnly | NonBlocking | CloseOnExec), ownsHandle: true);
         FileStream? stream = null;
         try
         {
-            stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-            if (root is not null && new FileInfo($"/proc/self/fd/{stream.SafeFileHandle.DangerousGetHandle()}").LinkTarget?.StartsWith(root + "/", StringComparison.Ordinal) == true)
+            if (root is not null && !handle.IsInvalid && !File.GetAttributes(handle).HasFlag(FileAttributes.Directory)
+                && new FileInfo($"/proc/self/fd/{handle.DangerousGetHandle()}").LinkTarget?.StartsWith(root + "/", StringComparison.Ordinal) == true)
             {
-                return stream;
+                stream = new FileStream(handle, FileAccess.Read);
+                if (stream.CanSeek) // no pipe
+                {
+                    return stream;
+                }
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // Not there, or not for this user: for a page it is the same.
+            // Not there any more, or not for this user: for a page it is the same.
         }
 
         stream?.Dispose();
+        handle.Dispose();
         return null;
     }
 
@@ -109,6 +119,9 @@ internal sealed partial class RunCatalog
         var buffer = stackalloc byte[MostBytes];
         return RealPath(_only is null ? _root : Path.Combine(_root, _only), buffer) == 0 ? null : Marshal.PtrToStringUTF8((nint)buffer);
     }
+
+    [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int OpenFile(string path, int flags);
 
     [LibraryImport("libc", EntryPoint = "realpath", StringMarshalling = StringMarshalling.Utf8)]
     private static unsafe partial nint RealPath(string path, byte* resolved);

@@ -114,6 +114,35 @@ internal sealed class DashboardTests
     }
 
     [Test]
+    public async Task Pipe_in_a_run_folder_holds_nobody_up([Values("metrics.jsonl", "run.json", "events.jsonl")] string file)
+    {
+        var path = Path.Combine(_run.Folder.Path, file);
+        File.Delete(path);
+        Process.Start("mkfifo", [path]).WaitForExit();
+        try
+        {
+            foreach (var address in new[] { "/api/runs", "/api/runs/first", "/metrics" })
+            {
+                using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+                using var answer = await _client.GetAsync(address, patience.Token);
+                Assert.That(answer.StatusCode, Is.EqualTo(file == "run.json" && address == "/api/runs/first" ? HttpStatusCode.NotFound : HttpStatusCode.OK), address);
+            }
+        }
+        finally
+        {
+            // Frees whoever waits for a writer.
+            using var writer = new FileStream(path, FileMode.Open, FileAccess.ReadWrite);
+        }
+    }
+
+    [Test]
+    public void Folder_in_the_place_of_a_file_is_none()
+    {
+        Directory.CreateDirectory(_run.Folder.DomainsFile);
+        Assert.That(RunCatalog.At(Path.Combine(_folder, "runs")).Open(_run.Folder.DomainsFile), Is.Null);
+    }
+
+    [Test]
     public void Run_is_found_without_a_look_at_all_others()
     {
         const int Runs = 2000;
