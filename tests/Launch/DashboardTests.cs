@@ -212,6 +212,13 @@ internal sealed class DashboardTests
         return answer.StartsWith("HTTP/1.1 200", StringComparison.Ordinal);
     }
 
+    [TestCase("", ExpectedResult = true)]
+    [TestCase(".evil.example", ExpectedResult = false)]
+    [TestCase(".", ExpectedResult = false)]
+    [TestCase("-evil.example", ExpectedResult = false)]
+    public bool Beyond_this_machine_its_own_name_counts_and_none_that_begins_with_it(string rest) =>
+        new DashboardAccess(IPAddress.Any, Token).IsOwnHost(Dns.GetHostName() + rest);
+
     [Test]
     public async Task With_a_token_nothing_is_shown_without_it()
     {
@@ -242,6 +249,19 @@ internal sealed class DashboardTests
         Assert.That(cookie, Does.Contain("httponly").IgnoreCase.And.Contain("samesite=lax").IgnoreCase);
         client.DefaultRequestHeaders.Add("Cookie", cookie.Split(';')[0]);
         Assert.That((await client.GetAsync("/runs/first?x=1")).StatusCode, Is.EqualTo(HttpStatusCode.OK));
+    }
+
+    [TestCase("//evil.example/x", "/evil.example/x")]
+    [TestCase("///evil.example/x", "/evil.example/x")]
+    [TestCase("/.//evil.example/x", "/evil.example/x")]
+    [TestCase("/%5Cevil.example/x", "/evil.example/x")]
+    [TestCase("http://localhost//evil.example/x", "/evil.example/x")]
+    public async Task Token_leads_to_no_other_site(string path, string location)
+    {
+        await using var server = await StartAsync(Token);
+        var answer = await RawAsync($"GET {path}?token={Uri.EscapeDataString(Token)} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nConnection: close\r\n\r\n", server.Port);
+
+        Assert.That(answer, Does.StartWith("HTTP/1.1 302").And.Match($"(?m)^Location: {location}\r$"));
     }
 
     [Test]
@@ -414,10 +434,10 @@ internal sealed class DashboardTests
     private static HttpClient Client(DashboardServer server) =>
         new(new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false }) { BaseAddress = new Uri($"http://127.0.0.1:{server.Port}") };
 
-    private async Task<string> RawAsync(string request)
+    private async Task<string> RawAsync(string request, int? port = null)
     {
         using var client = new TcpClient();
-        await client.ConnectAsync(IPAddress.Loopback, _server.Port);
+        await client.ConnectAsync(IPAddress.Loopback, port ?? _server.Port);
         await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(request));
         using var reader = new StreamReader(client.GetStream());
         return await reader.ReadToEndAsync();
