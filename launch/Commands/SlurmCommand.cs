@@ -34,6 +34,8 @@ internal sealed partial class SlurmCommand
 
     private SlurmCommand()
     {
+        OneLine(_config);
+        OneLine(_further);
     }
 
     public static Command Create(LaunchHost host)
@@ -221,9 +223,13 @@ internal sealed partial class SlurmCommand
     // A line end or a blank would begin a line, or an option, of its own in the script.
     private static void OneLine(Option option) => option.Validators.Add(result =>
     {
-        if (result.Tokens is [var token] && (token.Value.Length == 0 || (option.Name is not ("--run-dir" or "--resume") && token.Value.Any(char.IsWhiteSpace)) || token.Value.Any(char.IsControl)))
+        var mayHaveBlanks = option.Name is "--run-dir" or "--resume" or "--config" or "--sbatch";
+        foreach (var value in result.Tokens.Select(token => token.Value))
         {
-            result.AddError($"{option.Name} must be one word, not '{token.Value.ReplaceLineEndings(" ")}'.");
+            if (value.Length == 0 || (!mayHaveBlanks && value.Any(char.IsWhiteSpace)) || value.Any(char.IsControl))
+            {
+                result.AddError($"{option.Name} must be one {(mayHaveBlanks ? "line" : "word")}, not '{value.ReplaceLineEndings(" ")}'.");
+            }
         }
     });
 }

@@ -16,7 +16,8 @@ internal sealed class DashboardAccess(IPAddress address, string? token)
 {
     private const string CookieName = "moe_dashboard";
 
-    private static readonly string OwnName = Dns.GetHostName();
+    // Looked up where a request has a name that is not known otherwise, as a lookup may take long.
+    private static readonly Lazy<HashSet<string>> OwnNames = new(() => new HashSet<string>(NamesOf(Dns.GetHostName()), StringComparer.OrdinalIgnoreCase));
 
     /// <summary>Answers what may not pass, and says whether the request may.</summary>
     public async Task<bool> AdmitAsync(HttpContext context)
@@ -52,7 +53,7 @@ internal sealed class DashboardAccess(IPAddress address, string? token)
         return await RefuseAsync(response, StatusCodes.Status401Unauthorized, "The token is missing or wrong: open the address that the launcher printed.").ConfigureAwait(false);
     }
 
-    /// <summary>Whether a host name of a request is one of this machine: its loopback names, on other addresses also its own name and any address.</summary>
+    /// <summary>Whether a host name of a request is one of this machine: its loopback names, on other addresses also its own name, with or without its domain, and any address.</summary>
     internal bool IsOwnHost(string host)
     {
         if (IPAddress.TryParse(host.Trim('[', ']'), out var literal))
@@ -61,8 +62,21 @@ internal sealed class DashboardAccess(IPAddress address, string? token)
         }
 
         return string.Equals(host, "localhost", StringComparison.OrdinalIgnoreCase)
-            || (!IPAddress.IsLoopback(address)
-                && (string.Equals(host, OwnName, StringComparison.OrdinalIgnoreCase) || host.StartsWith(OwnName + ".", StringComparison.OrdinalIgnoreCase)));
+            || (!IPAddress.IsLoopback(address) && OwnNames.Value.Contains(host));
+    }
+
+    // With the domain only as this machine's resolver knows it: in a domain of its own anyone may have a host of the same name.
+    private static IEnumerable<string> NamesOf(string name)
+    {
+        try
+        {
+            var entry = Dns.GetHostEntry(name);
+            return [name, entry.HostName, .. entry.Aliases];
+        }
+        catch (System.Net.Sockets.SocketException)
+        {
+            return [name];
+        }
     }
 
     // The token leaves the address bar, and with it history and screenshots. Lax, as the address may be clicked in another page.
@@ -70,7 +84,10 @@ internal sealed class DashboardAccess(IPAddress address, string? token)
     {
         context.Response.Cookies.Append(CookieOf(context), token!, new CookieOptions { HttpOnly = true, SameSite = SameSiteMode.Lax, Path = "/" });
         var rest = new QueryBuilder(context.Request.Query.Where(entry => entry.Key != "token").SelectMany(entry => entry.Value, (entry, value) => KeyValuePair.Create(entry.Key, value ?? "")));
-        context.Response.Redirect(context.Request.Path.ToUriComponent() + rest.ToQueryString().ToUriComponent());
+
+        // What begins with two slashes, or what browsers take for one, would name another site.
+        var path = new PathString("/" + context.Request.Path.Value!.TrimStart('/', '\\'));
+        context.Response.Redirect(path.ToUriComponent() + rest.ToQueryString().ToUriComponent());
         return false;
     }
 

@@ -105,7 +105,7 @@ internal sealed class DashboardServer : IAsyncDisposable
         MapGet("/page.js", context => WriteAsync(context, "text/javascript; charset=utf-8", PageParts.Script));
         MapGet("/api/runs", context => WriteJsonAsync(context, json => JsonSerializer.Serialize(json, Summaries(), DashboardJson.Default.IReadOnlyListRunSummary)));
         MapGet("/api/runs/{name}", context => WithRunAsync(context, (_, folder) => WriteJsonAsync(
-            context, json => RunSnapshotJson.Write(json, new RunSnapshotReader(folder, _runs.Open).Read()))));
+            context, json => RunSnapshotJson.Write(json, new RunSnapshotReader(folder, _runs.Opener()).Read()))));
         MapGet("/api/runs/{name}/stream", context => WithRunAsync(context, (_, folder) => StreamAsync(context, folder)));
         MapGet("/api/runs/{name}/logs/{log}", context => WithRunAsync(context, (_, folder) => WriteLogAsync(context, folder)));
         MapGet("/metrics", context => WriteAsync(context, PrometheusText.ContentType, RunGauges.Write(_runs, DateTime.UtcNow)));
@@ -128,16 +128,20 @@ internal sealed class DashboardServer : IAsyncDisposable
         }
     }
 
-    private List<RunSummary> Summaries() => [.. _runs.Names().Select(name => _runs.Find(name) is { } folder ? Summary(name, folder) : null).OfType<RunSummary>()];
+    private List<RunSummary> Summaries()
+    {
+        var open = _runs.Opener();
+        return [.. _runs.Runs(open).Select(run => Summary(run.Name, run.Folder, open))];
+    }
 
     // Read again only where the files have changed: many pages may ask, each every few seconds.
-    private RunSummary Summary(string name, RunFolder folder)
+    private RunSummary Summary(string name, RunFolder folder, OpenRunFile open)
     {
         var changed = File.GetLastWriteTimeUtc(folder.RunFile);
         var rows = new FileInfo(folder.MetricsFile) is { Exists: true } file ? file.Length : 0;
         if (!_summaries.TryGetValue(name, out var known) || known.Changed != changed || known.Rows != rows)
         {
-            _summaries[name] = known = (changed, rows, RunSummary.Read(name, folder, _runs.Open));
+            _summaries[name] = known = (changed, rows, RunSummary.Read(name, folder, open));
         }
 
         return known.Summary;

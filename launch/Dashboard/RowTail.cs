@@ -17,9 +17,9 @@ internal static class RowTail
 
         using (stream)
         {
-            stream.Seek(-Math.Min(Chunk, stream.Length), SeekOrigin.End);
-            var bytes = new byte[Chunk];
-            var length = stream.ReadAtLeast(bytes, Chunk, throwOnEndOfStream: false);
+            var bytes = new byte[Math.Min(Chunk, stream.Length)];
+            stream.Seek(-bytes.Length, SeekOrigin.End);
+            var length = stream.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
             var end = bytes.AsSpan(0, length).LastIndexOf((byte)'\n');
             while (end > 0)
             {

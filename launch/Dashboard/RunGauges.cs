@@ -45,13 +45,14 @@ internal static class RunGauges
     public static string Write(RunCatalog catalog, DateTime now)
     {
         var text = new PrometheusText();
-        var names = catalog.Names();
-        text.Add("moe_runs", "gauge", "Runs in the folder.", names.Count);
-        foreach (var name in names)
+        var open = catalog.Opener();
+        var runs = catalog.Runs(open);
+        text.Add("moe_runs", "gauge", "Runs in the folder.", runs.Count);
+        foreach (var (name, folder) in runs)
         {
-            if (catalog.Find(name) is { } folder && RunSnapshotReader.Record(folder, catalog.Open) is var record && IsOfInterest(record, now))
+            if (RunSnapshotReader.Record(folder, open) is var record && IsOfInterest(record, now))
             {
-                AddRun(text, name, folder, record, catalog.Open);
+                AddRun(text, name, folder, record, open);
             }
         }
 

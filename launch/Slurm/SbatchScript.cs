@@ -18,7 +18,7 @@ internal static class SbatchScript
         List<string> lines =
         [
             "#!/bin/bash",
-            $"# Trains {options.Config} on {options.Nodes} node(s) of {options.ProcessesPerNode} rank(s): " + (options.TaskPerRank ? "each rank is a task of Slurm." : "a launcher on each node starts its ranks."),
+            $"# Trains {options.Config.ReplaceLineEndings(" ")} on {options.Nodes} node(s) of {options.ProcessesPerNode} rank(s): " + (options.TaskPerRank ? "each rank is a task of Slurm." : "a launcher on each node starts its ranks."),
             "# Submit with `sbatch FILE` from the project's folder; docs/slurm.md says what happens then.",
             $"#SBATCH --job-name={options.JobName}",
             $"#SBATCH --nodes={options.Nodes}",

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Moe.Training.Reports;
 
 namespace Moe.Launch.Sweeps;
 
@@ -55,13 +56,40 @@ internal static class SweepPlot
             var (series, runs) = (groups.IndexOf(group.Key), group.Select(point => curves[point.Record.Name]).ToList());
             foreach (var run in runs)
             {
-                panel.Line(run.Steps.Zip(run.Losses), series, faint: runs.Count > 1);
+                panel.Line(Sampled(run.Steps.Zip(run.Losses)), series, faint: runs.Count > 1);
             }
 
             if (runs.Count > 1)
             {
-                panel.Line(Mean(runs), series);
+                panel.Line(Sampled(Mean(runs)), series);
             }
+        }
+    }
+
+    // About as many points as the panel shows, peaks among them; where losses are missing the line still breaks.
+    private static IEnumerable<(double Step, double Loss)> Sampled(IEnumerable<(double Step, double Loss)> rows)
+    {
+        var stretch = new SeriesSampler();
+        foreach (var (step, loss) in rows)
+        {
+            if (double.IsFinite(loss))
+            {
+                stretch.Add((long)step, loss);
+                continue;
+            }
+
+            foreach (var point in stretch.Points())
+            {
+                yield return (point.Step, point.Value);
+            }
+
+            yield return (step, double.NaN);
+            stretch = new SeriesSampler();
+        }
+
+        foreach (var point in stretch.Points())
+        {
+            yield return (point.Step, point.Value);
         }
     }
 

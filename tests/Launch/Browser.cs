@@ -76,6 +76,13 @@ internal sealed class Browser : IDisposable
         "goog/cdp/execute",
         new { cmd = "Emulation.setDeviceMetricsOverride", @params = new { width, height, deviceScaleFactor = 1, mobile = false } });
 
+    /// <summary>Shows the page in a scheme, on a medium.</summary>
+    /// <param name="scheme"><c>light</c> or <c>dark</c>.</param>
+    /// <param name="medium"><c>screen</c> or <c>print</c>.</param>
+    public Task ShowAsync(string scheme, string medium) => PostAsync(
+        "goog/cdp/execute",
+        new { cmd = "Emulation.setEmulatedMedia", @params = new { media = medium, features = new[] { new { name = "prefers-color-scheme", value = scheme } } } });
+
     /// <summary>What the console says of errors since the last call: scripts that failed, policies that were violated, requests that failed.</summary>
     public async Task<IReadOnlyList<string>> ErrorsAsync() =>
         [.. (await LogAsync("browser")).Where(entry => entry.GetProperty("level").GetString() == "SEVERE").Select(entry => entry.GetProperty("message").GetString()!)];

@@ -125,6 +125,77 @@ internal sealed class DashboardPageTests
     }
 
     [Test]
+    public async Task Page_of_many_experts_stays_small_while_rows_arrive()
+    {
+        var run = new DrawnRun(Path.Combine(_folder, "large"));
+        run.AddStep(1, layers: 61, experts: 256);
+        Report.Write([run.Folder], run.Folder.ReportFile);
+        await _browser.GoAsync("file://" + run.Folder.ReportFile);
+        await _browser.UntilAsync("document.querySelector('#load svg.heat')");
+        var page = await _browser.RunAsync("""
+            const run = new Run(JSON.parse(document.getElementById("data").textContent)[0]);
+            for (let step = 2; step <= 200; step++) run.take("experts", { step, tokens: Array.from({ length: 61 }, () => Array.from({ length: 256 }, (_, i) => i * step % 7)) });
+            new RunPage(document.getElementById("page"), [run]);
+            return {
+              cells: run.load.columns.length * run.load.columns[0].length,
+              newest: run.load.from.at(-1),
+              drawn: document.getElementById("load").querySelectorAll("svg.heat").length,
+              markup: document.getElementById("load").innerHTML.length,
+            };
+            """);
+
+        Assert.That(page.GetProperty("cells").GetInt32(), Is.InRange(2 * 61 * 256, 150_000));
+        Assert.That(page.GetProperty("newest").GetInt32(), Is.EqualTo(200), "the newest row is shown as it is");
+        Assert.That(page.GetProperty("drawn").GetInt32(), Is.EqualTo(62));
+        Assert.That(page.GetProperty("markup").GetInt32(), Is.LessThan(1_000_000));
+    }
+
+    [Test]
+    public async Task Columns_of_rows_that_arrive_are_the_means_of_their_rows()
+    {
+        var run = Drawn("columns");
+        Report.Write([run.Folder], run.Folder.ReportFile);
+        await _browser.GoAsync("file://" + run.Folder.ReportFile);
+        var columns = await _browser.RunAsync("""
+            const table = { from: [], to: [], rows: [], columns: [] };
+            for (let step = 1; step <= 1000; step++) takeColumn(table, step, [step, 1], 40);
+            return table.columns.map((column, i) => [...column, table.from[i], table.to[i], table.rows[i]]);
+            """);
+
+        var rows = columns.EnumerateArray().Select(column => column.EnumerateArray().Select(value => value.GetDouble()).ToArray()).ToList();
+        Assert.That(rows, Has.Count.InRange(8, 20));
+        Assert.That(rows.Sum(row => row[4]), Is.EqualTo(1000));
+        foreach (var (i, row) in rows.Index())
+        {
+            Assert.That(row[0], Is.EqualTo((row[2] + row[3]) / 2).Within(1e-9));
+            Assert.That(row[1], Is.EqualTo(1).Within(1e-9));
+            Assert.That(row[4], i < rows.Count - 2 ? Is.EqualTo(rows[0][4]) : Is.LessThanOrEqualTo(rows[0][4]));
+        }
+    }
+
+    [Test]
+    public async Task Cells_have_the_colours_of_the_legend_in_both_schemes_and_on_paper()
+    {
+        var run = Drawn("colours");
+        Report.Write([run.Folder], run.Folder.ReportFile);
+        await _browser.GoAsync("file://" + run.Folder.ReportFile);
+        await _browser.UntilAsync("document.querySelector('#load svg.heat')");
+        try
+        {
+            foreach (var (scheme, medium, none) in new[] { ("light", "screen", "rgb(91, 10, 60)"), ("dark", "screen", "rgb(255, 106, 201)"), ("dark", "print", "rgb(91, 10, 60)") })
+            {
+                await _browser.ShowAsync(scheme, medium);
+                await _browser.UntilAsync($"getComputedStyle(document.querySelector('rect.heat0')).fill === '{none}'");
+                await _browser.UntilAsync($"'rgb(' + document.querySelector('#load canvas').getContext('2d').getImageData(0, 0, 1, 1).data.slice(0, 3).join(', ') + ')' === '{none}'");
+            }
+        }
+        finally
+        {
+            await _browser.ShowAsync("light", "screen");
+        }
+    }
+
+    [Test]
     public async Task Page_is_usable_by_keyboard()
     {
         var run = Drawn("keys");

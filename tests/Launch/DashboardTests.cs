@@ -114,6 +114,80 @@ internal sealed class DashboardTests
     }
 
     [Test]
+    public async Task Pipe_in_a_run_folder_holds_nobody_up([Values("metrics.jsonl", "run.json", "events.jsonl")] string file)
+    {
+        var path = Path.Combine(_run.Folder.Path, file);
+        File.Delete(path);
+        Process.Start("mkfifo", [path]).WaitForExit();
+        try
+        {
+            foreach (var address in new[] { "/api/runs", "/api/runs/first", "/metrics" })
+            {
+                using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+                using var answer = await _client.GetAsync(address, patience.Token);
+                Assert.That(answer.StatusCode, Is.EqualTo(file == "run.json" && address == "/api/runs/first" ? HttpStatusCode.NotFound : HttpStatusCode.OK), address);
+            }
+        }
+        finally
+        {
+            // Frees whoever waits for a writer.
+            using var writer = new FileStream(path, FileMode.Open, FileAccess.ReadWrite);
+        }
+    }
+
+    [Test]
+    public void Folder_in_the_place_of_a_file_is_none()
+    {
+        Directory.CreateDirectory(_run.Folder.DomainsFile);
+        Assert.That(RunCatalog.At(Path.Combine(_folder, "runs")).Open(_run.Folder.DomainsFile), Is.Null);
+    }
+
+    [Test]
+    public void Run_is_found_without_a_look_at_all_others()
+    {
+        const int Runs = 2000;
+        var runs = Path.Combine(_folder, "many");
+        for (var i = 0; i < Runs; i++)
+        {
+            Directory.CreateDirectory(Path.Combine(runs, $"run-{i}"));
+        }
+
+        var catalog = RunCatalog.At(runs);
+        var enumerations = Stopwatch.StartNew();
+        for (var i = 0; i < 30; i++)
+        {
+            Assert.That(Directory.EnumerateDirectories(runs).Count(), Is.EqualTo(Runs));
+        }
+
+        enumerations.Stop();
+        var searches = Stopwatch.StartNew();
+        for (var i = 0; i < 300; i++)
+        {
+            Assert.That(catalog.Find("no-such-run"), Is.Null);
+        }
+
+        Assert.That(searches.Elapsed, Is.LessThan(enumerations.Elapsed), "300 searches, and 30 times all names");
+    }
+
+    [TestCase("")]
+    [TestCase(".")]
+    [TestCase("..")]
+    [TestCase("first/")]
+    [TestCase("first/.")]
+    [TestCase("first/../first")]
+    [TestCase("../runs/first")]
+    [TestCase("/etc")]
+    [TestCase("first\0")]
+    public void Name_that_is_a_path_is_no_run(string name)
+    {
+        File.WriteAllText(Path.Combine(_folder, "run.json"), "{}");
+        File.WriteAllText(Path.Combine(_folder, "runs", "run.json"), "{}");
+        Assert.That(RunCatalog.At(Path.Combine(_folder, "runs", "first")).Find(name), Is.Null);
+        File.Delete(Path.Combine(_folder, "runs", "run.json"));
+        Assert.That(RunCatalog.At(Path.Combine(_folder, "runs")).Find(name), Is.Null);
+    }
+
+    [Test]
     public async Task One_run_alone_shows_none_of_its_neighbours()
     {
         _ = new DrawnRun(Path.Combine(_folder, "runs", "second"));
@@ -137,6 +211,13 @@ internal sealed class DashboardTests
         Assert.That(answer, Does.StartWith("HTTP/1.1 200").Or.StartWith("HTTP/1.1 421"));
         return answer.StartsWith("HTTP/1.1 200", StringComparison.Ordinal);
     }
+
+    [TestCase("", ExpectedResult = true)]
+    [TestCase(".evil.example", ExpectedResult = false)]
+    [TestCase(".", ExpectedResult = false)]
+    [TestCase("-evil.example", ExpectedResult = false)]
+    public bool Beyond_this_machine_its_own_name_counts_and_none_that_begins_with_it(string rest) =>
+        new DashboardAccess(IPAddress.Any, Token).IsOwnHost(Dns.GetHostName() + rest);
 
     [Test]
     public async Task With_a_token_nothing_is_shown_without_it()
@@ -168,6 +249,19 @@ internal sealed class DashboardTests
         Assert.That(cookie, Does.Contain("httponly").IgnoreCase.And.Contain("samesite=lax").IgnoreCase);
         client.DefaultRequestHeaders.Add("Cookie", cookie.Split(';')[0]);
         Assert.That((await client.GetAsync("/runs/first?x=1")).StatusCode, Is.EqualTo(HttpStatusCode.OK));
+    }
+
+    [TestCase("//evil.example/x", "/evil.example/x")]
+    [TestCase("///evil.example/x", "/evil.example/x")]
+    [TestCase("/.//evil.example/x", "/evil.example/x")]
+    [TestCase("/%5Cevil.example/x", "/evil.example/x")]
+    [TestCase("http://localhost//evil.example/x", "/evil.example/x")]
+    public async Task Token_leads_to_no_other_site(string path, string location)
+    {
+        await using var server = await StartAsync(Token);
+        var answer = await RawAsync($"GET {path}?token={Uri.EscapeDataString(Token)} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nConnection: close\r\n\r\n", server.Port);
+
+        Assert.That(answer, Does.StartWith("HTTP/1.1 302").And.Match($"(?m)^Location: {location}\r$"));
     }
 
     [Test]
@@ -340,10 +434,10 @@ internal sealed class DashboardTests
     private static HttpClient Client(DashboardServer server) =>
         new(new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false }) { BaseAddress = new Uri($"http://127.0.0.1:{server.Port}") };
 
-    private async Task<string> RawAsync(string request)
+    private async Task<string> RawAsync(string request, int? port = null)
     {
         using var client = new TcpClient();
-        await client.ConnectAsync(IPAddress.Loopback, _server.Port);
+        await client.ConnectAsync(IPAddress.Loopback, port ?? _server.Port);
         await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(request));
         using var reader = new StreamReader(client.GetStream());
         return await reader.ReadToEndAsync();

@@ -106,6 +106,7 @@ internal sealed class SlurmScriptTests
     }
 
     [TestCase("--partition", "gpu\n#SBATCH --uid=root"), TestCase("--job-name", "two words"), TestCase("--time", ""), TestCase("--max-requeues", "-1"), TestCase("--nodes", "3")]
+    [TestCase("--sbatch", "--comment=a\ntouch spoiled"), TestCase("--sbatch", "")]
     public async Task What_would_spoil_the_script_is_refused(string option, string value)
     {
         var (code, script, error) = await Launch("slurm", "render", "--config", "configs/quickstart.yaml", option, value);
@@ -113,6 +114,30 @@ internal sealed class SlurmScriptTests
         Assert.That(code, Is.EqualTo(ExitCodes.Usage));
         Assert.That(script, Is.Empty);
         Assert.That(error, Does.Contain(option == "--nodes" ? "parallel.expert_parallel" : option));
+    }
+
+    [Test]
+    public async Task Every_further_option_is_looked_at()
+    {
+        var (code, script, error) = await Launch(
+            "slurm", "render", "--config", "configs/quickstart.yaml", "--sbatch=--comment=two words", "--sbatch", "--comment=a\ntouch spoiled");
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Usage), error);
+        Assert.That(script, Is.Empty);
+        Assert.That(error, Does.Contain("--sbatch"));
+    }
+
+    [Test]
+    public async Task Configuration_whose_name_has_a_line_end_is_refused()
+    {
+        var file = Path.Combine(_run.Scratch, "odd\ntouch spoiled #.yaml");
+        File.Copy(_run.ConfigFile, file);
+
+        var (code, script, error) = await Launch("slurm", "render", "--config", file);
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Usage), error);
+        Assert.That(script, Is.Empty);
+        Assert.That(error, Does.Contain("--config"));
     }
 
     [Test]

@@ -304,6 +304,40 @@ internal sealed class SweepTests
         Assert.That(labels.Values, Is.EqualTo(new[] { "learning_rate", "optimizer.name", "optimizer.muon.beta", "optimizer.drop.beta" }));
     }
 
+    [Test]
+    public void Plot_of_long_runs_stays_small_and_loses_no_peak()
+    {
+        const int Rows = 200_000;
+        var steps = Enumerable.Range(1, Rows).Select(step => (double)step).ToList();
+        var curves = new[] { 1, 2 }.ToDictionary(
+            seed => $"seed={seed}",
+            seed => new SweepCurve(steps, steps.ConvertAll(step => step == 100_000 ? -50.0 : 2 + (seed * step % 7) + (10 / step)), 2, new HashSet<string>()));
+        var points = curves.Keys.Select((name, i) => new PointProgress(null!, new PointRecord(name, "seeds", new Dictionary<string, string>(), (ulong)i + 1, PointStatus.Done) { Value = 2 }, Rows)).ToList();
+        var request = new SweepRequest(null, [], [], [1, 2], 1, 1, "gloo", 1, null, "train/loss", false, false, false, "plain");
+
+        var svg = SweepPlot.Draw(request, points, curves);
+
+        Assert.That(svg, Has.Length.LessThan(100_000));
+        var lines = XDocument.Parse(svg).Descendants().Where(element => element.Name.LocalName == "path" && ((string?)element.Attribute("d"))!.Count(letter => letter == 'L') > 100).ToList();
+        Assert.That(lines, Has.Count.EqualTo(3), "two runs and their mean");
+        var lowest = lines.ConvertAll(line => ((string)line.Attribute("d")!).Split('M', 'L').Where(point => point.Length > 0).Max(point => double.Parse(point.Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture)));
+        Assert.That(lowest, Is.All.InRange(318, 330), "every line goes down to the peak");
+    }
+
+    [Test]
+    public void Line_of_a_long_run_breaks_where_losses_are_missing()
+    {
+        var steps = Enumerable.Range(1, 10_000).Select(step => (double)step).ToList();
+        var curve = new SweepCurve(steps, steps.ConvertAll(step => step is > 4000 and < 6000 ? double.NaN : 3 + Math.Sin(step)), 2, new HashSet<string>());
+        var point = new PointProgress(null!, new PointRecord("one", "one", new Dictionary<string, string>(), 1, PointStatus.Done) { Value = 2 }, 10_000);
+        var request = new SweepRequest(null, [], [], [1], 1, 1, "gloo", 1, null, "train/loss", false, false, false, "plain");
+
+        var svg = SweepPlot.Draw(request, [point], new Dictionary<string, SweepCurve> { ["one"] = curve });
+
+        Assert.That(svg, Has.Length.LessThan(100_000));
+        Assert.That(XDocument.Parse(svg).Descendants().Where(element => element.Name.LocalName == "path").Max(path => ((string)path.Attribute("d")!).Count(letter => letter == 'M')), Is.EqualTo(2));
+    }
+
     private LaunchedRun Sweep(string behaviour, params string[] arguments) => _run.StartBare(behaviour, ["sweep", "--config", _run.ConfigFile, .. arguments]);
 
     private static JsonElement Record(string folder) => JsonDocument.Parse(File.ReadAllText(Path.Combine(folder, "sweep.json"))).RootElement;

@@ -117,6 +117,7 @@ public static class RunSnapshotJson
     {
         WriteNumbers(json, "from", columns.Select(column => (double)column.FirstStep), 0);
         WriteNumbers(json, "to", columns.Select(column => (double)column.LastStep), 0);
+        WriteNumbers(json, "rows", columns.Select(column => (double)column.Rows), 0);
         json.WriteStartArray("columns");
         foreach (var column in columns)
         {

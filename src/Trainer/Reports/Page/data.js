@@ -1,5 +1,7 @@
 // A run as the page holds it: what the server (or the report) gave, and what arrives afterwards line by line.
-const MOST_POINTS = 4000, MOST_COLUMNS = 320, MOST_EVENTS = 500;
+const MOST_POINTS = 4000, MOST_EVENTS = 500;
+// Numbers kept of a table, as many as the snapshot has (RunSnapshotReader): wide tables have fewer columns.
+const LOAD_CELLS = 150_000, RANK_CELLS = 40_000, DOMAIN_CELLS = 120_000;
 
 class Run {
   constructor(snapshot) {
@@ -35,7 +37,7 @@ class Run {
 
   take(kind, row) {
     if (kind === "metrics") this.takeMetrics(row);
-    else if (kind === "experts") this.takeColumn(this.load, row.step, percent(row.tokens), () => Object.assign(this.load, { layers: row.tokens.length, experts: row.tokens[0]?.length ?? 0 }));
+    else if (kind === "experts") this.takeLoad(row);
     else if (kind === "domains") this.takeDomains(row);
     else if (kind === "ranks") this.takeRanks(row);
     else if (kind === "event") this.events = [...this.events, row].slice(-MOST_EVENTS);
@@ -54,35 +56,53 @@ class Run {
     }
   }
 
+  takeLoad(row) {
+    takeColumn(this.load, row.step, percent(row.tokens), LOAD_CELLS);
+    Object.assign(this.load, { layers: row.tokens.length, experts: row.tokens[0]?.length ?? 0 });
+  }
+
   takeDomains(row) {
     this.domains = this.domains.filter(evaluation => evaluation.step < row.step);
     this.domains.push({ step: row.step, domains: row.domains.map(domain => ({ name: domain.name, loss: domain.loss, percent: percent(domain.tokens) })) });
-    if (this.domains.length > 100) this.domains = this.domains.filter((_, i) => i % 2 === 0 || i === this.domains.length - 1);
+    const most = columnsOf(row.domains.length * (this.domains[0].domains[0]?.percent.length ?? 0), DOMAIN_CELLS, 100);
+    if (this.domains.length > most) this.domains = this.domains.filter((_, i) => i % 2 === 0 || i === this.domains.length - 1);
   }
 
   takeRanks(row) {
     for (const [key, values] of Object.entries(row)) {
-      if (Array.isArray(values)) this.takeColumn(this.ranks[key] ??= { from: [], to: [], columns: [] }, row.step, values, () => {});
+      if (Array.isArray(values)) takeColumn(this.ranks[key] ??= { from: [], to: [], rows: [], columns: [] }, row.step, values, RANK_CELLS);
     }
   }
+}
 
-  takeColumn(table, step, values, changed) {
-    if (table.columns.length && table.columns[0].length !== values.length) { table.from.length = 0; table.to.length = 0; table.columns.length = 0; }
-    while (table.to.length && table.to[table.to.length - 1] >= step) { table.from.pop(); table.to.pop(); table.columns.pop(); }
-    if (!table.columns.length) changed();
-    table.from.push(step);
-    table.to.push(step);
-    table.columns.push(values);
-    if (table.columns.length >= MOST_COLUMNS) {
-      const half = table.columns.length >> 1;
-      for (let i = 0; i < half; i++) {
-        table.from[i] = table.from[2 * i];
-        table.to[i] = table.to[2 * i + 1];
-        table.columns[i] = table.columns[2 * i].map((value, j) => (value + table.columns[2 * i + 1][j]) / 2);
-      }
-      table.from.length = table.to.length = table.columns.length = half;
-    }
+function columnsOf(cells, mostCells, mostColumns) {
+  return Math.min(mostColumns, Math.max(2, Math.floor(mostCells / Math.max(1, cells))));
+}
+
+// A column is the mean of `rows` rows, as in TableSampler. Only the newest row stays by itself, so that the page shows the present: with the next one it joins
+// its neighbour, until that has as many rows as the others; when the columns are full, all join by pairs.
+function takeColumn(table, step, values, cells) {
+  const { from, to, rows, columns } = table, cut = length => { from.length = to.length = rows.length = columns.length = length; };
+  if (columns.length && columns[0].length !== values.length) cut(0);
+  // A run that was continued goes through some steps again.
+  while (to.length && to[to.length - 1] >= step) cut(to.length - 1);
+  const join = (i, left, right) => {
+    const sum = rows[left] + rows[right];
+    columns[i] = columns[left].map((value, j) => (value * rows[left] + columns[right][j] * rows[right]) / sum);
+    [from[i], to[i], rows[i]] = [from[left], to[right], sum];
+  };
+  const last = columns.length - 1, half = columnsOf(values.length, cells, 160) >> 1, full = rows.reduce((most, count) => Math.max(most, count), 1);
+  if (last > 0 && rows[last - 1] + rows[last] <= full) {
+    join(last - 1, last - 1, last);
+    cut(last);
+  } else if (columns.length >= 2 * half) {
+    for (let i = 0; i < half; i++) join(i, 2 * i, 2 * i + 1);
+    cut(half);
   }
+  from.push(step);
+  to.push(step);
+  rows.push(1);
+  columns.push(values);
 }
 
 function percent(tokens) {

@@ -1,4 +1,4 @@
-// Tables as coloured cells: one path a colour, so that tens of thousands of cells stay small.
+// Tables as coloured cells: a canvas of one pixel a cell, stretched, as there may be a hundred thousand; what is written around them is SVG above it.
 const LOAD_BINS = {
   limits: [0, 25, 50, 80, 125, 200, 300],
   names: ["none", "below 25", "25–50", "50–80", "80–125", "125–200", "200–300", "above 300"],
@@ -23,14 +23,32 @@ function heatLegend(bins) {
   ]), element("li", { class: "unit" }, bins.unit));
 }
 
+// The style's colours, as 32-bit pixels. A canvas follows neither the scheme nor the colours of print by itself: RunPage draws again where they change.
+let heatColors = null;
+
+function readHeatColors() {
+  const style = getComputedStyle(document.documentElement);
+  return Array.from({ length: 8 }, (_, i) => {
+    const color = parseInt(style.getPropertyValue(`--heat${i}`).trim().slice(1), 16);
+    return 0xff000000 | (color & 0xff) << 16 | color & 0xff00 | color >> 16; // bytes r, g, b, a on what is little-endian, as all browsers' machines are
+  });
+}
+
+// Reads all widths before it draws: a width that is read after a drawing lays the page out again.
+function drawAll(maps) {
+  const rooms = maps.map(map => map.room());
+  maps.forEach((map, i) => map.draw(rooms[i]));
+}
+
 // options: {title, rows, columns, value(row, column), bins, rowName(row), columnName(column), describe(row, column), cell (height), rowAxis, columnAxis}
 class HeatMap {
   constructor(read) {
     this.read = read;
+    this.canvas = element("canvas", {});
     this.svg = shape("svg", { tabindex: "0", role: "img", class: "heat" });
     this.readout = element("output", { class: "readout", "aria-live": "polite" });
     this.caption = element("figcaption", {});
-    this.node = element("figure", { class: "heatfigure" }, this.caption, this.svg, this.readout);
+    this.node = element("figure", { class: "heatfigure" }, this.caption, element("div", { class: "heatbox" }, this.canvas, this.svg), this.readout);
     this.chosen = null;
     this.svg.addEventListener("pointermove", event => this.point(event));
     this.svg.addEventListener("pointerleave", () => this.mark(null));
@@ -38,10 +56,13 @@ class HeatMap {
     this.svg.addEventListener("keydown", event => this.key(event));
   }
 
-  draw() {
+  room() {
+    return Math.max(220, this.node.clientWidth - 24 || 420);
+  }
+
+  draw(width = this.room()) {
     const map = this.map = this.read();
     this.caption.replaceChildren(element("strong", {}, map.title), map.note ? element("span", { class: "unit" }, map.note) : "");
-    const width = Math.max(220, this.node.clientWidth - 24 || 420);
     const longest = Math.max(...Array.from({ length: map.rows }, (_, row) => shortened(map.rowName(row)).length));
     this.left = Math.min(120, 10 + 7 * longest);
     this.top = 2;
@@ -50,18 +71,31 @@ class HeatMap {
     this.bottom = this.top + map.rows * map.cell;
     const height = this.bottom + 32;
     const gap = this.wide > 6 && map.cell > 6 ? 1 : 0;
-    const paths = map.bins.names.map(() => []);
-    for (let row = 0; row < map.rows; row++) {
-      for (let column = 0; column < map.columns; column++) {
-        const x = (this.left + column * this.wide).toFixed(1), y = this.top + row * map.cell;
-        paths[bin(map.value(row, column), map.bins)].push(`M${x} ${y}h${(this.wide - gap).toFixed(1)}v${map.cell - gap}h${(gap - this.wide).toFixed(1)}z`);
-      }
-    }
+    this.paint();
+    // In shares of the drawing, which the style may stretch.
+    Object.assign(this.canvas.style, { left: `${100 * this.left / width}%`, top: `${100 * this.top / height}%`, width: `${100 * map.columns * this.wide / width}%`, height: `${100 * map.rows * map.cell / height}%` });
     this.frame = shape("rect", { class: "chosen", width: Math.max(2, this.wide - gap).toFixed(1), height: Math.max(2, map.cell - gap), visibility: "hidden" });
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("aria-label", `${map.title}. ${map.rows} rows (${map.rowAxis}), ${map.columns} columns (${map.columnAxis}). ${map.summary ?? ""} Arrow keys read cells.`);
-    this.svg.replaceChildren(...paths.flatMap((cells, i) => cells.length ? [shape("path", { class: `heat${i}`, d: cells.join("") })] : []), ...this.labels(width, height), this.frame);
+    this.svg.replaceChildren(...(gap ? [this.gaps()] : []), ...this.labels(width, height), this.frame);
     this.mark(this.chosen);
+  }
+
+  paint() {
+    const { map } = this, image = new ImageData(Math.max(1, map.columns), Math.max(1, map.rows)), pixels = new Uint32Array(image.data.buffer);
+    heatColors ??= readHeatColors();
+    for (let row = 0; row < map.rows; row++) {
+      for (let column = 0; column < map.columns; column++) pixels[row * map.columns + column] = heatColors[bin(map.value(row, column), map.bins)];
+    }
+    Object.assign(this.canvas, { width: image.width, height: image.height });
+    this.canvas.getContext("2d").putImageData(image, 0, 0);
+  }
+
+  gaps() {
+    const right = (this.left + this.map.columns * this.wide).toFixed(1), lines = [];
+    for (let row = 1; row <= this.map.rows; row++) lines.push(`M${this.left} ${this.top + row * this.cell - 0.5}H${right}`);
+    for (let column = 1; column <= this.map.columns; column++) lines.push(`M${(this.left + column * this.wide - 0.5).toFixed(1)} ${this.top}V${this.bottom}`);
+    return shape("path", { class: "gaps", d: lines.join("") });
   }
 
   labels(width, height) {

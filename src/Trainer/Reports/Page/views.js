@@ -42,6 +42,9 @@ class RunPage {
     new ResizeObserver(() => {
       if (this.root.clientWidth !== width) { width = this.root.clientWidth; this.draw(); }
     }).observe(this.root);
+    for (const condition of ["(prefers-color-scheme: dark)", "print"]) {
+      matchMedia(condition).addEventListener("change", () => { heatColors = null; this.draw(); });
+    }
   }
 
   draw() {
@@ -184,7 +187,7 @@ class LoadView {
       this.layers.replaceChildren(...this.maps.map(map => map.node));
     }
     this.drawGrid();
-    for (const map of this.maps) map.draw();
+    drawAll(this.maps);
   }
 
   drawGrid() {
@@ -255,7 +258,7 @@ class DomainView {
       this.maps = Array.from({ length: layers }, (_, layer) => new HeatMap(() => this.readLayer(layer)));
       this.layers.replaceChildren(...this.maps.map(map => map.node));
     }
-    for (const map of this.maps) map.draw();
+    drawAll(this.maps);
     this.losses.replaceChildren(table(["domain", "eval loss"], this.evaluation.domains.map(domain => [domain.name, number(domain.loss)])));
   }
 
