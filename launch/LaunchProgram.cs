@@ -5,6 +5,7 @@ using Moe.Data;
 using Moe.Distributed;
 using Moe.Launch.Checks;
 using Moe.Launch.Commands;
+using Moe.Launch.Supervision;
 using Moe.Launch.Terminal;
 using Moe.Torch;
 using Moe.Training.Checkpoints;
@@ -21,6 +22,7 @@ internal static class LaunchProgram
     public static async Task<int> RunAsync(string[] arguments, LaunchHost host)
     {
         DiskFault.SurviveFileSizeLimit();
+        RankVariables.WaitAsRanksDo();
         var result = CommandTree.Build(host).Parse(arguments);
         if (CommandTree.VerbosityOf(result) is not Verbosity.Normal and var verbosity)
         {

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 
 namespace Moe.Launch.Supervision;
 
@@ -6,10 +7,26 @@ namespace Moe.Launch.Supervision;
 /// <param name="Supervisor">Address of the control channel.</param>
 /// <param name="Token">Its secret.</param>
 /// <param name="StorePort">Port of the TCP store on the launcher's machine; null where none is needed.</param>
-internal sealed record RankVariables(string Supervisor, string Token, int? StorePort)
+internal sealed partial record RankVariables(string Supervisor, string Token, int? StorePort)
 {
     private static readonly string[] HandedOnPrefixes =
         ["MOE_", "MLFLOW_", "OMP_", "GOMP_", "OPENBLAS_", "MKL_", "NCCL_", "GLOO_", "TORCH_", "LIBTORCH", "CUDA_", "DOTNET_", "LD_LIBRARY_PATH"];
+
+    private const string SpinCount = "GOMP_SPINCOUNT";
+
+    // Threads of a process meet after each kernel. By default those that are done spin for milliseconds, on cores that other ranks, or the threads of
+    // another library in the same process, may want; those that sleep at once are woken too late.
+    private static string? Patience =>
+        Environment.GetEnvironmentVariable(SpinCount) ?? (Environment.GetEnvironmentVariable("OMP_WAIT_POLICY") is null ? "10000" : null);
+
+    /// <summary>Has threads of this process wait as those of a rank do, where it evaluates, samples or measures itself. Called before libtorch is loaded, which reads it then.</summary>
+    public static void WaitAsRanksDo()
+    {
+        if (Patience is { } patience)
+        {
+            _ = SetVariable(SpinCount, patience, replace: 0); // for native libraries, which see nothing of what .NET keeps of the environment
+        }
+    }
 
     /// <summary>What all ranks have. A variable without a value is to be removed.</summary>
     public Dictionary<string, string?> Shared(RankPlan plan) => new()
@@ -21,9 +38,7 @@ internal sealed record RankVariables(string Supervisor, string Token, int? Store
         ["OMP_NUM_THREADS"] = Text(plan.Threads),
         ["OPENBLAS_NUM_THREADS"] = Text(plan.Threads),
 
-        // Threads of a rank meet after each kernel. By default those that are done spin for milliseconds, on cores that
-        // other ranks may want; those that sleep at once are woken too late.
-        ["GOMP_SPINCOUNT"] = Environment.GetEnvironmentVariable("GOMP_SPINCOUNT") ?? (Environment.GetEnvironmentVariable("OMP_WAIT_POLICY") is null ? "10000" : null),
+        [SpinCount] = Patience,
         ["MOE_RUN_DIR"] = Path.GetFullPath(plan.Folder.Path),
         ["MOE_COMMAND"] = Environment.CommandLine, // for the run's record; secrets are no arguments
         ["MOE_SUPERVISOR"] = Supervisor,
@@ -62,4 +77,7 @@ internal sealed record RankVariables(string Supervisor, string Token, int? Store
                 && !variable.Key.StartsWith("MOE_RDZV", StringComparison.Ordinal) && variable.Value?.Contains('\n', StringComparison.Ordinal) == false);
 
     public static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+
+    [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int SetVariable(string name, string value, int replace);
 }

@@ -20,7 +20,7 @@ internal sealed record Trial(string Name, RunConfig Config, double Bound)
     /// <summary>
     /// The configuration's own precision and dispatcher with plain SGD, which shows a wrong factor that Adam's division would hide; and its own
     /// optimizer in float64 through the reference dispatcher, where rounding cannot hide anything. Both keep weights in float32; a run that stores them in bfloat16
-    /// has a third comparison, of how they and what stands behind them are shared.
+    /// has a third comparison, of how SGD steps and ranks share them so.
     /// </summary>
     /// <param name="shrunk">The user's configuration, made small.</param>
     public static IReadOnlyList<Trial> Of(RunConfig shrunk)
