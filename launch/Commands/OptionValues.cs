@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using System.Numerics;
 
 namespace Moe.Launch.Commands;
 
@@ -28,7 +29,7 @@ internal static class OptionValues
         Description = description,
         HelpName = "N",
         DefaultValueFactory = _ => standard,
-        CustomParser = result => Parse(result, name, least, most) ?? standard,
+        CustomParser = result => ParseWhole(result, name, least, most) ?? standard,
     };
 
     /// <summary>A whole number that may be left out.</summary>
@@ -36,7 +37,7 @@ internal static class OptionValues
     {
         Description = description,
         HelpName = "N",
-        CustomParser = result => Parse(result, name, least, most),
+        CustomParser = result => ParseWhole(result, name, least, most),
     };
 
     /// <summary>A number that has a default.</summary>
@@ -45,38 +46,29 @@ internal static class OptionValues
         Description = description,
         HelpName = form,
         DefaultValueFactory = _ => standard,
-        CustomParser = result => Parse(result, name, least, most) ?? standard,
+        CustomParser = result => ParseNumber(result, name, least, most) ?? standard,
     };
 
-    private static double? Parse(ArgumentResult result, string name, double least, double most)
-    {
-        if (result.Tokens is not [var token])
-        {
-            return null;
-        }
-
-        if (double.TryParse(token.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && double.IsFinite(number) && number >= least && number <= most)
-        {
-            return number;
-        }
-
-        result.AddError(FormattableString.Invariant($"{name} takes a number {(double.IsFinite(most) ? $"from {least} to {most}" : $"of at least {least}")}, not '{token.Value}'."));
-        return null;
-    }
-
-    private static int? Parse(ArgumentResult result, string name, int least, int most)
+    private static T? Parse<T>(ArgumentResult result, string name, string kind, NumberStyles style, T least, T most, bool isBounded)
+        where T : struct, INumber<T>
     {
         if (result.Tokens is not [var token])
         {
             return null; // the parser itself refuses an option without its value
         }
 
-        if (int.TryParse(token.Value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most)
+        if (T.TryParse(token.Value, style, CultureInfo.InvariantCulture, out var number) && T.IsFinite(number) && number >= least && number <= most)
         {
             return number;
         }
 
-        result.AddError($"{name} takes a whole number {(most == int.MaxValue ? $"of at least {least}" : $"from {least} to {most}")}, not '{token.Value}'.");
+        result.AddError(FormattableString.Invariant($"{name} takes a {kind} {(isBounded ? FormattableString.Invariant($"from {least} to {most}") : FormattableString.Invariant($"of at least {least}"))}, not '{token.Value}'."));
         return null;
     }
+
+    private static int? ParseWhole(ArgumentResult result, string name, int least, int most) =>
+        Parse(result, name, "whole number", NumberStyles.AllowLeadingSign, least, most, most < int.MaxValue);
+
+    private static double? ParseNumber(ArgumentResult result, string name, double least, double most) =>
+        Parse(result, name, "number", NumberStyles.Float, least, most, double.IsFinite(most));
 }

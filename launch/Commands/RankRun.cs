@@ -310,7 +310,7 @@ internal static class RankRun
 
         if (plan.Resume == "auto")
         {
-            RefuseOtherCourse("auto", folder, config, plan.WorldSize, $"--config {file} to continue it as it was, or another --run-dir");
+            RefuseOtherCourse(folder.Path, config, plan.WorldSize, $"--config {file} to continue it as it was, or another --run-dir");
         }
 
         if (differences.Count > 0)
@@ -320,9 +320,9 @@ internal static class RankRun
     }
 
     // What the ranks would refuse, before any of them starts.
-    private static void RefuseOtherCourse(string resume, RunFolder folder, RunConfig config, int ranks, string remedy)
+    private static void RefuseOtherCourse(string path, RunConfig config, int ranks, string remedy)
     {
-        if (ResumeSource.Foresee(resume, new CheckpointFolder(folder.CheckpointsFolder)) is not { } position)
+        if (ResumeSource.Foresee(path) is not { } position)
         {
             return;
         }
@@ -351,7 +351,7 @@ internal static class RankRun
             throw new LaunchException(ExitCodes.Usage, $"--resume {request.Resume}: there is no such checkpoint folder", "a folder such as runs/NAME/checkpoints/step_00000300, or auto, or none");
         }
 
-        RefuseOtherCourse(path, new RunFolder(path), config, request.WorldSize, "the configuration that it was trained with (config.yaml of its run), or another checkpoint");
+        RefuseOtherCourse(path, config, request.WorldSize, "the configuration that it was trained with (config.yaml of its run), or another checkpoint");
         return path;
     }
 }

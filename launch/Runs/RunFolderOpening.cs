@@ -88,11 +88,19 @@ internal sealed class RunFolderOpening : IDisposable
     public RunRecorder Begin(RunRecord record, Action<string> warn)
     {
         var recorder = new RunRecorder(Folder, record, warn);
-        Directory.CreateDirectory(Folder.LogsFolder);
-        Directory.CreateDirectory(Folder.CheckpointsFolder);
-        if (Directory.Exists(Folder.ErrorsFolder))
+        try
         {
-            Directory.Delete(Folder.ErrorsFolder, recursive: true); // of an earlier attempt
+            Directory.CreateDirectory(Folder.LogsFolder);
+            Directory.CreateDirectory(Folder.CheckpointsFolder);
+            if (Directory.Exists(Folder.ErrorsFolder))
+            {
+                Directory.Delete(Folder.ErrorsFolder, recursive: true); // of an earlier attempt
+            }
+        }
+        catch (Exception e)
+        {
+            recorder.Failed(e.Message, ExitCodes.Preflight);
+            throw;
         }
 
         return recorder;

@@ -25,7 +25,7 @@ thread_local std::string last_error;
 using Clock = std::chrono::steady_clock;
 
 // A waiting rank yields its core so that ranks which share it can compute. Past this it sleeps between tests: what it waits for
-// is then a slow peer, and 50 us no longer count.
+// is then a slow peer, and 50 us don't count.
 constexpr std::chrono::milliseconds kYieldingFor{5};
 constexpr timespec kNap{0, 50'000};
 

@@ -9,6 +9,8 @@ internal static class Devices
     /// <summary>The category of what needs a GPU.</summary>
     public const string Cuda = "Cuda";
 
+    private const string NoDevice = "there is no CUDA device here: not run";
+
     /// <summary>The host, and the first GPU: where there is none, its tests are told as not run.</summary>
     public static IEnumerable<TestFixtureData> Fixtures =>
     [
@@ -16,9 +18,18 @@ internal static class Devices
         OnGpu(new TestFixtureData(Device.Cuda(0)).SetArgDisplayNames("cuda")),
     ];
 
+    /// <summary>Tells a test as not run where there is no GPU.</summary>
+    public static void DemandCuda()
+    {
+        if (CudaRuntime.DeviceCount == 0)
+        {
+            Assert.Ignore(NoDevice);
+        }
+    }
+
     private static TestFixtureData OnGpu(TestFixtureData fixture)
     {
         fixture.Properties.Add("Category", Cuda);
-        return CudaRuntime.DeviceCount > 0 ? fixture : fixture.Ignore("there is no CUDA device here: not run");
+        return CudaRuntime.DeviceCount > 0 ? fixture : fixture.Ignore(NoDevice);
     }
 }

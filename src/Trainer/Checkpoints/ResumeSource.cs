@@ -51,20 +51,13 @@ public sealed class ResumeSource : IDisposable
             ?? throw new CheckpointException($"'{path}' holds no checkpoint; give a folder step_NNNNNNNN, a run folder, or its checkpoints folder");
     }
 
-    /// <summary>Where a run that resumes so would stand, by manifests alone: tensors are verified by the ranks, which may take an older checkpoint.</summary>
-    /// <param name="resume">As for <see cref="Choose"/>.</param>
-    /// <param name="own">The run's own checkpoints.</param>
-    /// <returns>Null for a fresh start, and where no manifest can be read.</returns>
-    public static RunPosition? Foresee(string resume, CheckpointFolder own)
+    /// <summary>Where a run that goes on from there would stand, by manifests alone: tensors are verified by the ranks, which may take an older checkpoint.</summary>
+    /// <param name="path">As for <see cref="Find"/>.</param>
+    /// <returns>Null where there is no checkpoint whose manifest can be read.</returns>
+    public static RunPosition? Foresee(string path)
     {
-        if (resume == "none")
-        {
-            return null;
-        }
-
-        var folder = resume == "auto" ? own : new CheckpointFolder(Within(resume));
-        string[] candidates = resume == "auto" || !IsCheckpoint(resume) ? [.. folder.Steps().Select(folder.Of)] : [resume];
-        foreach (var checkpoint in candidates)
+        var folder = new CheckpointFolder(Within(path));
+        foreach (var checkpoint in IsCheckpoint(path) ? [path] : folder.Steps().Select(folder.Of))
         {
             try
             {

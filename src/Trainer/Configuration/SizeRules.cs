@@ -4,7 +4,7 @@ namespace Moe.Training.Configuration;
 
 /// <summary>
 /// How large a model and a batch may be together. Each bound lies far above what has been trained, and far below where a count of elements or bytes,
-/// over all layers and 2^20 ranks, would no longer fit 64 bits; within them a plan takes seconds.
+/// over all layers and 2^20 ranks, would not fit 64 bits; within them a plan takes seconds.
 /// </summary>
 internal static class SizeRules
 {

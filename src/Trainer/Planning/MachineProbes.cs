@@ -54,6 +54,7 @@ internal sealed class MachineProbes : IDisposable
         {
             _sequence /= 2;
         }
+
         Products = ProductsOf(model);
         AddProducts();
         AddKernels(model);

@@ -17,10 +17,7 @@ public sealed class CapturedStepTests
     [SetUp]
     public void WriteText()
     {
-        if (CudaRuntime.DeviceCount == 0)
-        {
-            Assert.Ignore("there is no CUDA device here: not run");
-        }
+        Devices.DemandCuda();
 
         _folder = Directory.CreateTempSubdirectory("moe-captured-").FullName;
         TinyRun.WriteText(_folder, seed: 1);

@@ -37,10 +37,7 @@ public class MemoryTests : TinyRunTests
     [TestCase(Precision.Float32), TestCase(Precision.BFloat16), Category(Devices.Cuda)]
     public void Kept_bytes_of_a_gpu_are_as_planned(Precision precision)
     {
-        if (CudaRuntime.DeviceCount == 0)
-        {
-            Assert.Ignore("there is no CUDA device here: not run");
-        }
+        Devices.DemandCuda();
 
         using var mesh = TinyRun.Alone();
         using var scope = new TensorScope();
