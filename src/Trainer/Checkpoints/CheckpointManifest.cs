@@ -107,7 +107,8 @@ public sealed record CheckpointManifest(
 /// <summary>What one rank wrote, or why it could not; sent to all ranks before the manifest is written.</summary>
 internal sealed record RankShard(string? Error, string? File, CheckpointFile? Content, SortedDictionary<string, CheckpointTensor> Tensors);
 
-[JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, UseStringEnumConverter = true)]
+[JsonSourceGenerationOptions(
+    WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, UseStringEnumConverter = true, Converters = [typeof(ExactNumber)])]
 [JsonSerializable(typeof(CheckpointManifest))]
 [JsonSerializable(typeof(RankShard))]
 internal sealed partial class CheckpointJson : JsonSerializerContext;

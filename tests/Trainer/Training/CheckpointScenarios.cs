@@ -13,6 +13,8 @@ internal static class CheckpointScenarios
     private const int StepsBefore = 2;
     private const int StepsAfter = 2;
 
+    private static readonly JsonSerializerOptions Exact = new() { Converters = { new ExactNumber() } };
+
     /// <summary>Trains on every mesh of these ranks, saves in the middle, and writes down what the state was then and what came after.</summary>
     public static void SaveOnEveryMesh(ProcessGroup world, string[] arguments)
     {
@@ -150,7 +152,7 @@ internal static class CheckpointScenarios
 
     private static string RunOn(string mesh, string folder) => Path.Combine(folder, "runs", mesh.Replace(' ', '-'));
 
-    private static void Write<T>(string path, T value) => File.WriteAllBytes(path, JsonSerializer.SerializeToUtf8Bytes(value));
+    private static void Write<T>(string path, T value) => File.WriteAllBytes(path, JsonSerializer.SerializeToUtf8Bytes(value, Exact));
 
     private static T Read<T>(string path) => JsonSerializer.Deserialize<T>(File.ReadAllBytes(path))!;
 }
