@@ -30,12 +30,12 @@ internal static class DoctorCommand
                 return ExitCodes.Done;
             }
 
-            var patient = new Patient(
+            var context = new DoctorContext(
                 host,
                 Repository.RunsFolder(host.WorkingDirectory),
                 result.GetValue(hosts)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [],
                 result.GetValue(perNode));
-            return Report(Doctor.Examine(Doctor.Checks, patient), host, result.GetValue(json));
+            return Report(Doctor.Examine(Doctor.Checks, context), host, result.GetValue(json));
         });
         return command.WithExamples(
             "launch doctor",
