@@ -44,7 +44,7 @@ internal sealed class UsageTests
         Assert.That(_run.Output, Is.Empty);
     }
 
-    [TestCase("90"), TestCase("90:00"), TestCase("02:00:00"), TestCase("1-12"), TestCase("1-12:30"), TestCase("1-12:30:00")]
+    [TestCase("90"), TestCase("90:00"), TestCase("02:00:00"), TestCase("1-12"), TestCase("1-12:30"), TestCase("1-12:30:00"), TestCase("UNLIMITED"), TestCase("unlimited")]
     public void Time_limit_in_a_form_of_Slurm_is_taken_as_it_is(string time)
     {
         Assert.That(Render(time), Is.Zero, _run.Error);
