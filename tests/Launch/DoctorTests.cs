@@ -225,7 +225,7 @@ internal sealed class DoctorTests
         Assert.That(run.StartTrainer("doctor", "--procs-per-node", "2").End(), Is.EqualTo(ExitCodes.Preflight), run.Error);
         Assert.That(run.Output, Does.Match("(?m)^ok +machine: .NET").And.Match("(?m)^fail +MLflow: .*  ->  ").And.Contain("copy from here into an issue:\n```\nlaunch "));
 
-        Assert.That(run.StartTrainer("doctor", "--json").End(), Is.EqualTo(ExitCodes.Preflight));
+        Assert.That(run.StartTrainer("doctor", "--ui", "json").End(), Is.EqualTo(ExitCodes.Preflight));
         var report = JsonDocument.Parse(run.Output).RootElement;
         Assert.That(report.GetProperty("ok").GetBoolean(), Is.False);
         Assert.That(report.GetProperty("findings").EnumerateArray().Select(finding => finding.GetProperty("check").GetString()).Distinct(), Is.EquivalentTo(Doctor.Checks.Select(check => check.Name)));

@@ -94,6 +94,14 @@ internal sealed class UsageTests
         Assert.That(examples[0] + " ", Does.StartWith(path == "launch train" ? "  launch --" : $"  {path} "), "the first example; train may be left out");
     }
 
+    // Beside "[default: ...]", which the help adds, it would be said twice, or otherwise.
+    [TestCaseSource(nameof(Commands))]
+    public void Option_with_a_default_does_not_describe_it(string path)
+    {
+        var command = path.Split(' ')[1..].Aggregate((Command)Tree(), (parent, name) => parent.Subcommands.Single(child => child.Name == name));
+        Assert.That(command.Options.Where(option => option.HasDefaultValue).Select(option => option.Description), Has.None.Contains("Default:"));
+    }
+
     private static RootCommand Tree() => CommandTree.Build(LaunchHost.OfThisProcess(RankProgram.Trainer));
 
     private static IEnumerable<string> Commands() => Below(Tree(), "launch").Order(StringComparer.Ordinal);
