@@ -4,7 +4,10 @@ CONFIGURATION ?= Release
 NODES ?= 4
 CONFIG ?= configs/quickstart.yaml
 
-.PHONY: setup train test slurm-test bench publish format optimizers-report clean
+.PHONY: help setup train test slurm-test bench publish format optimizers-report balancing-report clean
+
+help:             ## these lines
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 setup:            ## installs what is missing, builds native and managed code
 	@scripts/setup.sh
@@ -12,7 +15,8 @@ setup:            ## installs what is missing, builds native and managed code
 train: setup      ## trains the quickstart on four ranks and prints a sample
 	dotnet run --project launch --configuration $(CONFIGURATION) --no-build -- --nodes $(NODES) --config $(CONFIG)
 
-test: setup       ## all tests
+test:             ## the set-up, with a browser for tests of pages, and all tests
+	@scripts/setup.sh --tests
 	@scripts/test.sh
 
 slurm-test: setup ## a real Slurm on this machine: signalled, requeued, resumed; installs Slurm from Debian, saying so first
@@ -29,6 +33,9 @@ format: setup     ## lays the code out as CI wants it
 
 optimizers-report: setup  ## trains what docs/optimizers.md compares and lacks, then its tables and plots
 	scripts/optimizers-report.sh
+
+balancing-report: setup   ## trains what docs/balancing.md compares, then its tables and plot
+	scripts/balancing-report.sh
 
 clean:            ## removes what was built, not what was trained
 	rm -rf native/build TestResults

@@ -13,11 +13,8 @@ internal sealed record LaunchHost(Screen Screen, string WorkingDirectory, Func<s
     /// <summary>How long a rank may take from its start to its first word.</summary>
     public TimeSpan StartPatience { get; init; } = TimeSpan.FromMinutes(2);
 
-    /// <summary>This program itself, as a sweep starts it for each of its runs; tests put their own entry here.</summary>
+    /// <summary>This program itself, as a sweep starts it for each of its runs, and a job's script; tests put their own entry here.</summary>
     public RankProgram Self { get; init; } = RankProgram.Assembly(Path.Combine(AppContext.BaseDirectory, "launch.dll"), needsNativeLibraries: true);
-
-    /// <summary>The launcher's own assembly, for scripts that call it.</summary>
-    public string Assembly { get; init; } = Path.Combine(AppContext.BaseDirectory, "launch.dll");
 
     /// <summary>The surroundings of this process.</summary>
     /// <param name="rankProgram">What is started once a rank.</param>
@@ -37,6 +34,21 @@ internal sealed record LaunchHost(Screen Screen, string WorkingDirectory, Func<s
             return File.Exists(Path.Combine(project, "launch.csproj"))
                 ? $"dotnet run --project {Shorten(project)} --"
                 : Shorten(Path.Combine(AppContext.BaseDirectory, "launch"));
+        }
+    }
+
+    /// <summary>The words that start this program from the working directory, for scripts.</summary>
+    public IReadOnlyList<string> CommandWords
+    {
+        get
+        {
+            List<string> words = [.. Self.Arguments.Prepend(Self.FileName).Select(word => Path.IsPathRooted(word) ? Shorten(word) : word)];
+            if (words[0] != Self.FileName && !words[0].Contains('/', StringComparison.Ordinal))
+            {
+                words[0] = $"./{words[0]}"; // a bare name would be looked for on PATH
+            }
+
+            return words;
         }
     }
 

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Invocation;
 using System.Net.Sockets;
 using Moe.Data;
 using Moe.Distributed;
@@ -31,7 +30,7 @@ internal static class LaunchProgram
             result = CommandTree.Build(host).Parse(arguments);
         }
 
-        if (result.Action is ParseErrorAction)
+        if (UsageErrors.Any(result))
         {
             UsageErrors.Write(host.Screen, result);
             return ExitCodes.Usage;

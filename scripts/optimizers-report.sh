@@ -106,7 +106,7 @@ if [ -n "$train" ]; then
   else
     for arm in $arms; do for rate in ${grids[$arm]}; do echo "$arm linear $rate 1"; done; done | batch
     if [ ! -f "$results/refined.json" ]; then
-      $LAUNCH schedule refine --run "runs/optimizers/adamw-linear-$(best_rate adamw)-1" --out "$results/refined.json"
+      $LAUNCH schedule refine --run "runs/optimizers/adamw-linear-$(best_rate adamw)-1" --output "$results/refined.json"
     fi
     {
       for arm in $arms; do for seed in 2 3; do echo "$arm linear $(best_rate "$arm") $seed"; done; done

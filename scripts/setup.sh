@@ -1,8 +1,16 @@
 #!/bin/sh
 # Installs what is missing, builds the native libraries and the managed code. Says what it will do before it does it; the second
-# time it only looks. Debian 12 is what it installs on; elsewhere it builds, and names what it lacks.
+# time it only looks. Debian 12 is what it installs on; elsewhere it builds, and names what it lacks. With --tests it also installs
+# what only tests need: a browser, for those of the pages.
 set -eu
 cd "$(dirname "$0")/.."
+
+with_tests=
+case ${1:-} in
+  "") ;;
+  --tests) with_tests=1 ;;
+  *) printf '%s\n' "usage: scripts/setup.sh [--tests]" >&2; exit 1 ;;
+esac
 
 say() { printf '%s\n' "setup: $*"; }
 die() { printf '%s\n' "setup: $1" >&2; printf '%s\n' "  try     $2" >&2; exit 2; }
@@ -20,7 +28,8 @@ has_own_libtorch() {
   [ -n "${LIBTORCH:-}" ] || python3 -c 'import torch' 2> /dev/null
 }
 
-wanted="g++ cmake make libgloo-dev libopenmpi-dev openmpi-bin libopenblas0-pthread chromium chromium-driver"
+wanted="g++ cmake make libgloo-dev libopenmpi-dev openmpi-bin libopenblas0-pthread"
+[ -z "$with_tests" ] || wanted="$wanted chromium chromium-driver"
 has_own_libtorch || wanted="libtorch-dev $wanted"
 
 missing=

@@ -10,6 +10,6 @@ internal abstract class Check
     public virtual TimeSpan Limit => TimeSpan.FromSeconds(10);
 
     /// <summary>Looks, and says what it found: at least one line.</summary>
-    /// <param name="patient">What is looked at.</param>
-    public abstract IEnumerable<Finding> Examine(Patient patient);
+    /// <param name="context">What is looked at.</param>
+    public abstract IEnumerable<Finding> Examine(DoctorContext context);
 }

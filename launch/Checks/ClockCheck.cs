@@ -7,7 +7,7 @@ internal sealed class ClockCheck : Check
 {
     public override string Name => "clock";
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
         // Nothing can run before it was built.
         var built = File.GetLastWriteTimeUtc(typeof(ClockCheck).Assembly.Location);
@@ -19,7 +19,7 @@ internal sealed class ClockCheck : Check
             yield break;
         }
 
-        yield return Synchronised(patient) switch
+        yield return Synchronised(context) switch
         {
             true => Finding.Works($"{text}, synchronised"),
             false => new Finding(Verdict.Warns, $"{text}, not synchronised with others", "timedatectl set-ntp true"),
@@ -27,9 +27,9 @@ internal sealed class ClockCheck : Check
         };
     }
 
-    private static bool? Synchronised(Patient patient)
+    private static bool? Synchronised(DoctorContext context)
     {
-        if (patient.Program("timedatectl") is not { } program)
+        if (context.Program("timedatectl") is not { } program)
         {
             return null;
         }

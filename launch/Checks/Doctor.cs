@@ -32,14 +32,14 @@ internal static class Doctor
 
     /// <summary>Runs checks; one that throws is one that fails.</summary>
     /// <param name="checks">Usually <see cref="Checks"/>.</param>
-    /// <param name="patient">What is looked at.</param>
-    public static IEnumerable<Diagnosis> Examine(IEnumerable<Check> checks, Patient patient) =>
-        checks.Select(check => new Diagnosis(check.Name, Examine(check, patient)));
+    /// <param name="context">What is looked at.</param>
+    public static IEnumerable<Diagnosis> Examine(IEnumerable<Check> checks, DoctorContext context) =>
+        checks.Select(check => new Diagnosis(check.Name, Examine(check, context)));
 
-    private static List<Finding> Examine(Check check, Patient patient)
+    private static List<Finding> Examine(Check check, DoctorContext context)
     {
         // On a thread of its own, since a file system or a name server that hangs cannot be interrupted; the process ends without it.
-        var examination = Task.Factory.StartNew(() => check.Examine(patient).ToList(), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        var examination = Task.Factory.StartNew(() => check.Examine(context).ToList(), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         try
         {
             return examination.Wait(check.Limit)

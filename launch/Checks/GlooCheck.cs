@@ -7,7 +7,7 @@ internal sealed class GlooCheck : Check
 {
     public override string Name => "Gloo";
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
         yield return Native.Try("Gloo: its store does not start", () =>
         {

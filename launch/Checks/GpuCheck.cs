@@ -9,9 +9,9 @@ internal sealed class GpuCheck : Check
 
     public override TimeSpan Limit => TimeSpan.FromSeconds(20);
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
-        if (patient.Program("nvidia-smi") is not { } program)
+        if (context.Program("nvidia-smi") is not { } program)
         {
             yield return Finding.Skipped("GPU: no nvidia-smi on PATH");
             yield break;
@@ -30,7 +30,7 @@ internal sealed class GpuCheck : Check
             yield return Finding.Works($"GPU: {alike.Count()}x {alike.Key.Replace(", ", " | ", StringComparison.Ordinal)}");
         }
 
-        if (patient.RanksPerNode is { } ranks && ranks > cards.Length)
+        if (context.RanksPerNode is { } ranks && ranks > cards.Length)
         {
             yield return new Finding(Verdict.Warns, $"GPU: {ranks} ranks share {cards.Length} GPU(s)", $"--procs-per-node {cards.Length}");
         }

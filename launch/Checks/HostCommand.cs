@@ -14,14 +14,14 @@ internal sealed class HostCommand
     public string Name => Path.GetFileName(_program);
 
     /// <summary>What this machine has; null where it has neither.</summary>
-    public static HostCommand? Find(Patient patient)
+    public static HostCommand? Find(DoctorContext context)
     {
-        if (patient.Variable("SLURM_JOB_ID") is not null && patient.Program("srun") is { } srun)
+        if (context.Variable("SLURM_JOB_ID") is not null && context.Program("srun") is { } srun)
         {
             return new HostCommand(srun, isSlurm: true);
         }
 
-        return patient.Program("ssh") is { } ssh ? new HostCommand(ssh, isSlurm: false) : null;
+        return context.Program("ssh") is { } ssh ? new HostCommand(ssh, isSlurm: false) : null;
     }
 
     /// <summary>Runs a line of shell there, to its end or the limit.</summary>

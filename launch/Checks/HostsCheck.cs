@@ -18,24 +18,24 @@ internal sealed class HostsCheck : Check
     // All are looked at at once.
     public override TimeSpan Limit => TimeSpan.FromSeconds(SecondsAHost + 10);
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
-        var hosts = patient.Hosts.Count > 0 ? patient.Hosts : FromSlurm(patient);
+        var hosts = context.Hosts.Count > 0 ? context.Hosts : FromSlurm(context);
         if (hosts.Count == 0)
         {
             return [Finding.Skipped("hosts: none was named (--hosts a,b), and this is no Slurm job")];
         }
 
-        if (HostCommand.Find(patient) is not { } shell)
+        if (HostCommand.Find(context) is not { } shell)
         {
             return [.. hosts.Select(Resolve), new Finding(Verdict.Fails, "hosts: neither ssh nor, in a Slurm job, srun is on PATH", "apt-get install openssh-client")];
         }
 
-        var marker = Path.Combine(patient.RunsFolder, $".doctor-hosts-{Environment.ProcessId}");
+        var marker = Path.Combine(context.RunsFolder, $".doctor-hosts-{Environment.ProcessId}");
         Directory.CreateDirectory(marker);
         try
         {
-            var each = hosts.Select(host => Task.Factory.StartNew(() => Look(host, shell, patient, marker), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToArray();
+            var each = hosts.Select(host => Task.Factory.StartNew(() => Look(host, shell, context, marker), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToArray();
             Task.WaitAll(each, TimeSpan.FromSeconds(SecondsAHost));
             return [.. each.Zip(hosts).SelectMany(pair => pair.First.IsCompletedSuccessfully
                 ? pair.First.Result
@@ -47,13 +47,13 @@ internal sealed class HostsCheck : Check
         }
     }
 
-    private static string[] FromSlurm(Patient patient) =>
-        patient.Variable("SLURM_JOB_NODELIST") is { } list && patient.Program("scontrol") is { } scontrol
+    private static string[] FromSlurm(DoctorContext context) =>
+        context.Variable("SLURM_JOB_NODELIST") is { } list && context.Program("scontrol") is { } scontrol
             && ProgramRun.Of(scontrol, ["show", "hostnames", list], TimeSpan.FromSeconds(5)) is { Succeeded: true } answer
                 ? answer.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
                 : [];
 
-    private static List<Finding> Look(string host, HostCommand shell, Patient patient, string marker)
+    private static List<Finding> Look(string host, HostCommand shell, DoctorContext context, string marker)
     {
         var name = Resolve(host);
         var found = new List<Finding> { name };
@@ -68,7 +68,7 @@ internal sealed class HostsCheck : Check
         found.Add(Folder(host, shell, marker));
         if (name.Verdict == Verdict.Works)
         {
-            found.Add(Network(host, shell, patient));
+            found.Add(Network(host, shell, context));
         }
 
         return found;
@@ -128,7 +128,7 @@ internal sealed class HostsCheck : Check
     }
 
     // This program listens there, if it is there: the folder that it lies in is usually shared.
-    private static Finding Network(string host, HostCommand shell, Patient patient)
+    private static Finding Network(string host, HostCommand shell, DoctorContext context)
     {
         using var process = shell.Start(host, $"{AnswerCommand.Line} {(int)Patience.TotalSeconds}");
         try

@@ -10,7 +10,7 @@ internal sealed class LibraryCheck : Check
 
     public override TimeSpan Limit => TimeSpan.FromSeconds(30);
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
         if (NativeFolder.Find("moe_torch") is not { } path)
         {

@@ -14,7 +14,7 @@ internal sealed class LimitsCheck : Check
 
     public override string Name => "limits";
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
         var lines = File.ReadAllLines("/proc/self/limits");
         var enough = new List<string>();

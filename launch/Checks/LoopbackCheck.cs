@@ -11,7 +11,7 @@ internal sealed class LoopbackCheck : Check
 
     public override TimeSpan Limit => TimeSpan.FromSeconds(20);
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
         yield return OwnName();
         using var listener = new TcpListener(IPAddress.Loopback, 0);

@@ -13,15 +13,15 @@ internal sealed class MachineCheck : Check
 
     public override string Name => "machine";
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
-        var (cores, ranks) = (Environment.ProcessorCount, patient.RanksPerNode ?? 1);
+        var (cores, ranks) = (Environment.ProcessorCount, context.RanksPerNode ?? 1);
         var memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / GibiByte;
         var text = MetricText.Invariant($"machine: .NET {Environment.Version} on {RuntimeInformation.RuntimeIdentifier}, {cores} cores, {memory:F1} GiB memory");
         yield return memory < GibPerRank * Math.Max(4, ranks)
             ? new Finding(Verdict.Warns, text, "4 ranks of the quickstart take about 2 GiB: fewer ranks, or launch plan for what yours take")
             : Finding.Works(text);
-        if (patient.RanksPerNode is not null)
+        if (context.RanksPerNode is not null)
         {
             yield return ranks > cores
                 ? new Finding(Verdict.Warns, $"ranks: {ranks} share {cores} cores", $"--procs-per-node {cores}, unless it is a test")

@@ -14,7 +14,7 @@ internal sealed class MatrixProductCheck : Check
 
     public override TimeSpan Limit => TimeSpan.FromSeconds(30);
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
         yield return Native.Try("matrix product", Measure);
     }

@@ -14,9 +14,9 @@ internal sealed class MlflowCheck : Check
 
     public override TimeSpan Limit => TimeSpan.FromSeconds(20);
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
-        if (patient.Variable(Uri) is not { } given)
+        if (context.Variable(Uri) is not { } given)
         {
             return [Finding.Skipped($"MLflow: {Uri} is not set")];
         }
@@ -28,23 +28,23 @@ internal sealed class MlflowCheck : Check
 
         return uri.Scheme switch
         {
-            "http" or "https" => Server(uri, patient),
+            "http" or "https" => Server(uri, context),
             "file" => [Finding.Works($"MLflow: files in {uri.LocalPath}")],
             _ => [new Finding(Verdict.Fails, $"MLflow: a '{uri.Scheme}' store is neither a server nor a folder", $"export {Uri}=http://host:5000, or file:///path")],
         };
     }
 
-    private static List<Finding> Server(Uri uri, Patient patient)
+    private static List<Finding> Server(Uri uri, DoctorContext context)
     {
         // A password may stand in the address itself.
         var shown = uri.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.Unescaped).TrimEnd('/');
         using var client = new HttpClient { Timeout = Patience };
         try
         {
-            using var version = Send(client, HttpMethod.Get, $"{shown}/version", Credentials(uri, patient).Header);
+            using var version = Send(client, HttpMethod.Get, $"{shown}/version", Credentials(uri, context).Header);
             var text = version.IsSuccessStatusCode ? Read(version).Trim() : "";
-            using var search = Send(client, HttpMethod.Get, $"{shown}/api/2.0/mlflow/experiments/search?max_results=1", Credentials(uri, patient).Header);
-            var by = Credentials(uri, patient).Source;
+            using var search = Send(client, HttpMethod.Get, $"{shown}/api/2.0/mlflow/experiments/search?max_results=1", Credentials(uri, context).Header);
+            var by = Credentials(uri, context).Source;
             return search.StatusCode switch
             {
                 HttpStatusCode.OK => [Finding.Works($"MLflow {(text.Length is > 0 and < 30 ? text : "of unknown version")} at {shown}{by}")],
@@ -59,16 +59,16 @@ internal sealed class MlflowCheck : Check
         }
     }
 
-    private static (AuthenticationHeaderValue? Header, string Source) Credentials(Uri uri, Patient patient)
+    private static (AuthenticationHeaderValue? Header, string Source) Credentials(Uri uri, DoctorContext context)
     {
-        if (patient.Variable(Token) is { } token)
+        if (context.Variable(Token) is { } token)
         {
             return (new AuthenticationHeaderValue("Bearer", token), $" (token from {Token}, hidden)");
         }
 
-        if (patient.Variable(User) is { } user)
+        if (context.Variable(User) is { } user)
         {
-            return (Basic($"{user}:{patient.Variable(Password)}"), $" (user from {User}, password hidden)");
+            return (Basic($"{user}:{context.Variable(Password)}"), $" (user from {User}, password hidden)");
         }
 
         return uri.UserInfo.Length > 0 ? (Basic(System.Uri.UnescapeDataString(uri.UserInfo)), " (credentials from the address, hidden)") : (null, "");

@@ -13,9 +13,9 @@ internal sealed class MpiCheck : Check
 
     public override TimeSpan Limit => TimeSpan.FromSeconds(25);
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
-        if (patient.Program("mpirun") is not { } mpirun)
+        if (context.Program("mpirun") is not { } mpirun)
         {
             yield return new Finding(Verdict.Warns, "MPI: no mpirun; --backend auto takes Gloo", "make setup   (openmpi-bin, libopenmpi-dev)");
             yield break;
@@ -35,7 +35,7 @@ internal sealed class MpiCheck : Check
             yield return Hello(mpirun);
         }
 
-        if (patient.Variable(Yield) == "0" && (patient.RanksPerNode ?? 1) > Environment.ProcessorCount)
+        if (context.Variable(Yield) == "0" && (context.RanksPerNode ?? 1) > Environment.ProcessorCount)
         {
             yield return new Finding(Verdict.Warns, $"MPI: {Yield}=0 with more ranks than cores: small messages take a thousand times longer", $"unset {Yield}");
         }

@@ -7,7 +7,7 @@ internal sealed class NcclCheck : Check
 {
     public override string Name => "NCCL";
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
         yield return Look();
     }

@@ -11,9 +11,9 @@ internal sealed class PortCheck : Check
 
     public override string Name => "ports";
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
-        var named = patient.Variable("MASTER_PORT");
+        var named = context.Variable("MASTER_PORT");
         if (named is not null && !(int.TryParse(named, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number is > 0 and < 65536))
         {
             yield return new Finding(Verdict.Fails, $"ports: MASTER_PORT is '{named}', no port", "export MASTER_PORT=29500");

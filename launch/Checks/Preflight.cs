@@ -36,6 +36,19 @@ internal static class Preflight
         return faults.Count == 0 ? resolved : throw new ConfigException(faults);
     }
 
+    /// <summary>Refuses a backend that cannot move what lies on the device.</summary>
+    /// <param name="requested"><c>auto</c>, <c>mpi</c>, <c>gloo</c> or <c>nccl</c>.</param>
+    /// <param name="device">Where the ranks train.</param>
+    /// <exception cref="LaunchException">It cannot.</exception>
+    public static void DemandDevice(string requested, DeviceName device)
+    {
+        if (requested == BackendNames.Nccl && device != DeviceName.Cuda)
+        {
+            throw new LaunchException(
+                ExitCodes.Preflight, "--backend nccl moves the memory of GPUs, but parallel.device is cpu", "--set parallel.device=cuda, or --backend auto");
+        }
+    }
+
     /// <summary>Chooses the backend and makes sure that what it needs is there.</summary>
     /// <param name="requested"><c>auto</c>, <c>mpi</c>, <c>gloo</c> or <c>nccl</c>.</param>
     /// <param name="device">Where the ranks train.</param>
@@ -45,6 +58,7 @@ internal static class Preflight
     /// <exception cref="LaunchException">Something is missing; it names the command that installs or builds it.</exception>
     public static string Backend(string requested, DeviceName device, int worldSize, LaunchHost host)
     {
+        DemandDevice(requested, device);
         var needsLibraries = host.RankProgram.NeedsNativeLibraries;
         if (needsLibraries && NativeFolder.Find("moe_torch") is null)
         {
@@ -59,9 +73,6 @@ internal static class Preflight
                 throw new LaunchException(ExitCodes.Preflight, "--backend mpi needs mpirun, which is not installed", "make setup, or --backend gloo");
             case BackendNames.Mpi when !hasMpiLibrary:
                 throw new LaunchException(ExitCodes.Preflight, "--backend mpi needs the native library libmoe_mpi.so, which has not been built", "make setup, or --backend gloo");
-            case BackendNames.Nccl when device != DeviceName.Cuda:
-                throw new LaunchException(
-                    ExitCodes.Preflight, "--backend nccl moves the memory of GPUs, but parallel.device is cpu", "--set parallel.device=cuda, or --backend auto");
             case BackendNames.Auto when device == DeviceName.Cuda && worldSize > 1:
                 return BackendNames.Nccl;
             case BackendNames.Auto:

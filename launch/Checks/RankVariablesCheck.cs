@@ -17,12 +17,12 @@ internal sealed class RankVariablesCheck : Check
 
     public override string Name => "rank variables";
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
         var found = new List<Finding>();
         foreach (var names in Alike)
         {
-            var given = names.Select(name => (Name: name, Value: patient.Variable(name))).Where(pair => pair.Value is not null).ToList();
+            var given = names.Select(name => (Name: name, Value: context.Variable(name))).Where(pair => pair.Value is not null).ToList();
             if (given.Select(pair => pair.Value).Distinct().Count() > 1)
             {
                 found.Add(new Finding(Verdict.Fails, $"rank variables: {string.Join(" and ", given.Select(pair => $"{pair.Name}={pair.Value}"))} contradict each other", $"unset {given[0].Name}"));
@@ -36,16 +36,16 @@ internal sealed class RankVariablesCheck : Check
 
         try
         {
-            _ = RankEnvironment.Read(patient.Variable);
+            _ = RankEnvironment.Read(context.Variable);
         }
         catch (FormatException e)
         {
             found.Add(new Finding(Verdict.Fails, $"rank variables: {e.Message}", "unset the variable"));
         }
 
-        var any = Alike.SelectMany(names => names).Any(name => patient.Variable(name) is not null);
+        var any = Alike.SelectMany(names => names).Any(name => context.Variable(name) is not null);
         return found.Count > 0 ? found : [any ? Finding.Works("rank variables agree") : Finding.Skipped("rank variables: none is set")];
 
-        int? Number(string name) => int.TryParse(patient.Variable(name), out var number) ? number : null;
+        int? Number(string name) => int.TryParse(context.Variable(name), out var number) ? number : null;
     }
 }

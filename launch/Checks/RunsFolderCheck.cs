@@ -14,9 +14,9 @@ internal sealed class RunsFolderCheck : Check
 
     public override TimeSpan Limit => TimeSpan.FromSeconds(20);
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
-        var runs = patient.RunsFolder;
+        var runs = context.RunsFolder;
         var probe = Path.Combine(runs, $".doctor-{Environment.ProcessId}");
         Finding? trouble = null;
         try

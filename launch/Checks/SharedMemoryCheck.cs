@@ -10,7 +10,7 @@ internal sealed class SharedMemoryCheck : Check
 
     public override string Name => "shared memory";
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
         if (!Directory.Exists(Folder))
         {

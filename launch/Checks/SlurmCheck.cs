@@ -15,11 +15,11 @@ internal sealed class SlurmCheck : Check
 
     public override TimeSpan Limit => TimeSpan.FromSeconds(15);
 
-    public override IEnumerable<Finding> Examine(Patient patient)
+    public override IEnumerable<Finding> Examine(DoctorContext context)
     {
-        if (patient.Program("sinfo") is not { } sinfo)
+        if (context.Program("sinfo") is not { } sinfo)
         {
-            yield return patient.Variable("SLURM_JOB_ID") is { } job
+            yield return context.Variable("SLURM_JOB_ID") is { } job
                 ? new Finding(Verdict.Warns, $"Slurm: SLURM_JOB_ID={job}, but there is no sinfo on PATH", "install slurm-client on the compute nodes")
                 : Finding.Skipped("Slurm: no sinfo on PATH");
             yield break;
@@ -30,7 +30,7 @@ internal sealed class SlurmCheck : Check
         if (!list.Succeeded)
         {
             // Its programs may be installed where nobody runs it.
-            var isInJob = patient.Variable("SLURM_JOB_ID") is not null;
+            var isInJob = context.Variable("SLURM_JOB_ID") is not null;
             yield return !isInJob && list.Trouble.Contains(NoConfiguration, StringComparison.Ordinal)
                 ? Finding.Skipped("Slurm: its programs are here, but no slurm.conf that names a cluster")
                 : new Finding(isInJob ? Verdict.Fails : Verdict.Warns, $"Slurm: sinfo: {list.Trouble}", "is slurmctld up? scontrol ping");

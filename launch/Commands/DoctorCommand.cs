@@ -15,9 +15,9 @@ internal static class DoctorCommand
         var command = new Command("doctor", "Says what is installed and works, what is not, and what mends it.");
         var hosts = new Option<string?>("--hosts") { Description = "Other machines of the job, to be reached by ssh. Default in a Slurm job: its nodes.", HelpName = "a,b,..." };
         var perNode = OptionValues.OptionalWhole("--procs-per-node", "Ranks that each machine is to have.", 1, int.MaxValue);
-        var json = new Option<bool>("--json") { Description = "One JSON object instead of lines." };
+        var ui = OptionValues.Choice("--ui", "plain: for people; json: one object.", RunViews.Plain, RunViews.Json);
         var answer = new Option<int?>("--answer") { Description = "The other end of --hosts.", Hidden = true };
-        foreach (var option in new Option[] { hosts, perNode, json, answer })
+        foreach (var option in new Option[] { hosts, perNode, ui, answer })
         {
             command.Options.Add(option);
         }
@@ -30,17 +30,17 @@ internal static class DoctorCommand
                 return ExitCodes.Done;
             }
 
-            var patient = new Patient(
+            var context = new DoctorContext(
                 host,
                 Repository.RunsFolder(host.WorkingDirectory),
                 result.GetValue(hosts)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [],
                 result.GetValue(perNode));
-            return Report(Doctor.Examine(Doctor.Checks, patient), host, result.GetValue(json));
+            return Report(Doctor.Examine(Doctor.Checks, context), host, result.GetValue(ui) == RunViews.Json);
         });
         return command.WithExamples(
             "launch doctor",
             "launch doctor --hosts node1,node2 --procs-per-node 8",
-            "launch doctor --json | jq '.findings[] | select(.verdict == \"fail\")'",
+            "launch doctor --ui json | jq '.findings[] | select(.verdict == \"fail\")'",
             "",
             "Exit codes: 0 nothing fails (warnings may), 2 something does.");
     }

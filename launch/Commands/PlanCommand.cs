@@ -23,7 +23,7 @@ internal static class PlanCommand
         var perNode = Count("--procs-per-node", "Ranks of a node; under --scale of a full one.");
         var device = new Option<string>("--device")
         {
-            Description = "What each rank has: a name in configs/devices (h100, a100), a file of that form, or cpu, which measures this machine for some seconds.",
+            Description = "What each rank has: a name in configs/devices (a100, h100, h200), a file of that form, or cpu, which measures this machine for some seconds.",
             HelpName = "NAME|FILE",
             DefaultValueFactory = _ => "cpu",
         };

@@ -10,8 +10,8 @@ namespace Moe.Launch.Commands;
 /// <summary>The options that every command which starts ranks has.</summary>
 internal sealed class RunOptions
 {
-    // Far below what would overflow the product of nodes and ranks a node.
-    private const int Most = 4096;
+    /// <summary>Most nodes, and most ranks of one: far below what would overflow their product.</summary>
+    public const int Most = 4096;
 
     public Option<string?> Config { get; } = ConfigOption();
 
@@ -24,7 +24,7 @@ internal sealed class RunOptions
     public Option<string> Backend { get; } = OptionValues.Choice(
         "--backend", "How ranks talk: auto takes NCCL where parallel.device is cuda, else MPI where it is installed.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo, BackendNames.Nccl);
 
-    public Option<string?> Hosts { get; } = new("--hosts") { Description = "Machines to start ranks on, node by node: by mpirun, or with --backend gloo by ssh.", HelpName = "a,b,c" };
+    public Option<string?> Hosts { get; } = new("--hosts") { Description = "Machines to start ranks on, node by node: by mpirun, or with --backend gloo or nccl by ssh.", HelpName = "a,b,c" };
 
     public Option<string?> HostFile { get; } = new("--hostfile") { Description = "The same from a file: a host a line, with slots=N after it for N ranks.", HelpName = "FILE" };
 

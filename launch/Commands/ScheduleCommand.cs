@@ -21,7 +21,7 @@ internal static class ScheduleCommand
         var command = new Command("schedule", "The learning rate over a run.");
         command.Subcommands.Add(Show(host));
         command.Subcommands.Add(Refine(host));
-        return command.WithExamples("launch schedule show --config my.yaml", "launch schedule refine --run runs/mine --out refined.json");
+        return command.WithExamples("launch schedule show --config my.yaml", "launch schedule refine --run runs/mine -o refined.json");
     }
 
     private static Command Show(LaunchHost host)
@@ -52,7 +52,7 @@ internal static class ScheduleCommand
     private static Command Refine(LaunchHost host)
     {
         var run = new Option<string>("--run") { Description = "Folder of a finished run, whose gradient norms are read.", HelpName = "DIR", Required = true };
-        var output = new Option<string?>("--out") { Description = "File to write. Default: schedule.json in the working directory.", HelpName = "FILE" };
+        var output = new Option<string?>("--output", "-o") { Description = "The file to write. Default: schedule.json in the working directory.", HelpName = "FILE" };
         var smooth = OptionValues.Number("--smooth", "Width of the median filter over the norms, as a share of the run.", "FRACTION", DefaultSmooth, 0, 1);
         var refine = new Command("refine", "Computes the schedule that a finished run's gradient norms ask for.") { run, output, smooth };
         refine.SetAction(result =>
@@ -65,7 +65,7 @@ internal static class ScheduleCommand
             host.Screen.Error.WriteLine($"for a new run: --set schedule.name=refined --set schedule.file={host.Shorten(path)}");
             return ExitCodes.Done;
         });
-        return refine.WithExamples("launch schedule refine --run runs/mine", "launch schedule refine --run runs/mine --out refined.json --smooth 0.05");
+        return refine.WithExamples("launch schedule refine --run runs/mine", "launch schedule refine --run runs/mine -o refined.json --smooth 0.05");
     }
 
     private static ScheduleFile Refined(RunFolder folder, double smooth)

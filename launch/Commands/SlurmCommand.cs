@@ -5,6 +5,7 @@ using Moe.Launch.Checks;
 using Moe.Launch.Hosts;
 using Moe.Launch.Runs;
 using Moe.Launch.Slurm;
+using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 
 namespace Moe.Launch.Commands;
@@ -15,7 +16,7 @@ internal sealed partial class SlurmCommand
     private readonly Option<string?> _config = RunOptions.ConfigOption();
     private readonly Option<string[]> _set = RunOptions.SetOption();
     private readonly Option<int> _nodes = RunOptions.Count("--nodes", "Number of nodes.");
-    private readonly Option<int> _perNode = RunOptions.Count("--procs-per-node", "Ranks of a node. Default: --gpus-per-node, else 1.");
+    private readonly Option<int?> _perNode = OptionValues.OptionalWhole("--procs-per-node", "Ranks of a node. Default: --gpus-per-node, else 1.", 1, RunOptions.Most);
     private readonly Option<string> _tasks = OptionValues.Choice("--tasks", "What Slurm's tasks are: one launcher a node, which starts its ranks, or the ranks themselves.", "launchers", "ranks");
     private readonly Option<int?> _gpus = OptionValues.OptionalWhole("--gpus-per-node", "GPUs of a node.", 1, 1024);
     private readonly Option<string> _time = TimeLimit();
@@ -26,10 +27,10 @@ internal sealed partial class SlurmCommand
     private readonly Option<int?> _cpus = OptionValues.OptionalWhole("--cpus-per-task", "Cores of a task, see --tasks.", 1, 65536);
     private readonly Option<string> _jobName = Text("--job-name", "Name of the job, and of its run folder.", "NAME", "moe");
     private readonly Option<string> _output = Text("--output", "The job's log; %x is its name, %j its number. Its folder must exist.", "FILE", "%x-%j.out");
-    private readonly Option<int?> _requeues = OptionValues.OptionalWhole("--max-requeues", "How often it goes back to the queue at its time limit. Default: 10.", 0, int.MaxValue);
+    private readonly Option<int> _requeues = OptionValues.Whole("--max-requeues", "How often it goes back to the queue at its time limit.", 10, 0, int.MaxValue);
     private readonly Option<string[]> _further = new("--sbatch") { Description = "A further option of sbatch, such as --sbatch=--constraint=a100; may be repeated.", HelpName = "OPTION", DefaultValueFactory = _ => [] };
     private readonly Option<string?> _runFolder = Word("--run-dir", "The run folder. Default: runs/JOBNAME-JOBID.");
-    private readonly Option<string> _backend = OptionValues.Choice("--backend", "How ranks talk.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo);
+    private readonly Option<string> _backend = OptionValues.Choice("--backend", "How ranks talk.", BackendNames.Auto, BackendNames.Mpi, BackendNames.Gloo, BackendNames.Nccl);
     private readonly Option<string> _resume = Text("--resume", "What the first turn continues from; later ones continue the run itself.", "auto|none|PATH", "auto");
 
     private SlurmCommand()
@@ -70,7 +71,7 @@ internal sealed partial class SlurmCommand
         });
         return command.WithExamples(
             "launch slurm render --config my.yaml --nodes 4 --procs-per-node 2 --time 02:00:00 -o job.sbatch",
-            "launch slurm render --nodes 4 --gpus-per-node 8 --partition gpu",
+            "launch slurm render --nodes 4 --gpus-per-node 8 --partition gpu --set parallel.device=cuda",
             "launch slurm render --nodes 4 --procs-per-node 2 --tasks ranks --backend mpi");
     }
 
@@ -121,17 +122,24 @@ internal sealed partial class SlurmCommand
         var config = DefaultConfig.Resolve(result.GetValue(_config), host);
         var overrides = result.GetValue(_set) ?? [];
         var gpus = result.GetValue(_gpus) ?? 0;
-        var perNode = RunOptions.Given(result, _perNode) ?? Math.Max(gpus, 1);
+        var perNode = result.GetValue(_perNode) ?? Math.Max(gpus, 1);
         var nodes = result.GetValue(_nodes);
-        Preflight.Configuration(Path.GetFullPath(config, host.WorkingDirectory), overrides, nodes, perNode);
+        var device = Preflight.Configuration(Path.GetFullPath(config, host.WorkingDirectory), overrides, nodes, perNode).Config.Parallel.Device;
+        if (gpus > 0 && device == DeviceName.Cpu)
+        {
+            throw new LaunchException(
+                ExitCodes.Usage, $"--gpus-per-node {gpus} asks for GPUs, but parallel.device is cpu: they would stand idle", "--set parallel.device=cuda, or leave --gpus-per-node out");
+        }
+
         var backend = result.GetValue(_backend)!;
+        Preflight.DemandDevice(backend, device);
         var isTaskPerRank = result.GetValue(_tasks) == "ranks";
         if (backend == BackendNames.Mpi && !isTaskPerRank && nodes > 1)
         {
-            throw new LaunchException(ExitCodes.Usage, "--backend mpi does not go with --tasks launchers: MPI wants to start all ranks itself", "--tasks ranks, or --backend gloo");
+            throw new LaunchException(ExitCodes.Usage, "--backend mpi does not go with --tasks launchers: MPI wants to start all ranks itself", "--tasks ranks, or --backend gloo or nccl");
         }
 
-        return new SbatchOptions(host.Shorten(Path.GetFullPath(config, host.WorkingDirectory)), nodes, perNode, ["dotnet", "exec", host.Shorten(host.Assembly)])
+        return new SbatchOptions(host.Shorten(Path.GetFullPath(config, host.WorkingDirectory)), nodes, perNode, host.CommandWords)
         {
             TaskPerRank = isTaskPerRank,
             JobName = result.GetValue(_jobName)!,
@@ -143,7 +151,7 @@ internal sealed partial class SlurmCommand
             Memory = result.GetValue(_memory),
             CpusPerTask = result.GetValue(_cpus),
             Output = result.GetValue(_output)!,
-            MaxRequeues = result.GetValue(_requeues) ?? 10,
+            MaxRequeues = result.GetValue(_requeues),
             Further = result.GetValue(_further) ?? [],
             RunFolder = result.GetValue(_runFolder),
             RunsFolder = host.Shorten(Repository.RunsFolder(host.WorkingDirectory)),
@@ -204,20 +212,20 @@ internal sealed partial class SlurmCommand
 
     private static Option<string> TimeLimit()
     {
-        var option = Text("--time", "Time limit of one turn in the queue.", "[D-]HH:MM:SS", "01:00:00");
+        var option = Text("--time", "Time limit of one turn in the queue, in minutes or [D-]HH:MM:SS.", "TIME", "01:00:00");
         option.Validators.Add(result =>
         {
             if (result.Tokens is [var token] && !SlurmTime().IsMatch(token.Value))
             {
                 result.AddError(
-                    $"--time takes minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes or days-hours:minutes:seconds, as in 90, 02:00:00 or 1-12, not '{token.Value}'.");
+                    $"--time takes minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:seconds or UNLIMITED, as in 90, 02:00:00 or 1-12, not '{token.Value}'.");
             }
         });
         return option;
     }
 
     // The forms of sbatch's manual; Slurm itself takes 90 minutes as 90:00 and as 00:90:00.
-    [GeneratedRegex(@"^(\d{1,6}(:\d{1,2}){0,2}|\d{1,6}-\d{1,2}(:\d{1,2}){0,2})\z", RegexOptions.ECMAScript)]
+    [GeneratedRegex(@"^(\d{1,6}(:\d{1,2}){0,2}|\d{1,6}-\d{1,2}(:\d{1,2}){0,2}|UNLIMITED)\z", RegexOptions.ECMAScript | RegexOptions.IgnoreCase)]
     private static partial Regex SlurmTime();
 
     // A line end or a blank would begin a line, or an option, of its own in the script.

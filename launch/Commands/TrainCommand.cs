@@ -29,6 +29,6 @@ internal static class TrainCommand
             "launch --nodes 4 --profile trace.json              says where a step goes",
             "",
             "Ctrl-C once: finish the step, save, exit 75. Twice, or before the ranks are started: leave at once, exit 130.",
-            "Exit codes: 0 done, 1 usage or configuration, 2 preflight, 3 training failed, 4 communication, 5 checkpoint, 75 stopped.");
+            "Exit codes: 0 done, 75 stopped and saved, others a failure: README.md has the table.");
     }
 }

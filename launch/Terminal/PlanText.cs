@@ -13,44 +13,34 @@ internal static class PlanText
         void Line(FormattableString text) => output.WriteLine(text.ToString(CultureInfo.InvariantCulture));
 
         var train = plan.Config.Train;
-        Line($"{plan.Config.Run.Name}: {MetricText.Size(plan.Parameters.Total)} parameters, {MetricText.Size(plan.Parameters.Active)} active; {plan.Ranks} ranks ({plan.Nodes} nodes x {plan.PerNode}), {Mesh(plan)}, {Batch(plan)}, {train.Precision.ToString().ToLowerInvariant()}");
+        Line($"{plan.Config.Run.Name}: {MetricText.Size(plan.Parameters.Total)} parameters, {MetricText.Size(plan.Parameters.Active)} active; {Counted(plan.Ranks, "rank")} ({Counted(plan.Nodes, "node")} x {plan.PerNode}), {Mesh(plan)}, {Batch(plan)}, {train.Precision.ToString().ToLowerInvariant()}");
         Line($"device {plan.Device.Name}: {plan.Device.Description}");
-        Line($"");
-        Line($"memory of the fullest rank      MiB");
-        foreach (var item in plan.Memory.Persistent.Prepend(new MemoryItem("process", plan.Memory.Process))
-            .Concat(plan.Memory.Activations.Select(item => item with { Kind = $"kept for backward: {item.Kind}" }))
-            .Append(new MemoryItem("workspace", plan.Memory.Workspace)).Append(new MemoryItem("communication buffers", plan.Memory.Communication)).Append(new MemoryItem("update", plan.Memory.Update))
-            .Where(item => item.Bytes > 0))
-        {
-            Line($"  {item.Kind,-37} {item.Bytes / MiB,12:0.0}");
-        }
-
-        Line($"  {"at the fullest moment",-37} {plan.Memory.Peak / MiB,12:0.0}  {(plan.Fits ? "fits" : "does not fit")}: {(plan.Device.SharedCores is null ? "" : $"{plan.Ranks} such ranks, ")}{plan.NeededMemory / MiB:0} of {plan.Device.Memory / MiB:0}");
-        Line($"");
-        Line($"what backward computes again (train.recompute)    kept MiB    peak MiB   step ms");
-        foreach (var (choice, other) in choices)
-        {
-            Line($"{(choice == MemoryChoice.Of(plan.Config) ? "*" : " "),2}{choice,-44} {other.Memory.Activations.Sum(item => item.Bytes) / MiB,11:0.0} {other.Memory.Peak / MiB,11:0.0} {1000 * other.StepTime,9:0.0}");
-        }
-
-        Line($"");
-        Line($"work of a rank and step                      ms    share      GFLOP         MB");
+        Table(
+            ["memory of the fullest rank", "MiB", ""],
+            plan.Memory.Persistent.Prepend(new MemoryItem("process", plan.Memory.Process))
+                .Concat(plan.Memory.Activations.Select(item => item with { Kind = $"kept for backward: {item.Kind}" }))
+                .Append(new MemoryItem("workspace", plan.Memory.Workspace)).Append(new MemoryItem("communication buffers", plan.Memory.Communication)).Append(new MemoryItem("update", plan.Memory.Update))
+                .Where(item => item.Bytes > 0)
+                .Select(item => Row($"  {item.Kind}", $"{item.Bytes / MiB:0.0}", $""))
+                .Append(Row($"  at the fullest moment", $"{plan.Memory.Peak / MiB:0.0}", $"{(plan.Fits ? "fits" : "does not fit")}: {(plan.Device.SharedCores is null ? "" : $"{Counted(plan.Ranks, "such rank")}, ")}{plan.NeededMemory / MiB:0} of {plan.Device.Memory / MiB:0}")));
+        Table(
+            ["what backward computes again (train.recompute)", "kept MiB", "peak MiB", "step ms"],
+            choices.Select(pair => Row(
+                $"{(pair.Choice == MemoryChoice.Of(plan.Config) ? "*" : " ")} {pair.Choice}",
+                $"{pair.Plan.Memory.Activations.Sum(item => item.Bytes) / MiB:0.0}", $"{pair.Plan.Memory.Peak / MiB:0.0}", $"{1000 * pair.Plan.StepTime:0.0}")));
         var sharing = plan.Device.Sharing(plan.Ranks);
-        foreach (var item in plan.Work)
-        {
-            Line($"  {item.Kind,-32} {1000 * item.Seconds * sharing,12:0.000} {item.Seconds * sharing / plan.StepTime,8:P1} {item.Operations / 1e9,10:0.0} {item.Bytes / 1e6,10:0.0}");
-        }
-
+        Table(
+            ["work of a rank and step", "ms", "share", "GFLOP", "MB"],
+            plan.Work.Select(item => Row(
+                $"  {item.Kind}", $"{1000 * item.Seconds * sharing:0.000}", $"{item.Seconds * sharing / plan.StepTime:P1}", $"{item.Operations / 1e9:0.0}", $"{item.Bytes / 1e6:0.0}")));
         if (plan.Ranks > 1)
         {
-            Line($"");
-            Line($"collectives of a rank and step               ms    share    calls   MB handed    MB in node  MB between nodes");
-            foreach (var item in plan.Collectives)
-            {
-                Line($"  {$"{item.Purpose} ({item.Ranks})",-32} {1000 * item.Seconds * sharing,12:0.000} {item.Seconds * sharing / plan.StepTime,8:P1} {item.Calls,8:0.##} {item.Bytes / 1e6,11:0.000} {item.Inside / 1e6,13:0.000} {item.Between / 1e6,17:0.000}");
-            }
-
-            Line($"  {"waiting for the last rank",-32} {1000 * plan.WaitingTime,12:0.000} {plan.WaitingTime / plan.StepTime,8:P1}");
+            Table(
+                ["collectives of a rank and step", "ms", "share", "calls", "MB handed", "MB in node", "MB between nodes"],
+                plan.Collectives.Select(item => Row(
+                    $"  {item.Purpose} ({item.Ranks})", $"{1000 * item.Seconds * sharing:0.000}", $"{item.Seconds * sharing / plan.StepTime:P1}", $"{item.Calls:0.##}",
+                    $"{item.Bytes / 1e6:0.000}", $"{item.Inside / 1e6:0.000}", $"{item.Between / 1e6:0.000}"))
+                .Append(Row($"  waiting for the last rank", $"{1000 * plan.WaitingTime:0.000}", $"{plan.WaitingTime / plan.StepTime:P1}", $"", $"", $"", $"")));
         }
 
         var (what, seconds) = plan.Bottleneck;
@@ -59,11 +49,17 @@ internal static class PlanText
         Line($"bottleneck: {what}, {1000 * seconds:0.0} ms ({seconds / plan.StepTime:P0} of the step)");
         if (others.Count > 0)
         {
-            Line($"");
-            Line($"other meshes that fit                                 tokens/s    peak MiB    MFU");
-            foreach (var other in others)
+            Table(
+                ["other meshes that fit", "tokens/s", "peak MiB", "MFU"],
+                others.Select(other => Row($"  {Mesh(other)}, {Batch(other)}", $"{other.TokensPerSecond:0}", $"{other.Memory.Peak / MiB:0.0}", $"{other.Utilisation:P1}")));
+        }
+
+        void Table(string[] head, IEnumerable<string[]> rows)
+        {
+            output.WriteLine();
+            foreach (var line in TextTable.Lines([head, .. rows], int.MaxValue, [.. Enumerable.Range(1, head.Length - 1).Where(column => head[column].Length > 0)]))
             {
-                Line($"  {$"{Mesh(other)}, {Batch(other)}",-50} {other.TokensPerSecond,10:0} {other.Memory.Peak / MiB,11:0.0} {other.Utilisation,7:P1}");
+                output.WriteLine(line);
             }
         }
     }
@@ -80,6 +76,10 @@ internal static class PlanText
             }
         }
     }
+
+    private static string[] Row(params FormattableString[] cells) => [.. cells.Select(cell => cell.ToString(CultureInfo.InvariantCulture))];
+
+    private static string Counted(int number, string thing) => MetricText.Invariant($"{number} {thing}{(number == 1 ? "" : "s")}");
 
     private static string Mesh(StepPlan plan) => MetricText.Invariant($"replica {plan.Ranks / plan.ExpertParallel} x expert {plan.ExpertParallel}");
 

@@ -37,7 +37,7 @@ internal sealed class Browser : IDisposable
     {
         if (!IsInstalled("chromium") || !IsInstalled("chromedriver"))
         {
-            Assert.Ignore("NOT RUN: no Chromium here; scripts/setup.sh installs it, or: apt-get install chromium chromium-driver");
+            Assert.Ignore("NOT RUN: no Chromium here; scripts/setup.sh --tests installs it, or: apt-get install chromium chromium-driver");
         }
 
         var browser = new Browser();

@@ -122,7 +122,7 @@ internal sealed class DoctorTests
     public void Check_that_never_ends_is_left_behind()
     {
         var clock = Stopwatch.StartNew();
-        var diagnosis = Doctor.Examine([new Endless(), new Broken()], Patient()).ToList();
+        var diagnosis = Doctor.Examine([new Endless(), new Broken()], Context()).ToList();
 
         Assert.That(clock.Elapsed, Is.LessThan(TimeSpan.FromSeconds(5)));
         Assert.That(diagnosis[0].Findings.Single().Text, Is.EqualTo("endless: no answer within 0 s"));
@@ -225,7 +225,7 @@ internal sealed class DoctorTests
         Assert.That(run.StartTrainer("doctor", "--procs-per-node", "2").End(), Is.EqualTo(ExitCodes.Preflight), run.Error);
         Assert.That(run.Output, Does.Match("(?m)^ok +machine: .NET").And.Match("(?m)^fail +MLflow: .*  ->  ").And.Contain("copy from here into an issue:\n```\nlaunch "));
 
-        Assert.That(run.StartTrainer("doctor", "--json").End(), Is.EqualTo(ExitCodes.Preflight));
+        Assert.That(run.StartTrainer("doctor", "--ui", "json").End(), Is.EqualTo(ExitCodes.Preflight));
         var report = JsonDocument.Parse(run.Output).RootElement;
         Assert.That(report.GetProperty("ok").GetBoolean(), Is.False);
         Assert.That(report.GetProperty("findings").EnumerateArray().Select(finding => finding.GetProperty("check").GetString()).Distinct(), Is.EquivalentTo(Doctor.Checks.Select(check => check.Name)));
@@ -243,9 +243,9 @@ internal sealed class DoctorTests
         }
     }
 
-    private List<Finding> Examine(Check check, int? ranks = null, params string[] hosts) => [.. check.Examine(Patient(ranks, hosts))];
+    private List<Finding> Examine(Check check, int? ranks = null, params string[] hosts) => [.. check.Examine(Context(ranks, hosts))];
 
-    private Patient Patient(int? ranks = null, params string[] hosts) => new(
+    private DoctorContext Context(int? ranks = null, params string[] hosts) => new(
         new LaunchHost(new Screen(TextWriter.Null, TextWriter.Null, false, false, false, Glyphs.Unicode, Glyphs.Unicode, () => (100, 24)), _folder, _variables.GetValueOrDefault, RankProgram.Assembly("none", needsNativeLibraries: false)),
         _folder,
         hosts,
@@ -265,7 +265,7 @@ internal sealed class DoctorTests
 
         public override TimeSpan Limit => TimeSpan.FromMilliseconds(200);
 
-        public override IEnumerable<Finding> Examine(Patient patient)
+        public override IEnumerable<Finding> Examine(DoctorContext context)
         {
             Thread.Sleep(TimeSpan.FromMinutes(1));
             yield return Finding.Works("never");
@@ -276,7 +276,7 @@ internal sealed class DoctorTests
     {
         public override string Name => "broken";
 
-        public override IEnumerable<Finding> Examine(Patient patient) => throw new InvalidOperationException("it broke\nand more");
+        public override IEnumerable<Finding> Examine(DoctorContext context) => throw new InvalidOperationException("it broke\nand more");
     }
 
     /// <summary>A server that gives every request the same answer.</summary>

@@ -22,7 +22,7 @@ internal sealed class OutputFileTests
         File.WriteAllText(file, "what was there");
         disk.Fill();
 
-        var code = _run.StartBare("done", "schedule", "refine", "--run", FinishedRun(), "--out", file).End();
+        var code = _run.StartBare("done", "schedule", "refine", "--run", FinishedRun(), "-o", file).End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
         Assert.That(_run.Error, Does.Contain($"{file} cannot be written: No space left on device").And.Contain("  try "));
@@ -54,11 +54,11 @@ internal sealed class OutputFileTests
         var (link, file) = (Path.Combine(_run.Scratch, "link.json"), Path.Combine(_run.Scratch, "file.json"));
         File.CreateSymbolicLink(link, file);
 
-        Assert.That(_run.StartBare("done", "schedule", "refine", "--run", FinishedRun(), "--out", link).End(), Is.Zero, _run.Error);
+        Assert.That(_run.StartBare("done", "schedule", "refine", "--run", FinishedRun(), "-o", link).End(), Is.Zero, _run.Error);
         Assert.That(new FileInfo(link).LinkTarget, Is.EqualTo(file));
         Assert.That(File.ReadAllText(file), Does.StartWith("{"));
 
-        Assert.That(_run.StartShellTrainer("mkfifo pipe; $LAUNCH schedule refine --run finished --out pipe > chart & cat pipe; wait $!").End(), Is.Zero, _run.Error);
+        Assert.That(_run.StartShellTrainer("mkfifo pipe; $LAUNCH schedule refine --run finished -o pipe > chart & cat pipe; wait $!").End(), Is.Zero, _run.Error);
         Assert.That(_run.Output, Is.EqualTo(File.ReadAllText(file)));
     }
 

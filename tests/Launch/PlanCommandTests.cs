@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Moe.Launch.Terminal;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 using Moe.Training.Planning;
@@ -26,6 +27,28 @@ internal sealed class PlanCommandTests
         Assert.That(code, Is.Zero, _run.Error);
         Assert.That(_run.Output, Does.Contain("4 ranks (2 nodes x 2), replica 1 x expert 4")
             .And.Contain("weights").And.Contain("optimizer adamw").And.Contain("tokens forward (4)").And.Contain("bottleneck: ").And.Match("tokens/s [0-9]+"));
+    }
+
+    [Test]
+    public void One_rank_is_called_one()
+    {
+        Assert.That(Plan("--device", H100), Is.Zero, _run.Error);
+        Assert.That(_run.Output, Does.Contain("; 1 rank (1 node x 1), "));
+    }
+
+    [Test]
+    public void Name_longer_than_the_others_moves_its_whole_column()
+    {
+        var plan = StepPlan.Of(Config, DeviceFile.Read(H100), nodes: 1, perNode: 2);
+        plan = plan with { Work = [.. plan.Work, plan.Work[0] with { Kind = new string('x', 60) }] };
+        using var output = new StringWriter();
+
+        PlanText.Write(output, plan, plan.Choices(load: 1), [plan]);
+
+        foreach (var table in output.ToString().Split("\n\n").Where(part => part.StartsWith("work", StringComparison.Ordinal) || part.StartsWith("other", StringComparison.Ordinal)))
+        {
+            Assert.That(table.TrimEnd().Split('\n').Select(line => line.Length).Distinct().Count(), Is.EqualTo(1), table);
+        }
     }
 
     [Test]
@@ -140,6 +163,8 @@ internal sealed class PlanCommandTests
         Assert.That(_run.Error, Does.Contain(message).And.Not.Contain("   at "));
         Assert.That(_run.Output, Is.Empty);
     }
+
+    private static RunConfig Config => new() { Data = new() { Domains = [new() { Name = "text", Path = "text.txt" }] } };
 
     private static string H100 => Path.Combine(Repository, "configs", "devices", "h100.yaml");
 

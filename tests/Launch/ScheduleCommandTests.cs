@@ -1,3 +1,4 @@
+using Moe.Training;
 using Moe.Training.Configuration;
 using Moe.Training.Hosting;
 using NUnit.Framework;
@@ -29,12 +30,13 @@ internal sealed class ScheduleCommandTests
     public void Refined_schedule_goes_from_a_finished_run_into_the_folder_of_the_next()
     {
         var finished = FinishedRun(end: 4);
-        var code = _run.StartBare("done", "schedule", "refine", "--run", finished, "--out", "next.json", "--smooth", "0").End();
+        var code = _run.StartBare("done", "schedule", "refine", "--run", finished + "/", "-o", "next.json", "--smooth", "0").End();
         Assert.That(code, Is.Zero, _run.Error);
         Assert.That(_run.Output, Does.Contain("schedule=next.json steps=4"));
         Assert.That(_run.Output.Split('\n')[0], Has.Length.EqualTo(64).And.EndsWith("▁"));
 
         var file = Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "next.json");
+        Assert.That(ScheduleFile.Read(file).Source, Is.EqualTo("finished"));
         Assert.That(_run.Start("done", "--backend", "gloo", "--set", "schedule.name=refined", "--set", "schedule.file=next.json").End(), Is.Zero, _run.Error);
         File.Delete(file);
         var kept = ConfigReader.Read(_run.Folder.ConfigFile, []).Config.Schedule;

@@ -13,7 +13,7 @@ internal sealed class SlurmScriptTests
 {
     private static readonly string[] Launchers = ["--config", "configs/quickstart.yaml", "--nodes", "4", "--procs-per-node", "2", "--cpus-per-task", "16", "--time", "04:00:00"];
     private static readonly string[] Ranks = ["--config", "configs/quickstart.yaml", "--nodes", "4", "--procs-per-node", "2", "--tasks", "ranks", "--backend", "mpi", "--cpus-per-task", "8", "--time", "04:00:00"];
-    private static readonly string[] Gpus = ["--config", "configs/quickstart.yaml", "--nodes", "2", "--gpus-per-node", "8", "--cpus-per-task", "96", "--mem", "0", "--time", "1-00:00:00", "--partition", "gpu"];
+    private static readonly string[] Gpus = ["--config", "configs/quickstart.yaml", "--nodes", "2", "--gpus-per-node", "8", "--cpus-per-task", "96", "--mem", "0", "--time", "1-00:00:00", "--partition", "gpu", "--set", "parallel.device=cuda"];
 
     private LaunchedRun _run = null!;
     private Process? _job;
@@ -138,6 +138,40 @@ internal sealed class SlurmScriptTests
         Assert.That(code, Is.EqualTo(ExitCodes.Usage), error);
         Assert.That(script, Is.Empty);
         Assert.That(error, Does.Contain("--config"));
+    }
+
+    [TestCase("", "bin/launch"), TestCase("bin", "./launch"), TestCase("configs", "{0}/bin/launch")]
+    public async Task Published_folder_is_called_by_its_own_executable(string folder, string program)
+    {
+        var published = new RankProgram(Path.Combine(_run.Scratch, "bin", "launch"), [], NeedsNativeLibraries: true);
+        var from = Directory.CreateDirectory(Path.Combine(_run.Scratch, folder)).FullName;
+
+        var (code, script, error) = await Launch(published, from, "slurm", "render", "--config", _run.ConfigFile, "--nodes", "2");
+
+        Assert.That(code, Is.Zero, error);
+        Assert.That(script, Does.Contain($"\nsrun --kill-on-bad-exit=0 {string.Format(program, _run.Scratch)} train \\\n").And.Not.Contain("dotnet"));
+    }
+
+    [Test]
+    public async Task Gpus_for_a_training_on_cpus_are_refused()
+    {
+        var (code, script, error) = await Launch("slurm", "render", "--config", "configs/quickstart.yaml", "--gpus-per-node", "8");
+
+        Assert.That(code, Is.EqualTo(ExitCodes.Usage));
+        Assert.That(error, Does.Contain("--gpus-per-node 8 asks for GPUs, but parallel.device is cpu").And.Contain("--set parallel.device=cuda"));
+        Assert.That(script, Is.Empty);
+    }
+
+    [TestCase("launchers"), TestCase("ranks")]
+    public async Task Nccl_is_a_backend_of_both_forms(string tasks)
+    {
+        string[] words = ["slurm", "render", "--config", "configs/quickstart.yaml", "--nodes", "2", "--gpus-per-node", "2", "--tasks", tasks, "--backend", "nccl", "--set"];
+
+        var (code, script, error) = await Launch([.. words, "parallel.device=cuda"]);
+
+        Assert.That(code, Is.Zero, error);
+        Assert.That(script, Does.Contain("--run-dir \"$run\" --backend nccl --resume auto"));
+        Assert.That((await Launch("slurm", "render", "--config", "configs/quickstart.yaml", "--backend", "nccl")).Error, Does.Contain("--backend nccl moves the memory of GPUs"));
     }
 
     [Test]
@@ -266,13 +300,17 @@ internal sealed class SlurmScriptTests
         return (process.ExitCode, output + error.Result);
     }
 
-    private static async Task<(int Code, string Output, string Error)> Launch(params string[] arguments)
+    // As a build in this project is called, wherever .NET is installed.
+    private static Task<(int Code, string Output, string Error)> Launch(params string[] arguments) => Launch(
+        new RankProgram("dotnet", ["exec", Path.Combine(Root, "launch", "bin", "Release", "net10.0", "launch.dll")], NeedsNativeLibraries: true), Root, arguments);
+
+    private static async Task<(int Code, string Output, string Error)> Launch(RankProgram self, string folder, params string[] arguments)
     {
         using var output = new StringWriter();
         using var error = new StringWriter();
-        var host = new LaunchHost(new Screen(output, error, false, false, false, Glyphs.Unicode, Glyphs.Unicode, () => (100, 24)), Root, _ => null, RankProgram.Trainer)
+        var host = new LaunchHost(new Screen(output, error, false, false, false, Glyphs.Unicode, Glyphs.Unicode, () => (100, 24)), folder, _ => null, RankProgram.Trainer)
         {
-            Assembly = Path.Combine(Root, "launch", "bin", "Release", "net10.0", "launch.dll"),
+            Self = self,
         };
         var code = await LaunchProgram.RunAsync(arguments, host);
         return (code, output.ToString(), error.ToString());

@@ -36,6 +36,43 @@ internal sealed class UsageTests
         Assert.That(_run.Error.Split('\n'), Has.Length.EqualTo(3), "nothing else");
     }
 
+    [TestCase("'--nope' is no option of launch dashboard", "dashboard", "--nope")]
+    [TestCase("'--prot' is no option of launch dashboard; did you mean --port?", "dashboard", "--prot", "1")]
+    [TestCase("'--nope' is no option of launch data inspect", "data", "inspect", "--nope")]
+    [TestCase("'--nope' is no option of launch data prepare", "data", "prepare", "--nope", "x", "-o", "y")]
+    [TestCase("'-x' is no option of launch data prepare", "data", "prepare", "text.txt", "-x", "-o", "y")]
+    [TestCase("launch train takes no words, only options, not 'extra'", "train", "extra")]
+    [TestCase("'more' is one word too many: launch dashboard takes RUNS_DIR", "dashboard", ".", "more")]
+    [TestCase("launch data needs a command: prepare, inspect", "data")]
+    [TestCase("launch data inspect needs FOLDER", "data", "inspect")]
+    [TestCase("launch sample needs --run DIR", "sample")]
+    [TestCase("--set needs a value: key.path=value", "train", "--set")]
+    [TestCase("--config takes one value, not 2: 'a', 'b'", "train", "--config", "a", "--config", "b")]
+    public void Command_line_that_is_no_call_is_told_in_one_sentence(string message, params string[] arguments)
+    {
+        Assert.That(_run.StartBare("done", arguments).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.StartWith($"✗ {message}\n  try     launch ").And.EndWith(" --help\n"));
+        Assert.That(_run.Error.Split('\n'), Has.Length.EqualTo(3), "nothing else");
+    }
+
+    [TestCase("--", "--odd"), TestCase("./--odd")]
+    public void Name_that_begins_as_an_option_does_can_be_given(params string[] words)
+    {
+        Assert.That(_run.StartBare("done", ["data", "inspect", .. words]).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Contain("--odd").And.Not.Contain("is no option"));
+    }
+
+    [Test]
+    public void Help_beside_an_unknown_option_is_help() =>
+        Assert.That(_run.StartBare("done", "data", "inspect", "--nope", "--help").End(), Is.Zero, _run.Error);
+
+    [Test]
+    public void Override_without_a_value_is_told_once()
+    {
+        Assert.That(_run.StartBare("done", "config", "show", "--config", _run.ConfigFile, "--set", "foo").End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(_run.Error, Does.Contain("\n  --set: foo isn't of the form key.path=value; for example --set train.steps=100\n"));
+    }
+
     [TestCase("abc"), TestCase("1:2:3:4"), TestCase("1-"), TestCase("1.5"), TestCase("2h"), TestCase("1-2-3")]
     public void Time_limit_that_Slurm_would_not_read_is_refused(string time)
     {
@@ -44,7 +81,7 @@ internal sealed class UsageTests
         Assert.That(_run.Output, Is.Empty);
     }
 
-    [TestCase("90"), TestCase("90:00"), TestCase("02:00:00"), TestCase("1-12"), TestCase("1-12:30"), TestCase("1-12:30:00")]
+    [TestCase("90"), TestCase("90:00"), TestCase("02:00:00"), TestCase("1-12"), TestCase("1-12:30"), TestCase("1-12:30:00"), TestCase("UNLIMITED"), TestCase("unlimited")]
     public void Time_limit_in_a_form_of_Slurm_is_taken_as_it_is(string time)
     {
         Assert.That(Render(time), Is.Zero, _run.Error);
@@ -92,6 +129,14 @@ internal sealed class UsageTests
 
         var examples = output.ToString().Split("Examples:\n")[^1].Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.That(examples[0] + " ", Does.StartWith(path == "launch train" ? "  launch --" : $"  {path} "), "the first example; train may be left out");
+    }
+
+    // Beside "[default: ...]", which the help adds, it would be said twice, or otherwise.
+    [TestCaseSource(nameof(Commands))]
+    public void Option_with_a_default_does_not_describe_it(string path)
+    {
+        var command = path.Split(' ')[1..].Aggregate((Command)Tree(), (parent, name) => parent.Subcommands.Single(child => child.Name == name));
+        Assert.That(command.Options.Where(option => option.HasDefaultValue).Select(option => option.Description), Has.None.Contains("Default:"));
     }
 
     private static RootCommand Tree() => CommandTree.Build(LaunchHost.OfThisProcess(RankProgram.Trainer));

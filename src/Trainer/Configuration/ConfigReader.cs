@@ -138,7 +138,7 @@ public static partial class ConfigReader
         var path = equals < 0 ? text : text[..equals].Trim();
         if (equals < 0 || path.Length == 0 || path.Split('.').Any(s => s.Length == 0))
         {
-            faults.Add(new ConfigFault(ConfigOrigin.Set, path, $"--set {ConfigScalar.Shorten(text)} isn't of the form key.path=value", "for example --set train.steps=100"));
+            faults.Add(new ConfigFault(ConfigOrigin.Set, path, $"{ConfigScalar.Shorten(text)} isn't of the form key.path=value", "for example --set train.steps=100"));
             return;
         }
 
@@ -155,7 +155,7 @@ public static partial class ConfigReader
         var segments = path.Split('.');
         if (segments.Length > MaximumSegments)
         {
-            faults.Add(new ConfigFault(ConfigOrigin.Set, path, $"--set {ConfigScalar.Shorten(path)} is not a key"));
+            faults.Add(new ConfigFault(ConfigOrigin.Set, path, $"{ConfigScalar.Shorten(path)} is not a key"));
             return;
         }
 

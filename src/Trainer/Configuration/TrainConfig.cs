@@ -24,7 +24,7 @@ public sealed record TrainConfig
     [Setting("Whether forward and backward are captured after two steps and then launched as one CUDA graph: for a lone rank with `parallel.device: cuda`, `precision: bfloat16` and accumulation 1.")]
     public bool GraphCapture { get; init; }
 
-    [Setting("What backward computes again instead of keeping it: `experts`, the first product of each feed-forward part and the experts' rows; `block`, whole layers; or `auto`: what "
+    [Setting("What backward computes again instead of keeping it (activation checkpointing): `experts`, the first product of each feed-forward part and the experts' rows; `block`, whole layers; or `auto`: what "
         + "`memory_budget` asks for, without one nothing. Routing is never decided again, and no bit of a gradient changes; see docs/memory.md.")]
     public Recompute Recompute { get; init; } = Recompute.Auto;
 

@@ -6,7 +6,7 @@ public static class ExitCodes
     /// <summary>The work is done.</summary>
     public const int Done = 0;
 
-    /// <summary>The command line or the configuration is wrong; no rank was started.</summary>
+    /// <summary>The command line or the configuration is wrong; usually told before any rank is started.</summary>
     public const int Usage = 1;
 
     /// <summary>The machine lacks something that the work needs, such as the native library.</summary>

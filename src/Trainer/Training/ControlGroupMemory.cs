@@ -15,7 +15,7 @@ internal sealed class ControlGroupMemory
     /// <param name="root">Folder of <c>proc</c> and <c>sys</c>.</param>
     internal ControlGroupMemory(string root) => _levels =
     [
-        .. (KernelText.Read(Path.Combine(root, "proc/self/cgroup")) ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries)
+        .. (ProcFile.Read(Path.Combine(root, "proc/self/cgroup")) ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries)
             .SelectMany(line => LevelsOf(root, line)).Where(level => File.Exists(level.Limit)),
     ];
 
@@ -54,8 +54,8 @@ internal sealed class ControlGroupMemory
         internal string Limit { get; } = Path.Combine(folder, limit);
 
         // Statistics take the kernel longest, and are asked for only where there is a limit.
-        internal long? Left() => KernelText.Number(Limit) is { } most and < NoLimit && KernelText.Number(_used) is { } taken
-            ? Math.Max(0, most - taken + (KernelText.Number(_statistics, unused) ?? 0))
+        internal long? Left() => ProcFile.Number(Limit) is { } most and < NoLimit && ProcFile.Number(_used) is { } taken
+            ? Math.Max(0, most - taken + (ProcFile.Number(_statistics, unused) ?? 0))
             : null;
     }
 }

@@ -26,7 +26,7 @@ internal sealed class HostMemory(string root = "/")
         if (_askedAt is not { } then || Stopwatch.GetElapsedTime(then) > Interval)
         {
             _askedAt = Stopwatch.GetTimestamp();
-            var ofMachine = KernelText.Number(_info, "MemAvailable:") * Kibi ?? long.MaxValue;
+            var ofMachine = ProcFile.Number(_info, "MemAvailable:") * Kibi ?? long.MaxValue;
             _available = Math.Min(ofMachine, _group.Left() ?? long.MaxValue);
         }
 

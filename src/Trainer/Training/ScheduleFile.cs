@@ -5,7 +5,7 @@ using Moe.Optimizers;
 namespace Moe.Training;
 
 /// <summary>A refined schedule as a file: what <c>launch schedule refine</c> writes and <c>schedule.file</c> names.</summary>
-/// <param name="Source">Run folder whose gradient norms it comes from.</param>
+/// <param name="Source">Name of the run folder whose gradient norms it comes from.</param>
 /// <param name="Steps">Length of that run.</param>
 /// <param name="Exponent">Of 1/norm in the weights: 2 or 1.</param>
 /// <param name="Smooth">Width of the median filter as a share of the run.</param>

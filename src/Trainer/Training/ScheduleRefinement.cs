@@ -43,7 +43,7 @@ public static class ScheduleRefinement
 
         var exponent = config.Optimizer.Name is OptimizerName.Sgd or OptimizerName.Lars ? 2 : 1;
         var curve = RefinedCurve.Of(Evenly(norms, steps), exponent, smooth);
-        return new ScheduleFile(folder.Path, steps, exponent, smooth, curve.Shares);
+        return new ScheduleFile(Path.GetFileName(Path.TrimEndingDirectorySeparator(folder.Path)), steps, exponent, smooth, curve.Shares);
     }
 
     /// <summary>Norms on the straight line between the logged steps, at evenly spaced places from step 1 to the last.</summary>

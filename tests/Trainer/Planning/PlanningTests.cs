@@ -154,7 +154,7 @@ internal sealed class PlanningTests
     }
 
     [Test]
-    public void Shipped_devices_can_be_read([Values("h100", "a100")] string name)
+    public void Shipped_devices_can_be_read([Values("a100", "h100", "h200")] string name)
     {
         var record = DeviceFile.Read(Path.Combine(Moe.Launch.Runs.Repository.Find(AppContext.BaseDirectory)!, "configs", "devices", $"{name}.yaml"));
         Assert.That(record.Peak["bfloat16"], Is.GreaterThan(record.Products["bfloat16"][0].Rate));

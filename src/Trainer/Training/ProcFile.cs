@@ -3,7 +3,7 @@ using System.Globalization;
 namespace Moe.Training;
 
 /// <summary>Files in which the kernel tells numbers. Which there are, and which may be read, differs between machines, so that every answer may be null.</summary>
-internal static class KernelText
+internal static class ProcFile
 {
     internal static string? Read(string file)
     {
