@@ -1,7 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 
-namespace Moe.Distributed.Gloo;
+namespace Moe.Distributed;
 
 /// <summary>This rank's connection to the <see cref="StoreServer"/>.</summary>
 internal sealed class StoreConnection : IDisposable
