@@ -8,7 +8,7 @@ namespace Moe.Training.Hosting;
 /// <param name="LocalRank">Rank within the node, from 0.</param>
 /// <param name="LocalWorldSize">Number of ranks of the node.</param>
 /// <param name="NodeRank">Number of the node, from 0 (torchrun's GROUP_RANK).</param>
-/// <param name="MasterAddress">Host of the TCP store where Gloo ranks meet; null where none was given.</param>
+/// <param name="MasterAddress">Host of the TCP store where the ranks of Gloo and of NCCL meet; null where none was given.</param>
 /// <param name="MasterPort">Port of that store; 0 where none was given.</param>
 /// <param name="RunFolder">MOE_RUN_DIR; null where the rank was not started by the launcher.</param>
 /// <param name="Supervisor">MOE_SUPERVISOR, the launcher's <c>host:port</c>; null where the rank was not started by it.</param>
