@@ -45,6 +45,9 @@ public sealed record RankEnvironment(
     /// <summary>Ranks of each node where all have as many and the numbering goes node by node; else 1. It can differ between ranks where nodes differ.</summary>
     public int RanksPerNode => WorldSize % LocalWorldSize == 0 && NodeRank == Rank / LocalWorldSize ? LocalWorldSize : 1;
 
+    /// <summary>TORCHELASTIC_RESTART_COUNT: how often torchrun has started the ranks anew, with a store that keeps what the attempts before left there; 0 where it is not set.</summary>
+    public int Restarts { get; init; }
+
     /// <summary>MOE_NCCL, the path of libnccl.so.2; null to search for it.</summary>
     public string? NcclLibrary { get; init; }
 
@@ -89,6 +92,7 @@ public sealed record RankEnvironment(
             isTask)
         {
             MachineRank = Number(variable, "MOE_MACHINE_RANK") ?? (variable("RANK") is null ? Number(variable, "OMPI_COMM_WORLD_LOCAL_RANK") : null) ?? localRank,
+            Restarts = Number(variable, "TORCHELASTIC_RESTART_COUNT") ?? 0,
             NcclLibrary = variable("MOE_NCCL") is { Length: > 0 } library ? library : null,
         };
     }

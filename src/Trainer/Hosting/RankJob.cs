@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Extensions.Logging;
 using Moe.Distributed;
 using Moe.Distributed.Gloo;
@@ -97,7 +98,8 @@ internal sealed class RankJob(
 
     private StoreAddress Store => new(
         rank.MasterAddress ?? throw new ConfigException("", $"the {arguments.Backend} backend needs MASTER_ADDR and MASTER_PORT in the environment"),
-        rank.MasterPort);
+        rank.MasterPort,
+        rank.Restarts.ToString(CultureInfo.InvariantCulture));
 
     private int Verify(RunConfig config, ProcessGroup world)
     {
