@@ -48,6 +48,9 @@ public sealed record RankEnvironment(
     /// <summary>TORCHELASTIC_RESTART_COUNT: how often torchrun has started the ranks anew, with a store that keeps what the attempts before left there; 0 where it is not set.</summary>
     public int Restarts { get; init; }
 
+    /// <summary>GLOO_SOCKET_IFNAME, the network interface that other ranks connect to over Gloo, of a list its first; null for the one on the way to the store.</summary>
+    public string? GlooInterface { get; init; }
+
     /// <summary>MOE_NCCL, the path of libnccl.so.2; null to search for it.</summary>
     public string? NcclLibrary { get; init; }
 
@@ -93,6 +96,7 @@ public sealed record RankEnvironment(
         {
             MachineRank = Number(variable, "MOE_MACHINE_RANK") ?? (variable("RANK") is null ? Number(variable, "OMPI_COMM_WORLD_LOCAL_RANK") : null) ?? localRank,
             Restarts = Number(variable, "TORCHELASTIC_RESTART_COUNT") ?? 0,
+            GlooInterface = variable("GLOO_SOCKET_IFNAME") is { Length: > 0 } interfaces ? interfaces.Split(',')[0] : null,
             NcclLibrary = variable("MOE_NCCL") is { Length: > 0 } library ? library : null,
         };
     }

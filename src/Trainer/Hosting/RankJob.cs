@@ -72,7 +72,7 @@ internal sealed class RankJob(
     {
         "mpi" => Checked(MpiProcessGroup.Initialize(timeout, trace)),
         "gloo" when rank.WorldSize > 1 => GlooProcessGroup.Connect(
-            Store, rank.Rank, rank.WorldSize, timeout, trace),
+            Store, rank.Rank, rank.WorldSize, timeout, trace, spansMachines: rank.WorldSize > rank.LocalWorldSize, networkInterface: rank.GlooInterface),
         "nccl" when rank.WorldSize > 1 => NcclProcessGroup.Connect(
             Store,
             rank.Rank,
