@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using Microsoft.Extensions.Logging;
 using Moe.Distributed;
@@ -248,11 +249,17 @@ internal sealed class RankJob(
 
             return exitCode;
         }
-        catch (Exception e)
+        catch (Exception e) when (Told(e))
         {
-            var status = TrackedStatus.Of(FailureAccount.Of(e, rank.Rank, trace.Step ?? 0).ExitCode);
+            throw new UnreachableException();
+        }
+
+        // A filter, so that nothing is disposed before the failure is reported (RankService).
+        bool Told(Exception exception)
+        {
+            var status = TrackedStatus.Of(FailureAccount.Of(exception, rank.Rank, trace.Step ?? 0).ExitCode);
             tracker?.Finish(status, rank.Supervisor is null ? LastWords : TimeSpan.Zero);
-            throw;
+            return false;
         }
     }
 
