@@ -1,4 +1,4 @@
-using Moe.Distributed.Gloo;
+using Moe.Distributed;
 
 namespace Moe.Launch.Checks;
 

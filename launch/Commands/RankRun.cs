@@ -1,5 +1,4 @@
 using Moe.Distributed;
-using Moe.Distributed.Gloo;
 using Moe.Launch.Checks;
 using Moe.Launch.Dashboard;
 using Moe.Launch.Hosts;

@@ -2,7 +2,7 @@ namespace Moe.Distributed;
 
 /// <summary>
 /// A collective failed or timed out. The message names rank, group, step, layer, operation and, for an all-to-all, the rows to and
-/// from each rank. The group is of no more use, and under MPI neither is any other group of the process.
+/// from each rank. The group is of no more use, and under MPI and NCCL neither is any other group of the process.
 /// </summary>
 public sealed class CommunicationException(string message) : Exception(message)
 {

@@ -8,8 +8,8 @@ namespace Moe.Distributed;
 /// that says where it was.
 /// </summary>
 /// <remarks>
-/// Reductions are deterministic: all ranks get the same bits, and get them again from the same inputs. They add in the order of the ranks, but for those of NCCL,
-/// which has an order of its own. A group belongs to one stream
+/// Reductions are deterministic: all ranks get the same bits, and get them again from the same inputs. They add in the order of the ranks, but for NCCL's,
+/// and for Gloo's all-reduce of sums of more than 128 KiB over all ranks together: these have an order of their own. A group belongs to one stream
 /// of operations: use one group for each stream that overlaps another (<see cref="DeviceMesh"/> has them).
 /// A program that ends well calls <see cref="Close"/> on its world first; one that fails just disposes its groups and exits.
 /// </remarks>

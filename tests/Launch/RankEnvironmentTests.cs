@@ -19,6 +19,12 @@ internal sealed class RankEnvironmentTests
     }
 
     [Test]
+    public void Torchruns_attempts_are_told_apart() => Assert.That(Read("RANK=0", "WORLD_SIZE=2", "TORCHELASTIC_RESTART_COUNT=3").Restarts, Is.EqualTo(3));
+
+    [TestCase("GLOO_SOCKET_IFNAME=ib0"), TestCase("GLOO_SOCKET_IFNAME=ib0,eth0")]
+    public void Network_of_Gloo_is_the_one_that_is_named(string variable) => Assert.That(Read(variable).GlooInterface, Is.EqualTo("ib0"));
+
+    [Test]
     public void Ranks_of_mpirun_are_grouped_into_the_launchers_nodes()
     {
         var rank = Read("OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_SIZE=4", "OMPI_COMM_WORLD_LOCAL_RANK=3", "OMPI_COMM_WORLD_LOCAL_SIZE=4", "LOCAL_WORLD_SIZE=2");

@@ -28,6 +28,16 @@ public sealed class NcclLibraryTests
             ["libnccl.so.2", $"{Packages}/torch/lib/libnccl.so.2", $"{Packages}/nvidia/nccl/lib/libnccl.so.2"]));
 
     [Test]
+    public void A_device_that_cannot_even_be_chosen_is_a_failure_that_the_next_operation_throws()
+    {
+        using var store = new StoreServer();
+        var trace = new CollectiveTrace();
+        using var session = new NcclSession(new StoreConnection("127.0.0.1", store.Port, TimeSpan.FromSeconds(10)), "job", 0, Device.Cuda(63), trace);
+        Assert.That(() => trace.Failure?.Message, Does.StartWith("the device failed under the communication").After(10_000, 20));
+        Assert.That(session.ThrowIfFailed, Throws.TypeOf<TransferException>());
+    }
+
+    [Test]
     public void A_named_library_is_the_only_one_that_is_tried() =>
         Assert.That(NcclLibrary.Candidates("/there/libnccl.so", [$"{Packages}/nvidia/nccl/lib/libnccl.so.2"]), Is.EqualTo(["/there/libnccl.so"]));
 

@@ -5,7 +5,7 @@ namespace Moe.Tests.Distributed;
 /// <summary>What a spawned rank needs to know, handed over as one argument.</summary>
 /// <param name="Type">Full name of the class of the scenario.</param>
 /// <param name="Folder">For what the rank writes.</param>
-/// <param name="StorePort">Of the store on this machine; Gloo only.</param>
+/// <param name="StorePort">Of the store on this machine; Gloo and NCCL only.</param>
 public sealed record RankSettings(
     string Type, string Method, string Backend, int Size, string Folder, int StorePort, double GroupTimeoutSeconds, string[] Arguments)
 {

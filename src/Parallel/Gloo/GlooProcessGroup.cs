@@ -1,3 +1,4 @@
+using System.Net;
 using System.Runtime.InteropServices;
 using Moe.Torch;
 using Moe.Torch.Native;
@@ -19,18 +20,20 @@ public sealed class GlooProcessGroup : ProcessGroup
     private static readonly TimeSpan DefaultStartTimeout = TimeSpan.FromMinutes(5);
 
     private readonly StoreConnection _store;
+    private readonly IPAddress _address;
     private readonly nint _handle;
     private readonly string _key;
     private readonly bool _isWorld;
 
-    private GlooProcessGroup(StoreConnection store, string key, string name, int[] members, int rank, TimeSpan timeout, CollectiveTrace trace, bool isWorld)
+    private GlooProcessGroup(
+        StoreConnection store, IPAddress address, string key, string name, int[] members, int rank, TimeSpan timeout, CollectiveTrace trace, bool isWorld)
         : base(name, members, rank, timeout, trace)
     {
         _store = store;
+        _address = address;
         _key = key;
         _isWorld = isWorld;
-        C10dAbi.Check(C10dAbi.CreateGroup(
-            store.Handle, key, rank, Size, (long)timeout.TotalMilliseconds, store.LocalAddress, out _handle));
+        C10dAbi.Check(C10dAbi.CreateGroup(store.Handle, key, rank, Size, (long)timeout.TotalMilliseconds, address.ToString(), out _handle));
     }
 
     /// <summary>Whether libmoe_torch was built with Gloo, which needs Gloo's headers.</summary>
@@ -47,18 +50,31 @@ public sealed class GlooProcessGroup : ProcessGroup
     /// <param name="timeout">The longest that one operation may take.</param>
     /// <param name="trace">Shared by all groups of the process; left out, a new one.</param>
     /// <param name="startTimeout">The longest that the ranks may differ in their start; left out, 5 minutes.</param>
+    /// <param name="spansMachines">Whether some ranks may be on other machines, and connect to this rank from there.</param>
+    /// <param name="networkInterface">Name of the interface that they connect to; left out, the one on the way to the store.</param>
     /// <returns>All ranks of the job.</returns>
-    /// <exception cref="CommunicationException">The store cannot be reached, or not all ranks came in time.</exception>
+    /// <exception cref="CommunicationException">The store cannot be reached, there is no such interface, or not all ranks came in time.</exception>
     public static GlooProcessGroup Connect(
-        StoreAddress store, int rank, int size, TimeSpan timeout, CollectiveTrace? trace = null, TimeSpan? startTimeout = null)
+        StoreAddress store,
+        int rank,
+        int size,
+        TimeSpan timeout,
+        CollectiveTrace? trace = null,
+        TimeSpan? startTimeout = null,
+        bool spansMachines = false,
+        string? networkInterface = null)
     {
         StoreConnection? connection = null;
         try
         {
             connection = new StoreConnection(store.Host, store.Port, startTimeout ?? DefaultStartTimeout);
+            var (towards, machine) = (connection.LocalAddresses, GlooAddress.OfThisMachine());
+            var address = networkInterface is null
+                ? GlooAddress.Choose(towards, machine, store.Host, spansMachines)
+                : GlooAddress.Of(networkInterface, machine, towards[0]);
             connection.Meet(store.Meeting, size);
             int[] members = [.. Enumerable.Range(0, size)];
-            return new GlooProcessGroup(connection, store.Meeting, "world", members, rank, timeout, trace ?? new CollectiveTrace(), isWorld: true);
+            return new GlooProcessGroup(connection, address, store.Meeting, "world", members, rank, timeout, trace ?? new CollectiveTrace(), isWorld: true);
         }
         catch (TransferException e)
         {
@@ -121,7 +137,7 @@ public sealed class GlooProcessGroup : ProcessGroup
     }
 
     private protected override ProcessGroup Create(int[] ranks, int[] members, string name, string key) => new GlooProcessGroup(
-        _store, $"{_key}/{key}", name, members, Array.IndexOf(ranks, Rank), Timeout, Trace, isWorld: false);
+        _store, _address, $"{_key}/{key}", name, members, Array.IndexOf(ranks, Rank), Timeout, Trace, isWorld: false);
 
     private protected override void Release(Departure departure)
     {
@@ -177,9 +193,3 @@ public sealed class GlooProcessGroup : ProcessGroup
         return new JoinedTransfer(parts);
     }
 }
-
-/// <summary>Where Gloo ranks meet.</summary>
-/// <param name="Host">Machine of the <see cref="StoreServer"/>.</param>
-/// <param name="Port">Its port.</param>
-/// <param name="Meeting">Tells one job, or one attempt at it, from another in the same store.</param>
-public readonly record struct StoreAddress(string Host, int Port, string Meeting = "0");

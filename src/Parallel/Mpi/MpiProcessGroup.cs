@@ -90,14 +90,12 @@ public sealed class MpiProcessGroup : ProcessGroup
             one[rank] = 1;
         }
 
-        Span<byte> received = stackalloc byte[ranks.Length];
-        Span<byte> sent = stackalloc byte[ranks.Length];
-        fixed (byte* output = received)
-        fixed (byte* input = sent)
-        {
-            Exchange(CreationTag, (nint)output, Offsets(one), one, (nint)input, Offsets(one), one).Wait(Timeout);
-        }
-
+        // Freed only where all came: a receive from one that did not stays posted.
+        var received = Tensor.Empty([ranks.Length], DType.UInt8).Detached();
+        var sent = Tensor.Zeros([ranks.Length], DType.UInt8).Detached();
+        Exchange(CreationTag, received.DataPointer, Offsets(one), one, sent.DataPointer, Offsets(one), one).Wait(Timeout);
+        received.Dispose();
+        sent.Dispose();
         fixed (int* included = ranks)
         {
             MpiAbi.Check(MpiAbi.CreateGroup(Usable(), included, ranks.Length, out var created));

@@ -1,4 +1,3 @@
-using Moe.Distributed.Gloo;
 using Moe.Torch;
 
 namespace Moe.Distributed.Nccl;

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text;
-using Moe.Distributed.Gloo;
 using Moe.Torch;
 
 namespace Moe.Distributed.Nccl;

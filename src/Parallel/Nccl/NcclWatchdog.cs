@@ -40,7 +40,6 @@ internal sealed class NcclWatchdog : IDisposable
 
     private void Watch()
     {
-        CudaRuntime.Use(_session.Device); // or the first look at an event would set up device 0
         var answered = Stopwatch.GetTimestamp();
         while (_session.Failure is null)
         {
@@ -52,6 +51,7 @@ internal sealed class NcclWatchdog : IDisposable
 
             try
             {
+                CudaRuntime.Use(_session.Device); // or the first look at an event would set up device 0
                 Examine();
                 if (Stopwatch.GetElapsedTime(answered) > AnswerInterval)
                 {
@@ -89,7 +89,7 @@ internal sealed class NcclWatchdog : IDisposable
     {
         Thread[] aborts = [.. _session.Communicators.Select(communicator => new Thread(() =>
         {
-            CudaRuntime.Use(_session.Device);
+            UseDevice();
             communicator.Abort();
         })
         { Name = "nccl abort", IsBackground = true })];
@@ -98,6 +98,19 @@ internal sealed class NcclWatchdog : IDisposable
         if (!Await(NoticeTime, () => _session.IsAnswered))
         {
             _session.Trace.GiveUp(failure);
+        }
+    }
+
+    // A device that failed may not even be chosen any more; what can be given up without it is given up all the same.
+    private void UseDevice()
+    {
+        try
+        {
+            CudaRuntime.Use(_session.Device);
+        }
+        catch (TorchException)
+        {
+            // Its failure is known.
         }
     }
 

@@ -9,7 +9,8 @@ namespace Moe.Training.Checkpoints;
 /// <param name="folder">Seen by all ranks.</param>
 /// <param name="mesh">All ranks of <see cref="DeviceMesh.World"/> write together.</param>
 /// <param name="keep">Newest checkpoints that stay; 0 for all.</param>
-public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, int keep)
+/// <param name="device">Where this rank's state is.</param>
+public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, int keep, Device device = default)
 {
     /// <summary>Saves one checkpoint. Every rank calls this at the same step.</summary>
     /// <param name="position">Where the run stands; the same on every rank.</param>
@@ -21,7 +22,7 @@ public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, i
         mesh.World.Trace.Phase = "checkpoint";
         var step = position.Step;
         Together(step, "prepare the folder", () => mesh.World.Rank == 0 ? Run(() => folder.Begin(step)) : null);
-        var shards = Exchange(WriteShard(step, state));
+        var shards = WriteShards(step, state);
         ThrowIfFailed(step, "write its shard", [.. shards.Select(shard => shard.Error)]);
         Together(step, "complete it", () => mesh.World.Rank == 0 ? Run(() => Complete(position, shards)) : null);
         return folder.Of(step);
@@ -60,9 +61,9 @@ public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, i
         return new RankShard(error, file, content, tensors);
     }
 
-    private RankShard[] Exchange(RankShard mine)
+    private RankShard[] WriteShards(long step, IEnumerable<StateTensor> state)
     {
-        var all = mesh.World.GatherBytes(JsonSerializer.SerializeToUtf8Bytes(mine, CheckpointJson.Default.RankShard));
+        var all = mesh.World.GatherAfter(() => JsonSerializer.SerializeToUtf8Bytes(WriteShard(step, state), CheckpointJson.Default.RankShard), device);
         return Array.ConvertAll(all, bytes => JsonSerializer.Deserialize(bytes, CheckpointJson.Default.RankShard)!);
     }
 
@@ -85,7 +86,7 @@ public sealed class CheckpointWriter(CheckpointFolder folder, DeviceMesh mesh, i
     // An action of one rank whose failure all ranks must hear of before any of them goes on.
     private void Together(long step, string what, Func<string?> act)
     {
-        var errors = mesh.World.GatherBytes(System.Text.Encoding.UTF8.GetBytes(act() ?? ""));
+        var errors = mesh.World.GatherAfter(() => System.Text.Encoding.UTF8.GetBytes(act() ?? ""));
         ThrowIfFailed(step, what, [.. errors.Select(error => error.Length == 0 ? null : System.Text.Encoding.UTF8.GetString(error))]);
     }
 

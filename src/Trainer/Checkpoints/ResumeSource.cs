@@ -22,13 +22,13 @@ public sealed class ResumeSource : IDisposable
     /// <param name="resume"><c>auto</c>: the run's newest whole checkpoint, or none; <c>none</c>; or a path to a checkpoint, a run or its checkpoints.</param>
     /// <param name="own">The run's own checkpoints.</param>
     /// <param name="world">All ranks.</param>
-    /// <param name="warn">Told of checkpoints that are passed over.</param>
+    /// <param name="warn">Told of checkpoints that are passed over, on another thread.</param>
     /// <returns>Null for a fresh start.</returns>
     /// <exception cref="CheckpointException">On every rank: the checkpoint asked for is not whole, or of those there are none is.</exception>
     public static ResumeSource? Choose(string resume, CheckpointFolder own, ProcessGroup world, Action<string> warn)
     {
         // "ok:" and the folder, or "no:" and why: rank 0 reads and hashes the files once, and the others follow it.
-        var answer = world.GatherBytes(world.Rank == 0 ? Encoding.UTF8.GetBytes(Answer(resume, own, warn)) : [])[0];
+        var answer = world.GatherAfter(() => world.Rank == 0 ? Encoding.UTF8.GetBytes(Answer(resume, own, warn)) : [])[0];
         var text = Encoding.UTF8.GetString(answer);
         return text.StartsWith("no:", StringComparison.Ordinal)
             ? throw new CheckpointException(text[3..])

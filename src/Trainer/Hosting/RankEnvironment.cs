@@ -8,7 +8,7 @@ namespace Moe.Training.Hosting;
 /// <param name="LocalRank">Rank within the node, from 0.</param>
 /// <param name="LocalWorldSize">Number of ranks of the node.</param>
 /// <param name="NodeRank">Number of the node, from 0 (torchrun's GROUP_RANK).</param>
-/// <param name="MasterAddress">Host of the TCP store where Gloo ranks meet; null where none was given.</param>
+/// <param name="MasterAddress">Host of the TCP store where the ranks of Gloo and of NCCL meet; null where none was given.</param>
 /// <param name="MasterPort">Port of that store; 0 where none was given.</param>
 /// <param name="RunFolder">MOE_RUN_DIR; null where the rank was not started by the launcher.</param>
 /// <param name="Supervisor">MOE_SUPERVISOR, the launcher's <c>host:port</c>; null where the rank was not started by it.</param>
@@ -44,6 +44,12 @@ public sealed record RankEnvironment(
 
     /// <summary>Ranks of each node where all have as many and the numbering goes node by node; else 1. It can differ between ranks where nodes differ.</summary>
     public int RanksPerNode => WorldSize % LocalWorldSize == 0 && NodeRank == Rank / LocalWorldSize ? LocalWorldSize : 1;
+
+    /// <summary>TORCHELASTIC_RESTART_COUNT: how often torchrun has started the ranks anew, with a store that keeps what the attempts before left there; 0 where it is not set.</summary>
+    public int Restarts { get; init; }
+
+    /// <summary>GLOO_SOCKET_IFNAME, the network interface that other ranks connect to over Gloo, of a list its first; null for the one on the way to the store.</summary>
+    public string? GlooInterface { get; init; }
 
     /// <summary>MOE_NCCL, the path of libnccl.so.2; null to search for it.</summary>
     public string? NcclLibrary { get; init; }
@@ -89,6 +95,8 @@ public sealed record RankEnvironment(
             isTask)
         {
             MachineRank = Number(variable, "MOE_MACHINE_RANK") ?? (variable("RANK") is null ? Number(variable, "OMPI_COMM_WORLD_LOCAL_RANK") : null) ?? localRank,
+            Restarts = Number(variable, "TORCHELASTIC_RESTART_COUNT") ?? 0,
+            GlooInterface = variable("GLOO_SOCKET_IFNAME") is { Length: > 0 } interfaces ? interfaces.Split(',')[0] : null,
             NcclLibrary = variable("MOE_NCCL") is { Length: > 0 } library ? library : null,
         };
     }

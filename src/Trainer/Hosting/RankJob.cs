@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using Microsoft.Extensions.Logging;
 using Moe.Distributed;
 using Moe.Distributed.Gloo;
@@ -23,10 +25,34 @@ internal sealed class RankJob(
     private static readonly TimeSpan LastWords = TimeSpan.FromSeconds(3);
 
     private Device _device;
+    private RunTracker? _tracker; // of rank 0
 
     private bool IsFirst => rank.Rank == 0;
 
     public int Run()
+    {
+        try
+        {
+            var exitCode = RunTogether();
+            if (IsFirst && arguments.Mode == "train")
+            {
+                FinishAlone(exitCode);
+            }
+
+            return exitCode;
+        }
+        catch (Exception e) when (TellTracker(e))
+        {
+            throw new UnreachableException();
+        }
+        finally
+        {
+            _tracker?.Dispose();
+        }
+    }
+
+    // All in which ranks wait for one another. What rank 0 does after it may take longer than a collective.
+    private int RunTogether()
     {
         var config = ConfigReader.Read(arguments.ConfigFile, []).Config;
         TorchRuntime.KeepFreedMemory();
@@ -71,7 +97,7 @@ internal sealed class RankJob(
     {
         "mpi" => Checked(MpiProcessGroup.Initialize(timeout, trace)),
         "gloo" when rank.WorldSize > 1 => GlooProcessGroup.Connect(
-            Store, rank.Rank, rank.WorldSize, timeout, trace),
+            Store, rank.Rank, rank.WorldSize, timeout, trace, spansMachines: rank.WorldSize > rank.LocalWorldSize, networkInterface: rank.GlooInterface),
         "nccl" when rank.WorldSize > 1 => NcclProcessGroup.Connect(
             Store,
             rank.Rank,
@@ -97,7 +123,8 @@ internal sealed class RankJob(
 
     private StoreAddress Store => new(
         rank.MasterAddress ?? throw new ConfigException("", $"the {arguments.Backend} backend needs MASTER_ADDR and MASTER_PORT in the environment"),
-        rank.MasterPort);
+        rank.MasterPort,
+        rank.Restarts.ToString(CultureInfo.InvariantCulture));
 
     private int Verify(RunConfig config, ProcessGroup world)
     {
@@ -168,17 +195,10 @@ internal sealed class RankJob(
             }
         }
 
-        return Tracked(config, world, info, () =>
-        {
-            var end = Loop(session);
-            logger.Ended(end, session.Step);
-            if (IsFirst)
-            {
-                Report.WriteAtEnd(Folder, end == TrainingEnd.Finished ? "done" : "stopped", Warn); // before the tracker ends, which sends it
-            }
-
-            return end == TrainingEnd.Finished ? ExitCodes.Done : ExitCodes.Stopped;
-        });
+        BeginTracking(config, world, info);
+        var end = Loop(session);
+        logger.Ended(end, session.Step);
+        return end == TrainingEnd.Finished ? ExitCodes.Done : ExitCodes.Stopped;
     }
 
     private DeviceMesh Mesh(RunConfig config, ProcessGroup world)
@@ -219,13 +239,12 @@ internal sealed class RankJob(
         }
     }
 
-    // Where the launcher watches, it has the last word on how the run ended, and says what MLflow lacks.
-    private int Tracked(RunConfig config, ProcessGroup world, InfoMessage info, Func<int> train)
+    private void BeginTracking(RunConfig config, ProcessGroup world, InfoMessage info)
     {
         var hosts = RankHosts.Gather(world);
         if (!IsFirst)
         {
-            return train();
+            return;
         }
 
         foreach (var warning in tracking.Warnings)
@@ -234,24 +253,26 @@ internal sealed class RankJob(
         }
 
         var description = RunDescription.Of(config, info, arguments.Backend, hosts, tracking, Folder);
-        using var tracker = RunTracker.Open(Folder, TrackingSettings.Of(config, tracking, Folder), description, info.FirstStep, Warn);
-        link.Reported += message => tracker?.Observe(message);
-        try
-        {
-            var exitCode = train();
-            if (tracker?.Finish(TrackedStatus.Of(exitCode)) is false && rank.Supervisor is null)
-            {
-                link.ReportText(tracker.Rest);
-            }
+        _tracker = RunTracker.Open(Folder, TrackingSettings.Of(config, tracking, Folder), description, info.FirstStep, Warn);
+        link.Reported += message => _tracker?.Observe(message);
+    }
 
-            return exitCode;
-        }
-        catch (Exception e)
+    // Where the launcher watches, it has the last word on how the run ended, and says what MLflow lacks.
+    private void FinishAlone(int exitCode)
+    {
+        Report.WriteAtEnd(Folder, exitCode == ExitCodes.Done ? "done" : "stopped", Warn); // before the tracker ends, which sends it
+        if (_tracker?.Finish(TrackedStatus.Of(exitCode)) is false && rank.Supervisor is null)
         {
-            var status = TrackedStatus.Of(FailureAccount.Of(e, rank.Rank, trace.Step ?? 0).ExitCode);
-            tracker?.Finish(status, rank.Supervisor is null ? LastWords : TimeSpan.Zero);
-            throw;
+            link.ReportText(_tracker.Rest);
         }
+    }
+
+    // A filter that takes nothing: the failure is to be reported before anything is disposed (RankService).
+    private bool TellTracker(Exception exception)
+    {
+        var status = TrackedStatus.Of(FailureAccount.Of(exception, rank.Rank, trace.Step ?? 0).ExitCode);
+        _tracker?.Finish(status, rank.Supervisor is null ? LastWords : TimeSpan.Zero);
+        return false;
     }
 
     // What is computed again or offloaded so that the run keeps within its memory: the same on every rank, since nothing of its machine goes in.

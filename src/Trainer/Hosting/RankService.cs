@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Moe.Distributed;
@@ -33,15 +34,20 @@ internal sealed class RankService(
         {
             ExitCode = new RankJob(arguments, rank, tracking, link, trace, logger).Run();
         }
-#pragma warning disable CA1031 // The one place where a rank's exceptions end: each becomes a report and an exit code.
-        catch (Exception e)
-#pragma warning restore CA1031
+        catch (Exception e) when (Leave(e, trace))
         {
-            // After a transport gave up, whatever was computed from its tensors may have gone wrong in any way.
-            // Nothing is disposed here: leaving a group whose peers hang may take as long as they do.
-            Posix.ExitNow(link.ReportFailure(trace.Failure ?? e, trace.Step ?? 0).ExitCode);
+            throw new UnreachableException();
         }
 
         lifetime.StopApplication();
+    }
+
+    // The one place where a rank's exceptions end: each becomes a report and an exit code. A filter runs before any `using` or `finally` on the way to it: leaving
+    // a group whose peers hang may take as long as they do, and what went wrong there would be reported in place of the cause.
+    private bool Leave(Exception exception, CollectiveTrace trace)
+    {
+        // After a transport gave up, whatever was computed from its tensors may have gone wrong in any way.
+        Posix.ExitNow(link.ReportFailure(trace.Failure ?? exception, trace.Step ?? 0).ExitCode);
+        return true;
     }
 }

@@ -62,7 +62,7 @@ public sealed class TrainingSession : IDisposable
             _ = Evaluator; // a held-out text that is too short is refused now, not at the first evaluation
         }
 
-        _writer = new CheckpointWriter(checkpoints, mesh, config.Train.KeepCheckpoints);
+        _writer = new CheckpointWriter(checkpoints, mesh, config.Train.KeepCheckpoints, device);
     }
 
     /// <summary>The configuration that it was built from.</summary>
@@ -175,7 +175,14 @@ public sealed class TrainingSession : IDisposable
         }
 
         LoadOptimizerScalars(position); // before the tensors, since an optimizer's numbers may say which it has
-        checkpoint.Load(State());
+        var state = State();
+        Mesh.World.GatherAfter(
+            () =>
+            {
+                checkpoint.Load(state);
+                return [];
+            },
+            Device);
 
         // Load has refused what the checkpoint lacks; what it has beyond this model would be left behind without a word.
         var expected = LogicalTensors();

@@ -130,6 +130,15 @@ internal sealed class TrackedTrainingTests
     }
 
     [Test]
+    public void Ranks_do_not_wait_in_a_collective_for_a_server_that_is_behind()
+    {
+        _server.Stop();
+        var code = Train("--nodes", "2", "--set", "parallel.timeout_seconds=4", "--set", "tracking.finish_wait_seconds=10", "--set", "train.micro_batch=1");
+        Assert.That(code, Is.EqualTo(ExitCodes.Done), _run.Error);
+        Assert.That(_run.Error, Does.Contain("mlflow sync --run"));
+    }
+
+    [Test]
     public void Rank_without_a_launcher_tells_its_run_by_itself()
     {
         Directory.CreateDirectory(_run.Folder.Path);

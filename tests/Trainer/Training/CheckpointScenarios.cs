@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Moe.Distributed;
+using Moe.Torch;
 using Moe.Training;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
@@ -75,6 +76,41 @@ internal static class CheckpointScenarios
         world.Barrier();
         Assert.That(session.Save(), Is.EqualTo(folder.Of(2)), "once it is mended, saving works");
         CheckpointFolder.Verify(folder.Of(2));
+    }
+
+    /// <summary>One rank is slow to write its share, and the first to read: longer than a collective may take.</summary>
+    public static void WaitForFiles(ProcessGroup world, string[] arguments)
+    {
+        var patience = world.Timeout * 2.5;
+        var folder = new CheckpointFolder(Path.Combine(arguments[0], "checkpoints"));
+        if (world.Rank == 0)
+        {
+            Directory.CreateDirectory(arguments[0]);
+        }
+
+        world.Barrier();
+        using var mesh = new DeviceMesh(world, world.Size);
+        var writer = new CheckpointWriter(folder, mesh, keep: 0);
+        foreach (var step in new[] { 1L, 2 })
+        {
+            using var scope = new TensorScope();
+            writer.Save(new RunPosition(step, 0, 0, 0, 0, 1, "", new Dictionary<string, double>(), new Dictionary<string, string>()), Share(step));
+        }
+
+        // Of a damaged one rank 0 says so before it looks at the other.
+        if (world.Rank == 0)
+        {
+            File.AppendAllText(Path.Combine(folder.Of(2), "shard_00000.safetensors"), "more");
+        }
+
+        using var source = ResumeSource.Choose("auto", folder, world, _ => Thread.Sleep(patience));
+        Assert.That(source!.Folder, Is.EqualTo(folder.Of(1)));
+
+        IEnumerable<StateTensor> Share(long step)
+        {
+            Thread.Sleep(step == 1 && world.Rank == world.Size - 1 ? patience : TimeSpan.Zero);
+            yield return new StateTensor($"tensor.{world.Rank}", Tensor.Ones([3]), Written: true);
+        }
     }
 
     private static void MustFail(TrainingSession session, ProcessGroup world, string obstacle, string message)

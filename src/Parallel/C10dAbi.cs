@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace Moe.Distributed.Gloo;
+namespace Moe.Distributed;
 
 /// <summary>The exports of libmoe_torch for communication, one to one. Each call is checked where it is made: <c>C10dAbi.Check(C10dAbi.Barrier(...))</c>.</summary>
 internal static unsafe partial class C10dAbi

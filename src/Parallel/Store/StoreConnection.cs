@@ -1,22 +1,22 @@
 using System.Net;
 using System.Net.Sockets;
 
-namespace Moe.Distributed.Gloo;
+namespace Moe.Distributed;
 
 /// <summary>This rank's connection to the <see cref="StoreServer"/>.</summary>
 internal sealed class StoreConnection : IDisposable
 {
     public StoreConnection(string host, int port, TimeSpan timeout)
     {
-        LocalAddress = AddressTowards(host, port);
+        LocalAddresses = AddressesTowards(host, port); // first: c10d would ask for an unknown name until its time is up
         C10dAbi.Check(C10dAbi.Connect(host, port, (long)timeout.TotalMilliseconds, out var handle));
         Handle = handle;
     }
 
     public nint Handle { get; private set; }
 
-    /// <summary>The address of this machine on the way to the store, where the other ranks can reach it too.</summary>
-    public string LocalAddress { get; }
+    /// <summary>Addresses of this machine on the way to the store, those of IPv4 first; not empty.</summary>
+    public IReadOnlyList<IPAddress> LocalAddresses { get; }
 
     /// <summary>Returns when <paramref name="size"/> ranks have called it with the same name.</summary>
     public void Meet(string name, int size) => C10dAbi.Check(C10dAbi.Meet(Handle, name, size));
@@ -60,13 +60,32 @@ internal sealed class StoreConnection : IDisposable
     }
 
     // Connecting a datagram socket sends nothing; it only makes the system choose the route.
-    private static string AddressTowards(string host, int port)
+    private static List<IPAddress> AddressesTowards(string host, int port)
+    {
+        List<IPAddress> found = [];
+        SocketException? refusal = null;
+        foreach (var address in Resolved(host).OrderBy(address => address.AddressFamily == AddressFamily.InterNetworkV6))
+        {
+            try
+            {
+                using var socket = new Socket(address.AddressFamily, SocketType.Dgram, ProtocolType.Udp);
+                socket.Connect(address, port);
+                found.Add(((IPEndPoint)socket.LocalEndPoint!).Address);
+            }
+            catch (SocketException e)
+            {
+                refusal = e; // there may be no way by this family
+            }
+        }
+
+        return found.Count > 0 ? found : throw new TransferException($"{host} cannot be reached: {refusal?.Message ?? "it has no address"}");
+    }
+
+    private static IPAddress[] Resolved(string host)
     {
         try
         {
-            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
-            socket.Connect(host, port);
-            return ((IPEndPoint)socket.LocalEndPoint!).Address.ToString();
+            return Dns.GetHostAddresses(host);
         }
         catch (SocketException e)
         {

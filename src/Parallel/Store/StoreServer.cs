@@ -1,6 +1,6 @@
-namespace Moe.Distributed.Gloo;
+namespace Moe.Distributed;
 
-/// <summary>The TCP store (c10d's TCPStore) in which Gloo ranks find each other. It belongs to the launcher: a store inside a rank would die with it.</summary>
+/// <summary>The TCP store (c10d's TCPStore) in which the ranks of Gloo and of NCCL find each other. It belongs to the launcher: a store inside a rank would die with it.</summary>
 public sealed class StoreServer : IDisposable
 {
     private nint _handle;
