@@ -44,13 +44,16 @@ MOE_EXPORT int32_t moe_get_threads(int32_t* threads) {
 }
 
 // Has malloc keep what is freed. A training step frees and takes the same blocks again and again; by default the large ones go back
-// to the kernel each time, and every page of them is zeroed and mapped anew.
+// to the kernel each time, and every page of them is zeroed and mapped anew. What a C library refuses costs that time and nothing else.
 MOE_EXPORT int32_t moe_keep_freed_memory() {
   MOE_TRY {
-    // One arena: those of other threads than the first are too small for a tensor, which is then mapped by itself.
-    bool kept = mallopt(M_ARENA_MAX, 1) && mallopt(M_MMAP_THRESHOLD, INT_MAX) && mallopt(M_TRIM_THRESHOLD, INT_MAX) &&
-                mallopt(M_TOP_PAD, 64 << 20);
-    TORCH_CHECK(kept, "malloc does not take the settings that keep freed memory");
+    mallopt(M_ARENA_MAX, 1);  // those of other threads than the first are too small for a tensor, which is then mapped by itself
+    // glibc before 2.35 takes no threshold above 32 MiB, but maps nothing by itself where it may have no mappings.
+    if (!mallopt(M_MMAP_THRESHOLD, INT_MAX)) {
+      mallopt(M_MMAP_MAX, 0);
+    }
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    mallopt(M_TOP_PAD, 64 << 20);
   }
   MOE_CATCH
 }

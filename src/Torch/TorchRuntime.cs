@@ -11,8 +11,8 @@ public static class TorchRuntime
     public static unsafe string Version => Marshal.PtrToStringUTF8((nint)Abi.TorchVersion())!;
 
     /// <summary>
-    /// Keeps the memory of freed tensors in the process instead of giving it back to the kernel: for a process that trains, whose steps all
-    /// need the same again. To be called before the first tensor is made.
+    /// Keeps the memory of freed tensors in the process instead of giving it back to the kernel, as far as the C library lets it: for a process that
+    /// trains, whose steps all need the same again. To be called before the first tensor is made.
     /// </summary>
     public static void KeepFreedMemory() => Abi.Check(Abi.KeepFreedMemory());
 
