@@ -98,14 +98,7 @@ internal sealed class RoutedFeedForward : Function
         _blocks = new ExpertBlock[_routes.Length][];
         for (var chunk = 0; chunk < _routes.Length; chunk++)
         {
-            var arriving = sent;
-            arriving.Continue();
-            if (chunk + 1 < _routes.Length)
-            {
-                sent = Send(_routes[chunk + 1]);
-            }
-
-            var arrived = arriving.Await();
+            var arrived = Await(chunk, ref sent, Send);
             using var sums = arrived.NewEmpty([_routes[chunk].ArrivingRows, _shape[1]]);
             _blocks[chunk] = ForwardBlocks(_routes[chunk], arrived, sums);
             using var returning = Spans.Open("combine");
@@ -163,18 +156,23 @@ internal sealed class RoutedFeedForward : Function
         return _routes[chunk].SendGradients(Part(gradient, _routes[chunk]));
     }
 
-    // Those of a chunk, when those of the next are under way.
     private Tensor AwaitGradients(int chunk, ref RowsUnderWay sent, Tensor gradient)
     {
         using var span = Spans.OpenBackward("combine");
-        var under = sent;
-        under.Continue();
+        return Await(chunk, ref sent, route => route.SendGradients(Part(gradient, route)));
+    }
+
+    // The rows of a chunk, when those of the next are under way: this decides the order of the exchanges, which is that of all ranks.
+    private Tensor Await(int chunk, ref RowsUnderWay sent, Func<TokenRoute, RowsUnderWay> send)
+    {
+        var arriving = sent;
+        arriving.Continue();
         if (chunk + 1 < _routes.Length)
         {
-            sent = _routes[chunk + 1].SendGradients(Part(gradient, _routes[chunk + 1]));
+            sent = send(_routes[chunk + 1]);
         }
 
-        return under.Await();
+        return arriving.Await();
     }
 
     private DType WeightType => _type == DType.Float64 ? DType.Float64 : DType.Float32;
@@ -207,14 +205,7 @@ internal sealed class RoutedFeedForward : Function
         var sent = send(_routes[0]);
         for (var chunk = 0; chunk < _routes.Length; chunk++)
         {
-            var arriving = sent;
-            arriving.Continue();
-            if (chunk + 1 < _routes.Length)
-            {
-                sent = send(_routes[chunk + 1]);
-            }
-
-            using var arrived = arriving.Await();
+            using var arrived = Await(chunk, ref sent, send);
             _blocks[chunk] = TakeBlocks(_routes[chunk], arrived);
         }
     }
