@@ -263,7 +263,7 @@ public sealed class Transformer : IDisposable
         ? tokens.NewZeros([0, Options.Moe.Experts])
         : Shaping.Stack([.. routers.Select(router => router.Counts.Sum(0))]);
 
-    // Now, and again in backward.
+    // Now, and again in backward where one may come.
     private (Residual Output, RouterStatistics? Statistics) PassTwice(int index, Residual hidden, Batch batch)
     {
         var layer = _layers[index];
@@ -274,7 +274,7 @@ public sealed class Transformer : IDisposable
             {
                 var first = layer.Forward(Residual.Of(inputs), batch, SwiGluForm.Whole, keep);
                 statistics = first.Routing?.Statistics;
-                var decision = first.Routing?.Decision?.Saved(keep);
+                var decision = keep is null ? null : first.Routing?.Decision?.Saved(keep);
                 return new FirstPass(OnGraph(first), again =>
                 {
                     LayerStarting?.Invoke(index);
