@@ -188,7 +188,9 @@ internal sealed class RoutedFeedForward : Function
         {
             var free = _dispatcher.FreeBytes?.Invoke(); // before the host waits for the sizes
             _routes = Array.ConvertAll(_dispatcher.Plan(_ids, _dispatcher.Chunks), route => route.Saved(Save));
-            var keeps = _keep is not null || NeedsGradient(X) || NeedsGradient(GateUp) || NeedsGradient(Down); // now, or in a pass that goes by this plan
+
+            // A backward of this pass, or of one that goes by this plan.
+            var keeps = _form.PlansBackward || _keep is not null || NeedsGradient(X) || NeedsGradient(GateUp) || NeedsGradient(Down);
             _plan = ExpertBlockPlan.Of(new ExpertShape(_shape[1], hidden, _slots, _dispatcher.LocalExperts, _type), _routes, free, _name, keeps);
         }
 

@@ -40,6 +40,21 @@ public class ExpertBlockPlanTests : ScopedTests
         Assert.That(LayersInBlocks(model, () => model.NextLogits(tokens)), Is.Empty, "sampling");
     }
 
+    [Test]
+    public void The_counting_pass_works_in_the_blocks_of_the_pass_that_trains([Values] Recomputation recompute, [Values(0, 1, 2)] int trained)
+    {
+        using var model = Model(recompute);
+        foreach (var parameter in model.Parameters)
+        {
+            parameter.Value.RequiresGrad = parameter.Layer is null ? parameter.Name != "embedding" || trained == 0 : parameter.Layer >= trained;
+        }
+
+        var tokens = Random.Tokens(Sequences, Length, Vocabulary);
+        int[] inBlocks = [.. Enumerable.Range(trained, 3 - trained)];
+        Assert.That(LayersInBlocks(model, () => model.Forward(tokens, tokens, 1)), Is.EqualTo(inBlocks));
+        Assert.That(LayersInBlocks(model, () => model.CountSelections(tokens, 1)), Is.EqualTo(inBlocks[..^1]), "it has no use for the last layer's experts");
+    }
+
     // A byte less than the whole takes with what is kept for backward: enough for the whole of a pass without one, and for blocks.
     private static long Between()
     {
