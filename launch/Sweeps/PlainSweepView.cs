@@ -48,9 +48,5 @@ internal sealed class PlainSweepView(TextWriter output, string metric) : ISweepV
 
     private static string Number(string name, double? value) => value is { } number ? MetricText.Invariant($"{name}={number:F5}") : "";
 
-    private void Line(string text)
-    {
-        output.WriteLine($"{DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture)} {text}");
-        output.Flush();
-    }
+    private void Line(string text) => PlainLine.Write(output, text);
 }

@@ -50,7 +50,7 @@ internal sealed class SweepChild : IDisposable
         var words = CopyAsync(_process.StandardError, log);
         while (await _process.StandardOutput.ReadLineAsync().ConfigureAwait(false) is { } line)
         {
-            if (Parse(line) is { } message)
+            if (JsonLine.Parse(line) is { } message)
             {
                 said(message);
             }
@@ -83,18 +83,6 @@ internal sealed class SweepChild : IDisposable
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             // The point's result says how it ended.
-        }
-    }
-
-    private static JsonElement? Parse(string line)
-    {
-        try
-        {
-            return JsonDocument.Parse(line).RootElement;
-        }
-        catch (JsonException)
-        {
-            return null;
         }
     }
 }

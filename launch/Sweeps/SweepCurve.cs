@@ -16,7 +16,7 @@ internal sealed record SweepCurve(IReadOnlyList<double> Steps, IReadOnlyList<dou
         double? last = null;
         foreach (var line in File.Exists(path) ? File.ReadLines(path) : [])
         {
-            if (Parse(line) is not { ValueKind: JsonValueKind.Object } row)
+            if (JsonLine.Parse(line) is not { ValueKind: JsonValueKind.Object } row)
             {
                 continue; // half a line, of a run that was killed
             }
@@ -37,16 +37,4 @@ internal sealed record SweepCurve(IReadOnlyList<double> Steps, IReadOnlyList<dou
     private static double? Number(JsonElement row, string key) => !row.TryGetProperty(key, out var value) ? null
         : value.ValueKind == JsonValueKind.Number ? value.GetDouble()
         : value.ValueKind == JsonValueKind.Null ? double.NaN : null;
-
-    private static JsonElement? Parse(string line)
-    {
-        try
-        {
-            return JsonDocument.Parse(line).RootElement;
-        }
-        catch (JsonException)
-        {
-            return null;
-        }
-    }
 }

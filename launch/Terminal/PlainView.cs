@@ -67,9 +67,5 @@ internal sealed class PlainView(TextWriter output) : IRunView
 
     private static string Quoted(string text) => $"\"{text.Replace("\\", "\\\\").Replace("\"", "\\\"").ReplaceLineEndings(" ")}\"";
 
-    private void Line(string text)
-    {
-        output.WriteLine($"{DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture)} {text}");
-        output.Flush();
-    }
+    private void Line(string text) => PlainLine.Write(output, text);
 }

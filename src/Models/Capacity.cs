@@ -13,9 +13,13 @@ internal static class Capacity
     // batch. Scores count in steps far above that rounding and far below what matters, so that such pairs are ties wherever they are computed.
     internal const double ScoreStep = 1.0 / 4096;
 
-    /// <summary>Pairs of one segment that an expert takes: ceil(factor * tokens * k / E).</summary>
-    internal static long PerExpert(double factor, long tokens, long topK, long experts) =>
-        (long)Math.Ceiling(factor * (tokens * topK) / experts);
+    /// <summary>Pairs of one segment, of 1 token or more, that an expert takes: ceil(factor * tokens * k / E), at most all.</summary>
+    internal static long PerExpert(double factor, long tokens, long topK, long experts)
+    {
+        // In decimals, as the factor was written: in binary 1.1 is a little more, and would raise a whole quotient by one. They end at 1e-28, which is still above 0.
+        var pairs = tokens * topK;
+        return factor < experts ? Math.Max(1, (long)Math.Ceiling((decimal)factor * pairs / experts)) : pairs;
+    }
 
     /// <summary>Marks the pairs that find their expert full.</summary>
     /// <param name="ids">[T, k] int64, T at least 1.</param>

@@ -98,14 +98,7 @@ internal sealed class RoutedFeedForward : Function
         _blocks = new ExpertBlock[_routes.Length][];
         for (var chunk = 0; chunk < _routes.Length; chunk++)
         {
-            var arriving = sent;
-            arriving.Continue();
-            if (chunk + 1 < _routes.Length)
-            {
-                sent = Send(_routes[chunk + 1]);
-            }
-
-            var arrived = arriving.Await();
+            var arrived = Await(chunk, ref sent, Send);
             using var sums = arrived.NewEmpty([_routes[chunk].ArrivingRows, _shape[1]]);
             _blocks[chunk] = ForwardBlocks(_routes[chunk], arrived, sums);
             using var returning = Spans.Open("combine");
@@ -163,18 +156,23 @@ internal sealed class RoutedFeedForward : Function
         return _routes[chunk].SendGradients(Part(gradient, _routes[chunk]));
     }
 
-    // Those of a chunk, when those of the next are under way.
     private Tensor AwaitGradients(int chunk, ref RowsUnderWay sent, Tensor gradient)
     {
         using var span = Spans.OpenBackward("combine");
-        var under = sent;
-        under.Continue();
+        return Await(chunk, ref sent, route => route.SendGradients(Part(gradient, route)));
+    }
+
+    // The rows of a chunk, when those of the next are under way: this decides the order of the exchanges, which is that of all ranks.
+    private Tensor Await(int chunk, ref RowsUnderWay sent, Func<TokenRoute, RowsUnderWay> send)
+    {
+        var arriving = sent;
+        arriving.Continue();
         if (chunk + 1 < _routes.Length)
         {
-            sent = _routes[chunk + 1].SendGradients(Part(gradient, _routes[chunk + 1]));
+            sent = send(_routes[chunk + 1]);
         }
 
-        return under.Await();
+        return arriving.Await();
     }
 
     private DType WeightType => _type == DType.Float64 ? DType.Float64 : DType.Float32;
@@ -190,7 +188,9 @@ internal sealed class RoutedFeedForward : Function
         {
             var free = _dispatcher.FreeBytes?.Invoke(); // before the host waits for the sizes
             _routes = Array.ConvertAll(_dispatcher.Plan(_ids, _dispatcher.Chunks), route => route.Saved(Save));
-            var keeps = _keep is not null || NeedsGradient(X) || NeedsGradient(GateUp) || NeedsGradient(Down); // now, or in a pass that goes by this plan
+
+            // A backward of this pass, or of one that goes by this plan.
+            var keeps = _form.PlansBackward || _keep is not null || NeedsGradient(X) || NeedsGradient(GateUp) || NeedsGradient(Down);
             _plan = ExpertBlockPlan.Of(new ExpertShape(_shape[1], hidden, _slots, _dispatcher.LocalExperts, _type), _routes, free, _name, keeps);
         }
 
@@ -207,14 +207,7 @@ internal sealed class RoutedFeedForward : Function
         var sent = send(_routes[0]);
         for (var chunk = 0; chunk < _routes.Length; chunk++)
         {
-            var arriving = sent;
-            arriving.Continue();
-            if (chunk + 1 < _routes.Length)
-            {
-                sent = send(_routes[chunk + 1]);
-            }
-
-            using var arrived = arriving.Await();
+            using var arrived = Await(chunk, ref sent, send);
             _blocks[chunk] = TakeBlocks(_routes[chunk], arrived);
         }
     }

@@ -18,6 +18,11 @@ public sealed record SwiGluForm
     /// <summary>Whether the result's values are wanted; otherwise it is nothing but a place in the graph, and no product is made for it.</summary>
     public bool MakesResult { get; init; } = true;
 
+    /// <summary>
+    /// Whether a rank's experts divide their rows as where backward follows, though none may: for a pass whose numbers are to be that one's to the last bit.
+    /// </summary>
+    public bool PlansBackward { get; init; }
+
     /// <summary>Where the large ones of what is kept wait for backward; null to leave them where they are.</summary>
     public HostStore? Store { get; init; }
 }

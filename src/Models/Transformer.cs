@@ -165,7 +165,10 @@ public sealed class Transformer : IDisposable
     /// <summary>What each layer's experts will be chosen how often, without loss, gradients, or the last layer's experts.</summary>
     /// <param name="tokens">[B, S] int64.</param>
     /// <param name="sequencesPerCapacity">As in <see cref="Forward"/>: it decides what a full expert drops.</param>
-    /// <returns>[M, E] int64 for M layers with experts: exactly the counts of <see cref="Forward"/>, summed over its segments.</returns>
+    /// <returns>
+    /// [M, E] int64 for M layers with experts: exactly the counts of <see cref="Forward"/>, summed over its segments, where the experts' memory allows both the
+    /// same blocks.
+    /// </returns>
     public Tensor CountSelections(Tensor tokens, long sequencesPerCapacity)
     {
         using var scope = new TensorScope();
@@ -175,7 +178,7 @@ public sealed class Transformer : IDisposable
         var hidden = Embed(tokens);
         for (var layer = 0; layer < _layers.Length - 1; layer++)
         {
-            hidden = Pass(layer, hidden, batch, routers);
+            hidden = Pass(layer, hidden, batch, routers, IsReached(layer));
         }
 
         if (_layers[^1].Experts is not null)
@@ -226,14 +229,14 @@ public sealed class Transformer : IDisposable
     }
 
     // What a layer makes on the way ends with it; only its result and statistics go on, and what autograd keeps.
-    private Residual Pass(int layer, Residual hidden, Batch batch, List<RouterStatistics> routers)
+    private Residual Pass(int layer, Residual hidden, Batch batch, List<RouterStatistics> routers, bool plansBackward = false)
     {
         LayerStarting?.Invoke(layer);
         using var span = Spans.Phase("layer", layer);
         using var scope = new TensorScope();
         var (output, statistics) = Activations.Of(layer) == Recomputation.Block
-            ? PassTwice(layer, hidden, batch)
-            : Results(_layers[layer].Forward(hidden, batch, Activations.FormOf(layer)));
+            ? PassTwice(layer, hidden, batch, SwiGluForm.Whole with { PlansBackward = plansBackward })
+            : Results(_layers[layer].Forward(hidden, batch, Activations.FormOf(layer) with { PlansBackward = plansBackward }));
         hidden.Dispose();
         if (statistics is not null)
         {
@@ -263,8 +266,8 @@ public sealed class Transformer : IDisposable
         ? tokens.NewZeros([0, Options.Moe.Experts])
         : Shaping.Stack([.. routers.Select(router => router.Counts.Sum(0))]);
 
-    // Now, and again in backward.
-    private (Residual Output, RouterStatistics? Statistics) PassTwice(int index, Residual hidden, Batch batch)
+    // Now, and again in backward where one may come.
+    private (Residual Output, RouterStatistics? Statistics) PassTwice(int index, Residual hidden, Batch batch, SwiGluForm form)
     {
         var layer = _layers[index];
         RouterStatistics? statistics = null;
@@ -272,19 +275,24 @@ public sealed class Transformer : IDisposable
             hidden.Change is null ? [hidden.Stream] : [hidden.Stream, hidden.Change],
             (inputs, keep) =>
             {
-                var first = layer.Forward(Residual.Of(inputs), batch, SwiGluForm.Whole, keep);
+                var first = layer.Forward(Residual.Of(inputs), batch, form, keep);
                 statistics = first.Routing?.Statistics;
-                var decision = first.Routing?.Decision?.Saved(keep);
+                var decision = keep is null ? null : first.Routing?.Decision?.Saved(keep);
                 return new FirstPass(OnGraph(first), again =>
                 {
                     LayerStarting?.Invoke(index);
                     return OnGraph(layer.ForwardAgain(Residual.Of(again), batch, decision, first.Experts));
                 });
             },
-            _parametersOfLayer[index].Any(parameter => parameter.Value.RequiresGrad),
+            Trains(index),
             Activations.Store);
         return (Residual.Of(outputs), statistics is null ? null : statistics with { ScoreSums = outputs[2], SquaredLogSumExp = outputs[3] });
     }
+
+    private bool Trains(int layer) => _parametersOfLayer[layer].Any(parameter => parameter.Value.RequiresGrad);
+
+    // Whether backward comes as far down as this layer: to it, or to something below.
+    private bool IsReached(int layer) => _embedding.Value.RequiresGrad || Enumerable.Range(0, layer + 1).Any(Trains);
 
     private static (Residual Output, RouterStatistics? Statistics) Results(LayerPass pass) => (pass.Output, pass.Routing?.Statistics);
 

@@ -97,6 +97,9 @@ public abstract class Function
         return saved;
     }
 
+    /// <summary>Whether a backward may come.</summary>
+    private protected bool IsRecording => _recording;
+
     /// <summary>Whether the input at this place takes part in the graph, forward or backward: nothing does where nothing is recorded.</summary>
     protected bool NeedsGradient(int input) => _recording && _needsGradient[input];
 

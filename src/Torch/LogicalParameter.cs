@@ -4,25 +4,34 @@ namespace Moe.Torch;
 /// A logical parameter as an optimizer steps it: one whole matrix or vector of the unsplit model, such as one expert's gate, with the
 /// place of its gradient. Norms, trust ratios, factors and orthogonalisation are taken of exactly this.
 /// </summary>
-/// <param name="Key">The same on every mesh: <c>layers.3.moe.experts.7.gate</c>.</param>
-/// <param name="Kind">What it is to the model.</param>
-/// <param name="Value">[R, C] or [C], contiguous: the weights themselves, or a view of the tensor that they are stored in. Outside any scope.</param>
-/// <param name="Gradient">
-/// Of the shape of <paramref name="Value"/>, contiguous; in float32 (float64 for float64 weights), or in the weights' own type where backward's result is
-/// taken as it is. Whoever made the record says where it stands before each step.
+/// <param name="key">The same on every mesh: <c>layers.3.moe.experts.7.gate</c>.</param>
+/// <param name="kind">What it is to the model.</param>
+/// <param name="value">[R, C] or [C], contiguous: the weights themselves, or a view of the tensor that they are stored in. Outside any scope.</param>
+/// <param name="gradient">
+/// Of the shape of <paramref name="value"/>, contiguous; in float32 (float64 for float64 weights), or in the weights' own type where backward's result is
+/// taken as it is. Whoever made this says where it stands before each step.
 /// </param>
-/// <param name="Layer">Index of its layer; null for embedding, final norm and head.</param>
-/// <param name="Expert">Global id of the expert that it belongs to; null for what every token passes.</param>
-public sealed record LogicalParameter(string Key, ParameterKind Kind, Tensor Value, Tensor Gradient, int? Layer = null, int? Expert = null)
+/// <param name="layer">Index of its layer; null for embedding, final norm and head.</param>
+/// <param name="expert">Global id of the expert that it belongs to; null for what every token passes.</param>
+public sealed class LogicalParameter(string key, ParameterKind kind, Tensor value, Tensor gradient, int? layer = null, int? expert = null)
 {
-    private Tensor _gradient = Gradient;
+    /// <summary>The same on every mesh.</summary>
+    public string Key { get; } = key;
+
+    /// <summary>What it is to the model.</summary>
+    public ParameterKind Kind { get; } = kind;
+
+    /// <summary>The weights, [R, C] or [C].</summary>
+    public Tensor Value { get; } = value;
 
     /// <summary>Where the gradient stands now.</summary>
-    public Tensor Gradient
-    {
-        get => _gradient;
-        init => _gradient = value;
-    }
+    public Tensor Gradient { get; private set; } = gradient;
+
+    /// <summary>Index of its layer; null for embedding, final norm and head.</summary>
+    public int? Layer { get; } = layer;
+
+    /// <summary>Global id of its expert; null for what every token passes.</summary>
+    public int? Expert { get; } = expert;
 
     /// <summary>What the numbers in <see cref="Gradient"/> are still to be multiplied with: 1, unless a pass over the memory was saved by leaving it to the optimizer.</summary>
     public double GradientScale { get; set; } = 1;
@@ -31,7 +40,7 @@ public sealed record LogicalParameter(string Key, ParameterKind Kind, Tensor Val
     /// <param name="gradient">Lives as long as it is used here.</param>
     public void TakeGradient(Tensor gradient)
     {
-        _gradient = gradient;
+        Gradient = gradient;
         GradientScale = 1;
     }
 

@@ -12,12 +12,9 @@ public static class Pointwise
     private static readonly Operator DivideScalar = new("aten::div", "Scalar");
     private static readonly Operator NegateOp = new("aten::neg");
     private static readonly Operator ExpOp = new("aten::exp");
-    private static readonly Operator LogOp = new("aten::log");
-    private static readonly Operator SqrtOp = new("aten::sqrt");
     private static readonly Operator RsqrtOp = new("aten::rsqrt");
     private static readonly Operator AbsOp = new("aten::abs");
     private static readonly Operator SignOp = new("aten::sign");
-    private static readonly Operator CosOp = new("aten::cos");
     private static readonly Operator SigmoidOp = new("aten::sigmoid");
     private static readonly Operator SiluOp = new("aten::silu");
     private static readonly Operator ClampOp = new("aten::clamp");
@@ -66,12 +63,6 @@ public static class Pointwise
     /// <summary>e to the x.</summary>
     public static Tensor Exp(this Tensor x) => ExpOp.Call(x);
 
-    /// <summary>Natural logarithm.</summary>
-    public static Tensor Log(this Tensor x) => LogOp.Call(x);
-
-    /// <summary>Square root.</summary>
-    public static Tensor Sqrt(this Tensor x) => SqrtOp.Call(x);
-
     /// <summary>1 / sqrt(x).</summary>
     public static Tensor Rsqrt(this Tensor x) => RsqrtOp.Call(x);
 
@@ -80,9 +71,6 @@ public static class Pointwise
 
     /// <summary>-1, 0 or 1.</summary>
     public static Tensor Sign(this Tensor x) => SignOp.Call(x);
-
-    /// <summary>Cosine of an angle in radians.</summary>
-    public static Tensor Cos(this Tensor x) => CosOp.Call(x);
 
     /// <summary>1 / (1 + exp(-x)).</summary>
     public static Tensor Sigmoid(this Tensor x) => SigmoidOp.Call(x);

@@ -17,12 +17,12 @@ public readonly record struct FirstPass(Tensor[] Outputs, Func<Tensor[], Tensor[
 /// </remarks>
 public sealed class Recomputed : Function
 {
-    private readonly Func<Tensor[], Func<Tensor, Tensor>, FirstPass> _compute;
+    private readonly Func<Tensor[], Func<Tensor, Tensor>?, FirstPass> _compute;
     private readonly HostStore? _store;
     private Func<Tensor[], Tensor[]>? _again;
     private Tensor[] _inputs = [];
 
-    private Recomputed(Func<Tensor[], Func<Tensor, Tensor>, FirstPass> compute, bool trainsWithin, HostStore? store) =>
+    private Recomputed(Func<Tensor[], Func<Tensor, Tensor>?, FirstPass> compute, bool trainsWithin, HostStore? store) =>
         (_compute, TrainsWithin, _store) = (compute, trainsWithin, store);
 
     /// <inheritdoc/>
@@ -31,19 +31,20 @@ public sealed class Recomputed : Function
     /// <summary>Computes the part.</summary>
     /// <param name="inputs">Without gaps.</param>
     /// <param name="compute">
-    /// The first pass, unrecorded. It is given a function that keeps a tensor until backward: for what the second pass shall not decide anew.
+    /// The first pass, unrecorded. It is given a function that keeps a tensor until backward: for what the second pass shall not decide anew. None where
+    /// nothing is recorded, and no second pass will come.
     /// </param>
     /// <param name="trainsWithin">Whether a parameter within asks for a gradient.</param>
     /// <param name="store">Where the inputs wait; null to leave them where they are.</param>
     /// <returns>What the first pass yields.</returns>
     public static Tensor[] Apply(
-        Tensor[] inputs, Func<Tensor[], Func<Tensor, Tensor>, FirstPass> compute, bool trainsWithin, HostStore? store = null) =>
+        Tensor[] inputs, Func<Tensor[], Func<Tensor, Tensor>?, FirstPass> compute, bool trainsWithin, HostStore? store = null) =>
         new Recomputed(compute, trainsWithin, store).Apply(inputs);
 
     /// <inheritdoc/>
     protected override Tensor[] Forward(Tensor[] inputs)
     {
-        (var outputs, _again) = _compute(inputs, Save);
+        (var outputs, _again) = _compute(inputs, IsRecording ? Save : null);
         _inputs = Array.ConvertAll(inputs, input => Save(input, _store));
         return outputs;
     }

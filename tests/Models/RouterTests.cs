@@ -96,7 +96,14 @@ public class RouterTests : ScopedTests
     [TestCase(0.5, 10, 2, 16, 1)]
     [TestCase(1.0, 16, 2, 16, 2)]
     [TestCase(1.25, 16, 2, 16, 3)]
-    [TestCase(100, 16, 2, 16, 200)]
+    [TestCase(10, 16, 2, 16, 20)]
+    [TestCase(1.1, 400, 2, 8, 110)]
+    [TestCase(1.4, 100, 1, 7, 20)]
+    [TestCase(1.000001, 16, 2, 16, 3)]
+    [TestCase(1e-300, 16, 2, 16, 1)]
+    [TestCase(100, 16, 2, 16, 32)]
+    [TestCase(1e300, 16, 2, 16, 32)]
+    [TestCase(double.PositiveInfinity, 16, 2, 16, 32)]
     public void Capacity_is_rounded_up(double factor, long tokens, long topK, long experts, long expected) =>
         Assert.That(Capacity.PerExpert(factor, tokens, topK, experts), Is.EqualTo(expected));
 

@@ -92,7 +92,7 @@ public class DropMuonTests
     public void Frozen_layers_keep_weights_momentum_and_count_of_steps_and_the_others_step_as_muon_does()
     {
         LogicalParameter[] dropped = [.. Enumerable.Range(0, Layers).Select(Matrix)];
-        var plain = Array.ConvertAll(dropped, parameter => parameter with { Value = parameter.Value.Clone() });
+        var plain = Array.ConvertAll(dropped, Copy);
         var options = MuonOptions.Moonlight;
         using var optimizer = new DropMuon(dropped, options, new SubsetDraw((ulong)_random.NextInt64(), Layers, 0.5));
         using var each = new CompositeOptimizer([.. plain.Select(parameter => new OptimizerGroup(parameter.Key, new Muon([parameter], options)))]);
@@ -124,4 +124,8 @@ public class DropMuonTests
         var value = _random.Normal([5, 8]);
         return new($"layers.{layer}.attention.output", ParameterKind.Matrix, value, Tensor.Zeros(value.Shape, value.DType), layer);
     }
+
+    // With weights of its own and the same gradient.
+    private static LogicalParameter Copy(LogicalParameter parameter) =>
+        new(parameter.Key, parameter.Kind, parameter.Value.Clone(), parameter.Gradient, parameter.Layer);
 }

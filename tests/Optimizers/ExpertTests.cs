@@ -84,7 +84,7 @@ public class ExpertTests(string name)
     }
 
     private LogicalParameter Separate(int expert) =>
-        new($"matrix{expert}", ParameterKind.Expert, Drawn(expert, 0), Tensor.Zeros([6, 5], DType.Float64), Layer: 0, Expert: expert);
+        new($"matrix{expert}", ParameterKind.Expert, Drawn(expert, 0), Tensor.Zeros([6, 5], DType.Float64), layer: 0, expert);
 
     private LogicalParameter[] Stacked(int[] ids)
     {

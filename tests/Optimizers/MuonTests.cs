@@ -197,7 +197,7 @@ public class MuonTests
         expert);
 
     private static LogicalParameter Copy(LogicalParameter parameter) =>
-        parameter with { Value = parameter.Value.Clone(), Gradient = parameter.Gradient.Clone() };
+        new(parameter.Key, parameter.Kind, parameter.Value.Clone(), parameter.Gradient.Clone(), parameter.Layer, parameter.Expert);
 
     private void Renew(LogicalParameter[] parameters)
     {

@@ -38,7 +38,7 @@ internal enum ArgumentTag
 /// <summary>The exports of libmoe_torch for tensors and autograd, one to one. Each call is checked where it is made: <c>Abi.Check(Abi.Call(...))</c>.</summary>
 internal static unsafe partial class Abi
 {
-    public const int Version = 9;
+    public const int Version = 10;
     public const int MaxRank = 8;
     private const string Library = "moe_torch";
 
@@ -77,6 +77,9 @@ internal static unsafe partial class Abi
 
     [LibraryImport(Library, EntryPoint = "moe_keep_freed_memory")]
     public static partial int KeepFreedMemory();
+
+    [LibraryImport(Library, EntryPoint = "moe_heap")]
+    public static partial int Heap(out long held, out long unused);
 
     [LibraryImport(Library, EntryPoint = "moe_find_operator", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int FindOperator(string name, string overload, out nint found);

@@ -25,9 +25,8 @@ internal static class DispatcherAssembly
             return Outline(config, mesh);
         }
 
-        var ranksHere = MachineLayout.Gather(mesh.World).RanksHere;
-        var host = new HostMemory();
-        Func<long> free = device.IsCuda ? () => CudaRuntime.Available(device) : () => host.Available() / ranksHere;
+        var host = new HostMemory(processes: MachineLayout.Gather(mesh.World).RanksHere);
+        Func<long> free = device.IsCuda ? () => CudaRuntime.Available(device) : host.Available;
         var (experts, chunks) = (config.Model.Moe.Experts, config.Parallel.DispatchChunks);
         ExchangingDispatcher Direct() => new AllToAllDispatcher(mesh.Expert, experts) { Chunks = chunks, FreeBytes = free };
         ExchangingDispatcher OverNodes() => new TwoLevelDispatcher(mesh.ExpertNodes(), experts) { Chunks = chunks, FreeBytes = free };

@@ -18,7 +18,8 @@ public sealed class DropMuonReplay : IGoldenReplay
         var (options, rate) = (Options(hyper), hyper.Number("lr", 0.02));
         hyper.AssertAllConsumed();
         var layers = Integers(file, "layer_of_param");
-        LogicalParameter[] parameters = [.. file.LogicalParameters().Select((parameter, i) => parameter with { Layer = layers[i] })];
+        LogicalParameter[] parameters = [.. file.LogicalParameters().Select((parameter, i) =>
+            new LogicalParameter(parameter.Key, parameter.Kind, parameter.Value, parameter.Gradient, layers[i]))];
         using var optimizer = new DropMuon(MuonReplay.Matrices(parameters), options, new Drawn(file, layers.Max() + 1));
         for (var step = 0; step < file.Steps; step++)
         {

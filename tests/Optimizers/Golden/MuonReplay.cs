@@ -35,12 +35,8 @@ public sealed class MuonReplay : IGoldenReplay
     [
         .. parameters.Where(parameter => parameter.Value.Rank >= 2).SelectMany(parameter => parameter.Value.Rank != 3
             ? [parameter]
-            : parameter.Value.Unbind().Zip(parameter.Gradient.Unbind()).Select((pair, i) => parameter with
-            {
-                Key = $"{parameter.Key}.{i}",
-                Value = pair.First,
-                Gradient = pair.Second,
-            })),
+            : parameter.Value.Unbind().Zip(parameter.Gradient.Unbind()).Select((pair, i) =>
+                new LogicalParameter($"{parameter.Key}.{i}", parameter.Kind, pair.First, pair.Second, parameter.Layer, parameter.Expert))),
     ];
 
     private static CompositeOptimizer Optimizer(MuonSettings settings, LogicalParameter[] parameters)

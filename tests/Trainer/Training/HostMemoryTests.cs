@@ -1,4 +1,5 @@
 using Moe.Tests.Torch;
+using Moe.Torch;
 using Moe.Training;
 using NUnit.Framework;
 
@@ -173,7 +174,34 @@ internal sealed class HostMemoryTests
         Assert.That(group.Left(), Is.Null);
     }
 
-    private long Available() => new HostMemory(_machine.PathOf("")).Available();
+    [Test]
+    public void What_the_heap_holds_unused_comes_on_top_of_the_share_of_the_kernels() =>
+        Assert.That(new HostMemory(_machine.PathOf(""), processes: 4, () => new HeapMemory(900, 70)).Available(), Is.EqualTo((250 * 1024) + 70));
+
+    [Test]
+    public void Between_two_readings_what_the_heap_takes_is_gone_and_what_it_gives_back_is_there()
+    {
+        var heap = new HeapMemory(5000, 300);
+        var memory = new HostMemory(_machine.PathOf(""), processes: 2, () => heap);
+        var first = memory.Available();
+        heap = new HeapMemory(5000, 100); // 200 came out of the heap itself
+        Assert.That(memory.Available(), Is.EqualTo(first - 200));
+        heap = new HeapMemory(6000, 0);
+        Assert.That(memory.Available(), Is.EqualTo(first - 300 - 1000));
+        heap = new HeapMemory(4000, 0);
+        Assert.That(memory.Available(), Is.EqualTo(first - 300 + 1000));
+        heap = new HeapMemory(5_000_000, 40);
+        Assert.That(memory.Available(), Is.EqualTo(40));
+    }
+
+    [Test]
+    public void Where_nothing_is_known_of_the_kernel_the_heap_does_not_matter()
+    {
+        Directory.Delete(_machine.PathOf("proc"), recursive: true);
+        Assert.That(new HostMemory(_machine.PathOf(""), heap: () => new HeapMemory(900, 70)).Available(), Is.EqualTo(long.MaxValue));
+    }
+
+    private long Available() => new HostMemory(_machine.PathOf(""), heap: () => default).Available();
 
     private void Second(string group, string limit, long used, long unused = 0, string mount = "sys/fs/cgroup")
     {

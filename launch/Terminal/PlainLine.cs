@@ -1,0 +1,14 @@
+using System.Globalization;
+
+namespace Moe.Launch.Terminal;
+
+/// <summary>A line of output that is read by pipes, log files and grep.</summary>
+internal static class PlainLine
+{
+    /// <summary>Writes the text behind the time, at once.</summary>
+    public static void Write(TextWriter output, string text)
+    {
+        output.WriteLine($"{DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture)} {text}");
+        output.Flush();
+    }
+}
