@@ -167,6 +167,7 @@ inline void read_arriving(const Attention& x, const Head<E>& arriving, const Hea
     read<E>(arriving.at(first + i), to, x.head_width);
     T* mixed = s.result + i * s.width;  // free until the query's gradient is worked
     read<E>(output.at(first + i), mixed, x.head_width);
+    clear(mixed + x.head_width, s.width - x.head_width);  // a gradient that was no number has left none there: times 0 it would stay one
     for (int64_t column = 0; column < s.width; column += kWide<T>) {
       products[i] += load(to + column) * load(mixed + column);
     }
