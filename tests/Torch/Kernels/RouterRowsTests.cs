@@ -77,6 +77,23 @@ public sealed class RouterRowsTests(Device device) : KernelTests(device)
     }
 
     [Test]
+    public void Scores_that_are_no_numbers_are_chosen_last([Values(DType.Float64, DType.Float32)] DType type, [Values(5, 40)] int slots)
+    {
+        const int experts = 40, tokens = 50;
+        var values = Wide(Logits(type, tokens, experts)).ToArray<double>();
+        for (var i = 0; i < values.Length; i++)
+        {
+            values[i] = Random.Next(3) == 0 ? double.NaN : values[i];
+        }
+
+        var options = new MoeOptions { Experts = experts, TopK = slots, ExpertWidth = 1, Score = RouterScore.Sigmoid };
+        var choice = RouterChoice.Of(Tensor.From(values, tokens, experts).To(type).To(Place), Tensor.Zeros([experts], device: Place), 1, options);
+        var expected = values.Chunk(experts).SelectMany(row =>
+            Enumerable.Range(0, experts).OrderByDescending(e => double.IsNaN(row[e]) ? double.NegativeInfinity : row[e]).Take(slots).Select(e => (long)e));
+        Assert.That(choice.Ids.ToArray<long>(), Is.EqualTo(expected));
+    }
+
+    [Test]
     public void Large_logits_have_finite_results_and_gradients([Values] RouterScore score)
     {
         var logits = Leaf(Logits(DType.Float32, 30, 16) * 5e3);
