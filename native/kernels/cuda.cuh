@@ -158,6 +158,7 @@ __device__ __forceinline__ T block_max(T x, T* shared) {
 
 inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) {
+    (void)cudaGetLastError();  // told here: or the next check of a launch would find it
     throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
   }
 }
