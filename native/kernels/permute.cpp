@@ -80,18 +80,13 @@ MOE_EXPORT int32_t moe_sort_pairs(moe::Handle ids, int64_t experts, moe::Handle 
     int64_t count = chosen.numel();
     moe::check_tensor("ids", chosen, chosen.sizes(), moe::Type::Int64, chosen);
     TORCH_CHECK(count < std::numeric_limits<int32_t>::max(), count, " choices are more than one sort takes: 2^31 - 1");
-    auto at = [&](const char* name, moe::Handle handle, int64_t length, moe::Type type) {
-      auto tensor = moe::borrow(handle);
-      moe::check_tensor(name, tensor, {length}, type, chosen);
-      return tensor.data_ptr();
-    };
     moe::SortPairs x{static_cast<const int64_t*>(chosen.data_ptr()),
                      count,
                      experts,
-                     static_cast<int32_t*>(at("pairs", pairs, count, moe::Type::Int32)),
-                     static_cast<int32_t*>(at("places", places, count, moe::Type::Int32)),
-                     static_cast<int64_t*>(at("counts", counts, experts, moe::Type::Int64)),
-                     static_cast<int32_t*>(at("offsets", offsets, experts, moe::Type::Int32))};
+                     moe::address<int32_t>("pairs", pairs, {count}, moe::Type::Int32, chosen),
+                     moe::address<int32_t>("places", places, {count}, moe::Type::Int32, chosen),
+                     moe::address<int64_t>("counts", counts, {experts}, moe::Type::Int64, chosen),
+                     moe::address<int32_t>("offsets", offsets, {experts}, moe::Type::Int32, chosen)};
     *known = 1;
     MOE_BY_DEVICE(chosen, *known = moe::sort_pairs(x, unknown) ? 1 : 0, {
       auto workspace = at::empty({moe::cuda::sort_pairs_workspace(count, experts)}, chosen.options().dtype(at::kInt));
@@ -106,8 +101,8 @@ MOE_EXPORT int32_t moe_sort_pairs(moe::Handle ids, int64_t experts, moe::Handle 
 MOE_EXPORT int32_t moe_spread_rows(moe::Handle source, moe::Handle places, int64_t slots, moe::Handle offsets, moe::Handle result) {
   MOE_TRY {
     auto from = moe::borrow(source), to = moe::borrow(result), ends = moe::borrow(offsets);
-    moe::check_rows("the source", from);
-    moe::check_rows("the result", to);
+    moe::check_rows("the source", from, from);
+    moe::check_rows("the result", to, from);
     moe::check_tensor("offsets", ends, {ends.numel()}, moe::Type::Int32, from);
     TORCH_CHECK(from.size(1) == to.size(1) && from.scalar_type() == to.scalar_type() && from.size(0) * slots == moe::borrow(places).numel() && ends.numel() > 0,
                 slots, " places a row for ", moe::borrow(places).sizes(), " don't make ", from.sizes(), " into ", to.sizes());
@@ -131,8 +126,8 @@ MOE_EXPORT int32_t moe_spread_rows(moe::Handle source, moe::Handle places, int64
 MOE_EXPORT int32_t moe_sum_rows(moe::Handle source, moe::Handle places, int64_t slots, moe::Handle added, moe::Handle result) {
   MOE_TRY {
     auto from = moe::borrow(source), to = moe::borrow(result);
-    moe::check_rows("the source", from);
-    moe::check_rows("the result", to);
+    moe::check_rows("the source", from, from);
+    moe::check_rows("the result", to, from);
     TORCH_CHECK(from.size(1) == to.size(1) && from.scalar_type() == to.scalar_type() && to.size(0) * slots == moe::borrow(places).numel(),
                 slots, " places a row for ", moe::borrow(places).sizes(), " don't make ", from.sizes(), " into ", to.sizes());
     auto type = moe::type_of(from);

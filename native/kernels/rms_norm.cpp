@@ -58,10 +58,10 @@ MOE_EXPORT int32_t moe_rms_norm_forward(moe::Handle rows, moe::Handle change, mo
     moe::RmsNormForward arguments{type,
                                   x.data_ptr(),
                                   moe::optional_address("what is added", change, x.sizes(), type, x),
-                                  moe::optional_address("the norm's weight", weight, {width}, work, x),
+                                  moe::address("the norm's weight", weight, {width}, work, x),
                                   moe::optional_address("the sum", sum, x.sizes(), type, x),
-                                  moe::optional_address("the normed rows", normed, x.sizes(), type, x),
-                                  moe::optional_address("the rows' inverse root mean square", inverse, {count}, work, x),
+                                  moe::address("the normed rows", normed, x.sizes(), type, x),
+                                  moe::address("the rows' inverse root mean square", inverse, {count}, work, x),
                                   count,
                                   width,
                                   epsilon};
@@ -83,11 +83,11 @@ MOE_EXPORT int32_t moe_rms_norm_backward(moe::Handle arriving, moe::Handle sum_g
       partials = at::empty({partials_of(x, count, width), width}, moe::borrow(weight).options());
     }
     moe::RmsNormBackward arguments{type,
-                                   moe::optional_address("the normed rows' gradient", arriving, x.sizes(), type, x),
+                                   moe::address("the normed rows' gradient", arriving, x.sizes(), type, x),
                                    moe::optional_address("the sum's gradient", sum_gradient, x.sizes(), type, x),
                                    x.data_ptr(),
-                                   moe::optional_address("the norm's weight", weight, {width}, work, x),
-                                   moe::optional_address("the rows' inverse root mean square", inverse, {count}, work, x),
+                                   moe::address("the norm's weight", weight, {width}, work, x),
+                                   moe::address("the rows' inverse root mean square", inverse, {count}, work, x),
                                    moe::optional_address("the rows' gradient", rows_gradient, x.sizes(), type, x),
                                    moe::optional_address("the weight's gradient", weight_gradient, {width}, work, x),
                                    partials.defined() ? partials.data_ptr() : nullptr,

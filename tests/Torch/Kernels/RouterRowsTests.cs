@@ -10,7 +10,7 @@ public sealed class RouterRowsTests(Device device) : KernelTests(device)
     [Test]
     public void Choice_statistics_and_gradients_equal_the_reference(
         [Values(1, 129, 600)] int tokensPerSegment,
-        [Values("1 1 1", "6 2 1", "16 2 3", "64 8 2", "100 100 1", "130 3 1")] string sizes,
+        [Values("1 1 1", "6 2 1", "16 2 3", "64 8 2", "100 100 1", "130 3 1", "300 4 1", "1024 8 1")] string sizes,
         [Values] RouterScore score,
         [Values] bool normalize,
         [Values(DType.Float64, DType.Float32)] DType type)
