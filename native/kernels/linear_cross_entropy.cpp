@@ -10,6 +10,7 @@
 #include "kernels/checks.h"
 #include "kernels/isa.h"
 #include "kernels/matmul.h"
+#include "kernels/noted_squares.h"
 #include "kernels/parallel.h"
 
 namespace {
@@ -127,6 +128,7 @@ MOE_EXPORT int32_t moe_scale(moe::Handle from_handle, moe::Handle factor_handle,
     moe::Scale x{type, narrow, moe::work_type(type), from.data_ptr(), to.data_ptr(), factor.data_ptr(), from.numel()};
     MOE_BY_DEVICE(from, moe::parallel_for(0, x.count, kGrain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(scale)(x, begin, end); }),
                   moe::cuda::scale(x, moe::stream_of(from)));
+    moe::forget_squares(to);
   }
   MOE_CATCH
 }

@@ -95,12 +95,22 @@ std::vector<moe::StepEntry> entries_of(const moe::Handle* tensors, int32_t slots
 }
 
 // What the rule writes, once where neighbours of the list are views of one storage.
-std::vector<const c10::StorageImpl*> storages_of(const RuleShape& shape, const moe::Handle* tensors, int64_t count) {
+std::vector<const c10::StorageImpl*> storages_of(const RuleShape& shape, const moe::Handle* tensors, int64_t count, const moe::Handle* copies) {
   std::vector<const c10::StorageImpl*> storages;
-  for (int64_t i = 0; i < shape.slots * count; ++i) {
-    auto storage = tensors[i]->storage().unsafeGetStorageImpl();
-    if ((shape.written >> i / count & 1) != 0 && (storages.empty() || storages.back() != storage)) {
+  auto add = [&](moe::Handle tensor) {
+    auto storage = tensor->storage().unsafeGetStorageImpl();
+    if (storages.empty() || storages.back() != storage) {
       storages.push_back(storage);
+    }
+  };
+  for (int64_t i = 0; i < shape.slots * count; ++i) {
+    if ((shape.written >> i / count & 1) != 0) {
+      add(tensors[i]);
+    }
+  }
+  for (int64_t i = 0; copies != nullptr && i < count; ++i) {
+    if (copies[i] != nullptr) {
+      add(copies[i]);
     }
   }
   return storages;
@@ -299,7 +309,7 @@ MOE_EXPORT int32_t moe_optimizer_prepare(int32_t rule, const moe::Handle* tensor
       update->wide = check_alike(tensors, slots * count);
       TORCH_CHECK(!update->wide || copies == nullptr, "float64 values have no bfloat16 copies");
       update->entries = entries_of(tensors, slots, count, copies);
-      update->written = storages_of(shape, tensors, count);
+      update->written = storages_of(shape, tensors, count, copies);
       update->device = moe::borrow(tensors[0]).device();
       if (!update->device.is_cuda()) {
         update->blocks = blocks_of(tensors, count);

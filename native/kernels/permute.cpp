@@ -6,6 +6,7 @@
 
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/noted_squares.h"
 #include "kernels/parallel.h"
 
 namespace {
@@ -139,6 +140,7 @@ MOE_EXPORT int32_t moe_sum_rows(moe::Handle source, moe::Handle places, int64_t 
     }
     moe::SumRows x{type, from.data_ptr(), from.stride(0), places_of(places, from), slots, beside, to.data_ptr(), to.stride(0), to.size(0), to.size(1)};
     MOE_BY_DEVICE(from, sum_on_host(x, to.size(1) * to.element_size() * slots), moe::cuda::sum_rows(x, moe::stream_of(from)));
+    moe::forget_squares(to);
   }
   MOE_CATCH
 }
