@@ -125,7 +125,7 @@ template <class E>
 void forward_units(const Attention& x, int64_t begin, int64_t end, void* memory) {
   using T = typename E::Work;
   Scratch<T> s(x, memory);
-  clear(static_cast<T*>(memory), s.elements());
+  clear(static_cast<T*>(memory), s.elements(false));
   Angles<E> angles(x);
   int64_t all = x.heads + 2 * x.key_value_heads, group = x.heads / x.key_value_heads;
   for (int64_t unit = begin; unit < end; ++unit) {
@@ -181,7 +181,7 @@ template <class E>
 void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory) {
   using T = typename E::Work;
   Scratch<T> s(x, memory);
-  clear(static_cast<T*>(memory), s.elements());
+  clear(static_cast<T*>(memory), s.elements(true));
   Angles<E> angles(x);
   int64_t all = x.heads + 2 * x.key_value_heads, group = x.heads / x.key_value_heads;
   T scale = static_cast<T>(1 / __builtin_sqrt(static_cast<double>(x.head_width)));
@@ -224,7 +224,8 @@ void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory
 }  // namespace
 
 int64_t attention_scratch(const Attention& x) {
-  return x.type == Type::Float64 ? Scratch<double>(x, nullptr).elements() * sizeof(double) : Scratch<float>(x, nullptr).elements() * sizeof(float);
+  bool backward = x.output_gradient != nullptr;
+  return x.type == Type::Float64 ? Scratch<double>(x, nullptr).elements(backward) * sizeof(double) : Scratch<float>(x, nullptr).elements(backward) * sizeof(float);
 }
 
 void attention_forward(const Attention& x, int64_t begin, int64_t end, void* scratch) {
