@@ -26,8 +26,8 @@ constexpr int64_t kGrainRows = 64;   // and rows that repay its packing
 #if defined(__x86_64__)
 // By an instruction of the processor's own. Intel's take so long for it that numbers widened to float32 are multiplied faster: docs/log.md, "bfloat16 on a CPU".
 bool has_bfloat16_products() {
-  static const bool has = moe::isa() == moe::Isa::Avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
-  return has;
+  static const bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
+  return has && moe::isa() == moe::Isa::Avx512;
 }
 
 // oneDNN, in libtorch, has the instructions of these for bfloat16.
