@@ -8,9 +8,6 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
-inline float logarithm(float x) { return __builtin_logf(x); }
-inline double logarithm(double x) { return __builtin_log(x); }
-
 // One head of one sequence within rows of several.
 template <class E>
 struct Head {

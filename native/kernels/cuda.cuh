@@ -166,6 +166,13 @@ inline void check(cudaError_t status, const char* what) {
 // After every launch: a bad configuration shows here, and as an exception.
 inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
 
+// Blocks for `items` of which a block has `each` at once. A grid can have some 2^31; kernels go over what is beyond these in strides.
+inline unsigned grid(int64_t items, int64_t each) {
+  constexpr int64_t kMost = 1 << 30;
+  int64_t blocks = (items + each - 1) / each;
+  return static_cast<unsigned>(blocks < kMost ? blocks : kMost);
+}
+
 inline cudaStream_t stream(void* handle) { return static_cast<cudaStream_t>(handle); }
 
 // Calls act(T()) with the element type of a floating-point `type`; T is bf16, float or double.

@@ -23,8 +23,7 @@ void cross_entropy_on_host(const moe::CrossEntropy& x) {
     TORCH_CHECK(x.targets[i] == moe::kNotCounted || (x.targets[i] >= 0 && x.targets[i] < x.vocabulary), "a target is ", x.targets[i],
                 ": it should be from 0 to ", x.vocabulary - 1, ", or ", moe::kNotCounted, " for a token that is not counted");
   }
-  int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, x.vocabulary));
-  moe::parallel_for(0, x.rows, grain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(cross_entropy)(x, begin, end); });
+  moe::parallel_for(0, x.rows, moe::rows_a_thread(kGrain, x.vocabulary), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(cross_entropy)(x, begin, end); });
 }
 
 void cross_entropy(const moe::CrossEntropy& x, const at::Tensor& beside) {

@@ -13,12 +13,10 @@ namespace {
 
 constexpr int64_t kGrainBytes = 1 << 16;
 
-int64_t rows_a_thread(int64_t row_bytes) { return std::max<int64_t>(1, kGrainBytes / std::max<int64_t>(1, row_bytes)); }
-
 void spread_on_host(const moe::SpreadRows& x) {
   TORCH_CHECK(*x.taken <= x.rows, *x.taken, " rows have a place, but there is room for ", x.rows);
   auto row = [&](int64_t i) { return static_cast<char*>(x.to) + i * x.to_stride; };
-  moe::parallel_for(0, x.count, rows_a_thread(x.row_bytes * x.slots), [&](int64_t begin, int64_t end) {
+  moe::parallel_for(0, x.count, moe::rows_a_thread(kGrainBytes, x.row_bytes * x.slots), [&](int64_t begin, int64_t end) {
     for (int64_t token = begin; token < end; ++token) {
       auto from = static_cast<const char*>(x.from) + token * x.from_stride;
       for (int64_t slot = 0; slot < x.slots; ++slot) {
@@ -35,7 +33,7 @@ void spread_on_host(const moe::SpreadRows& x) {
 }
 
 void sum_on_host(const moe::SumRows& x, int64_t row_bytes) {
-  moe::parallel_for(0, x.count, rows_a_thread(row_bytes), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(sum_rows)(x, begin, end); });
+  moe::parallel_for(0, x.count, moe::rows_a_thread(kGrainBytes, row_bytes), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(sum_rows)(x, begin, end); });
 }
 
 const int32_t* places_of(moe::Handle handle, const at::Tensor& beside) {

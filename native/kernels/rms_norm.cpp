@@ -12,8 +12,6 @@ namespace {
 // Elements that are worth a thread of their own.
 constexpr int64_t kGrain = 1 << 14;
 
-int64_t rows_a_thread(int64_t width) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width)); }
-
 // The rows' shape is [R, D] whatever theirs is; D is the last length.
 at::Tensor checked_rows(moe::Handle handle) {
   auto x = moe::borrow(handle);
@@ -23,7 +21,7 @@ at::Tensor checked_rows(moe::Handle handle) {
 }
 
 void forward_on_host(const moe::RmsNormForward& x) {
-  moe::parallel_for(0, x.rows, rows_a_thread(x.width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_forward)(x, begin, end); });
+  moe::parallel_for(0, x.rows, moe::rows_a_thread(kGrain, x.width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_forward)(x, begin, end); });
 }
 
 void backward_on_host(const moe::RmsNormBackward& x) {

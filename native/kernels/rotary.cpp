@@ -34,7 +34,7 @@ moe::Rotary checked(moe::Handle packed_handle, moe::Handle query_handle, moe::Ha
 }
 
 void on_host(const moe::Rotary& x, void (*work)(const moe::Rotary&, int64_t, int64_t)) {
-  int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, (x.heads + 2 * x.key_value_heads) * x.head_width));
+  int64_t grain = moe::rows_a_thread(kGrain, (x.heads + 2 * x.key_value_heads) * x.head_width);
   moe::parallel_for(0, x.tokens, grain, [&](int64_t begin, int64_t end) { work(x, begin, end); });
 }
 
