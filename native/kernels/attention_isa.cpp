@@ -1,7 +1,4 @@
 // Heads read from the fused projection and turned, tile by tile through attention_tile_isa.h, and written back.
-#if defined(__AVX2__) && !defined(__FMA__)
-#pragma GCC target("fma")
-#endif
 #include "kernels/attention_tile_isa.h"
 
 namespace moe {
@@ -106,9 +103,9 @@ MOE_INLINE void fetch_unit(const Attention& x, int64_t unit, int64_t end, int64_
   if (unit + 1 == end) {
     return;
   }
-  int64_t sequence = (unit + 1) / x.key_value_heads, shared = (unit + 1) % x.key_value_heads, query = shared * (x.heads / x.key_value_heads);
+  int64_t sequence = (unit + 1) / x.key_value_heads, kv_head = (unit + 1) % x.key_value_heads, query = kv_head * (x.heads / x.key_value_heads);
   int64_t all = x.heads + 2 * x.key_value_heads;
-  const int64_t read[] = {x.heads + shared, x.heads + x.key_value_heads + shared, query};
+  const int64_t read[] = {x.heads + kv_head, x.heads + x.key_value_heads + kv_head, query};
   for (int64_t head : read) {
     Head<E>(x.projection, sequence, head, all, x).template ask_for<0>(token, count, x.head_width);
   }
@@ -126,16 +123,16 @@ void forward_units(const Attention& x, int64_t begin, int64_t end, void* memory)
   Angles<E> angles(x);
   int64_t all = x.heads + 2 * x.key_value_heads, group = x.heads / x.key_value_heads;
   for (int64_t unit = begin; unit < end; ++unit) {
-    int64_t sequence = unit / x.key_value_heads, shared = unit % x.key_value_heads;
-    read_keys<E>(x, Head<E>(x.projection, sequence, x.heads + shared, all, x), Head<E>(x.projection, sequence, x.heads + x.key_value_heads + shared, all, x), angles, s);
-    for (int64_t head = shared * group; head < (shared + 1) * group; ++head) {
+    int64_t sequence = unit / x.key_value_heads, kv_head = unit % x.key_value_heads;
+    read_keys<E>(x, Head<E>(x.projection, sequence, x.heads + kv_head, all, x), Head<E>(x.projection, sequence, x.heads + x.key_value_heads + kv_head, all, x), angles, s);
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       Head<E> query(x.projection, sequence, head, all, x), output(x.output, sequence, head, x.heads, x);
       T* log_sums = static_cast<T*>(x.log_sums) + (sequence * x.heads + head) * x.length;
       for (int64_t first = 0; first < x.length; first += kTile) {
         int64_t rows = x.length - first < kTile ? x.length - first : kTile;
         read_queries<E>(x, query, angles, first, rows, s);
         output.template ask_for<1>(first, rows, x.head_width);
-        if (head == shared * group) {
+        if (head == kv_head * group) {
           fetch_unit<E>(x, unit, end, first, rows);
         }
         Vector<T> maxima[kGroups<T>], sums[kGroups<T>];
@@ -183,13 +180,13 @@ void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory
   int64_t all = x.heads + 2 * x.key_value_heads, group = x.heads / x.key_value_heads;
   T scale = static_cast<T>(1 / __builtin_sqrt(static_cast<double>(x.head_width)));
   for (int64_t unit = begin; unit < end; ++unit) {
-    int64_t sequence = unit / x.key_value_heads, shared = unit % x.key_value_heads;
-    int64_t key_at = x.heads + shared, value_at = key_at + x.key_value_heads;
+    int64_t sequence = unit / x.key_value_heads, kv_head = unit % x.key_value_heads;
+    int64_t key_at = x.heads + kv_head, value_at = key_at + x.key_value_heads;
     read_keys<E>(x, Head<E>(x.projection, sequence, key_at, all, x), Head<E>(x.projection, sequence, value_at, all, x), angles, s);
     transpose(s.value, s.width, s.value_columns, s.keys, s.keys, s.width);
     Head<E> key_leaving(x.projection_gradient, sequence, key_at, all, x), value_leaving(x.projection_gradient, sequence, value_at, all, x);
     clear(s.key_gradient, 2 * s.keys * s.width);
-    for (int64_t head = shared * group; head < (shared + 1) * group; ++head) {
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       Head<E> query(x.projection, sequence, head, all, x), output(x.output, sequence, head, x.heads, x);
       Head<E> arriving(x.output_gradient, sequence, head, x.heads, x), leaving(x.projection_gradient, sequence, head, all, x);
       const T* kept = static_cast<const T*>(x.log_sums) + (sequence * x.heads + head) * x.length;
@@ -200,7 +197,7 @@ void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory
         read_queries<E>(x, query, angles, first, rows, s);
         read_arriving<E>(x, arriving, output, first, rows, s, deltas);
         leaving.template ask_for<1>(first, rows, x.head_width);
-        if (head == shared * group) {
+        if (head == kv_head * group) {
           key_leaving.template ask_for<1>(first, rows, x.head_width);
           value_leaving.template ask_for<1>(first, rows, x.head_width);
           fetch_unit<E>(x, unit, end, first, rows);

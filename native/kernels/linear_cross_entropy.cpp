@@ -100,13 +100,13 @@ MOE_EXPORT int32_t moe_linear_cross_entropy(moe::Handle hidden_handle, moe::Hand
       cross_entropy({type, logits.data_ptr(), targets.data_ptr<int64_t>() + begin,
                      static_cast<char*>(losses.data_ptr()) + begin * losses.element_size(), gradient, count, vocabulary},
                     hidden);
-      const auto& slopes = logits;  // written over them
+      const auto& gradients = logits;  // written over them
       if (hidden_gradient.defined()) {
         auto part = hidden_gradient.narrow(0, begin, count);
-        moe::multiply(part, slopes, head);
+        moe::multiply(part, gradients, head);
       }
       if (head_gradient.defined()) {
-        moe::multiply(head_gradient, slopes.t(), inputs, begin > 0);
+        moe::multiply(head_gradient, gradients.t(), inputs, begin > 0);
       }
     }
     sum_losses(losses, loss);

@@ -145,7 +145,8 @@ void add_wide(at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
   result.add_(term);
 }
 
-// By libtorch 1.13.
+// Whether the library may keep this product's sums in bfloat16 while it adds them up, which loses most of their digits: it does so on the host where it has no oneDNN for it,
+// and for so few multiplications that oneDNN is not asked (libtorch 1.13).
 bool is_added_up_narrowly(const at::Tensor& a, const at::Tensor& b) {
   constexpr int64_t kSmall = 16 * 16 * 16;
   return a.scalar_type() == at::kBFloat16 && a.is_cpu() && (a.numel() * b.size(1) <= kSmall || !moe::adds_up_wide());
