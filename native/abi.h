@@ -16,6 +16,15 @@ namespace moe {
 // Keeps the message for moe_last_error() and returns the status of a failure.
 int32_t fail(const std::string& message) noexcept;
 
+// The same of what a catch handler has, which may be there for want of memory: then none is left for a string either.
+inline int32_t fail(const char* message) noexcept {
+  try {
+    return fail(std::string(message));
+  } catch (...) {
+    return 1;
+  }
+}
+
 }  // namespace moe
 
 // The body of an export: MOE_TRY { ... } MOE_CATCH. c10::Error's what() carries a native backtrace that helps nobody who

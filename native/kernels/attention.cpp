@@ -8,19 +8,19 @@
 
 namespace {
 
-moe::Attention checked(moe::Handle projection_handle, moe::Handle cosine_handle, moe::Handle sine_handle, int64_t heads, int64_t shared, int64_t length,
+moe::Attention checked(moe::Handle projection_handle, moe::Handle cosine_handle, moe::Handle sine_handle, int64_t heads, int64_t kv_heads, int64_t length,
                        moe::Handle output, moe::Handle log_sums) {
   auto projection = moe::borrow(projection_handle), cosine = moe::borrow(cosine_handle);
   auto type = moe::type_of(projection);
   TORCH_CHECK(!projection.is_cuda(), "this attention is for host memory, the projection is on ", projection.device().str());
-  TORCH_CHECK(moe::is_floating(type) && projection.dim() == 2 && cosine.dim() == 2 && shared >= 1 && heads % shared == 0 && length >= 1 &&
+  TORCH_CHECK(moe::is_floating(type) && projection.dim() == 2 && cosine.dim() == 2 && kv_heads >= 1 && heads % kv_heads == 0 && length >= 1 &&
                   length <= cosine.size(0) && projection.size(0) % length == 0,
-              "a projection ", projection.sizes(), " can't be sequences of ", length, " tokens for ", heads, " query heads, ", shared,
+              "a projection ", projection.sizes(), " can't be sequences of ", length, " tokens for ", heads, " query heads, ", kv_heads,
               " key and value heads and angles ", cosine.sizes());
   int64_t width = 2 * cosine.size(1), sequences = projection.size(0) / length;
   auto work = moe::work_type(type);
   return {type,
-          moe::address("the projection", projection_handle, {sequences * length, (heads + 2 * shared) * width}, type, projection),
+          moe::address("the projection", projection_handle, {sequences * length, (heads + 2 * kv_heads) * width}, type, projection),
           moe::address("the cosines", cosine_handle, cosine.sizes(), work, projection),
           moe::address("the sines", sine_handle, cosine.sizes(), work, projection),
           moe::address("the output", output, {sequences * length, heads * width}, type, projection),
@@ -30,7 +30,7 @@ moe::Attention checked(moe::Handle projection_handle, moe::Handle cosine_handle,
           sequences,
           length,
           heads,
-          shared,
+          kv_heads,
           width};
 }
 

@@ -1,15 +1,9 @@
 // Heads read from the fused projection and turned, tile by tile through attention_tile_isa.h, and written back.
-#if defined(__AVX2__) && !defined(__FMA__)
-#pragma GCC target("fma")
-#endif
 #include "kernels/attention_tile_isa.h"
 
 namespace moe {
 namespace MOE_ISA {
 namespace {
-
-inline float logarithm(float x) { return __builtin_logf(x); }
-inline double logarithm(double x) { return __builtin_log(x); }
 
 // One head of one sequence within rows of several.
 template <class E>
@@ -109,9 +103,9 @@ MOE_INLINE void fetch_unit(const Attention& x, int64_t unit, int64_t end, int64_
   if (unit + 1 == end) {
     return;
   }
-  int64_t sequence = (unit + 1) / x.key_value_heads, shared = (unit + 1) % x.key_value_heads, query = shared * (x.heads / x.key_value_heads);
+  int64_t sequence = (unit + 1) / x.key_value_heads, kv_head = (unit + 1) % x.key_value_heads, query = kv_head * (x.heads / x.key_value_heads);
   int64_t all = x.heads + 2 * x.key_value_heads;
-  const int64_t read[] = {x.heads + shared, x.heads + x.key_value_heads + shared, query};
+  const int64_t read[] = {x.heads + kv_head, x.heads + x.key_value_heads + kv_head, query};
   for (int64_t head : read) {
     Head<E>(x.projection, sequence, head, all, x).template ask_for<0>(token, count, x.head_width);
   }
@@ -125,20 +119,20 @@ template <class E>
 void forward_units(const Attention& x, int64_t begin, int64_t end, void* memory) {
   using T = typename E::Work;
   Scratch<T> s(x, memory);
-  clear(static_cast<T*>(memory), s.elements());
+  clear(static_cast<T*>(memory), s.elements(false));
   Angles<E> angles(x);
   int64_t all = x.heads + 2 * x.key_value_heads, group = x.heads / x.key_value_heads;
   for (int64_t unit = begin; unit < end; ++unit) {
-    int64_t sequence = unit / x.key_value_heads, shared = unit % x.key_value_heads;
-    read_keys<E>(x, Head<E>(x.projection, sequence, x.heads + shared, all, x), Head<E>(x.projection, sequence, x.heads + x.key_value_heads + shared, all, x), angles, s);
-    for (int64_t head = shared * group; head < (shared + 1) * group; ++head) {
+    int64_t sequence = unit / x.key_value_heads, kv_head = unit % x.key_value_heads;
+    read_keys<E>(x, Head<E>(x.projection, sequence, x.heads + kv_head, all, x), Head<E>(x.projection, sequence, x.heads + x.key_value_heads + kv_head, all, x), angles, s);
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       Head<E> query(x.projection, sequence, head, all, x), output(x.output, sequence, head, x.heads, x);
       T* log_sums = static_cast<T*>(x.log_sums) + (sequence * x.heads + head) * x.length;
       for (int64_t first = 0; first < x.length; first += kTile) {
         int64_t rows = x.length - first < kTile ? x.length - first : kTile;
         read_queries<E>(x, query, angles, first, rows, s);
         output.template ask_for<1>(first, rows, x.head_width);
-        if (head == shared * group) {
+        if (head == kv_head * group) {
           fetch_unit<E>(x, unit, end, first, rows);
         }
         Vector<T> maxima[kGroups<T>], sums[kGroups<T>];
@@ -167,6 +161,7 @@ inline void read_arriving(const Attention& x, const Head<E>& arriving, const Hea
     read<E>(arriving.at(first + i), to, x.head_width);
     T* mixed = s.result + i * s.width;  // free until the query's gradient is worked
     read<E>(output.at(first + i), mixed, x.head_width);
+    clear(mixed + x.head_width, s.width - x.head_width);  // a gradient that was no number has left none there: times 0 it would stay one
     for (int64_t column = 0; column < s.width; column += kWide<T>) {
       products[i] += load(to + column) * load(mixed + column);
     }
@@ -180,18 +175,18 @@ template <class E>
 void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory) {
   using T = typename E::Work;
   Scratch<T> s(x, memory);
-  clear(static_cast<T*>(memory), s.elements());
+  clear(static_cast<T*>(memory), s.elements(true));
   Angles<E> angles(x);
   int64_t all = x.heads + 2 * x.key_value_heads, group = x.heads / x.key_value_heads;
   T scale = static_cast<T>(1 / __builtin_sqrt(static_cast<double>(x.head_width)));
   for (int64_t unit = begin; unit < end; ++unit) {
-    int64_t sequence = unit / x.key_value_heads, shared = unit % x.key_value_heads;
-    int64_t key_at = x.heads + shared, value_at = key_at + x.key_value_heads;
+    int64_t sequence = unit / x.key_value_heads, kv_head = unit % x.key_value_heads;
+    int64_t key_at = x.heads + kv_head, value_at = key_at + x.key_value_heads;
     read_keys<E>(x, Head<E>(x.projection, sequence, key_at, all, x), Head<E>(x.projection, sequence, value_at, all, x), angles, s);
     transpose(s.value, s.width, s.value_columns, s.keys, s.keys, s.width);
     Head<E> key_leaving(x.projection_gradient, sequence, key_at, all, x), value_leaving(x.projection_gradient, sequence, value_at, all, x);
     clear(s.key_gradient, 2 * s.keys * s.width);
-    for (int64_t head = shared * group; head < (shared + 1) * group; ++head) {
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       Head<E> query(x.projection, sequence, head, all, x), output(x.output, sequence, head, x.heads, x);
       Head<E> arriving(x.output_gradient, sequence, head, x.heads, x), leaving(x.projection_gradient, sequence, head, all, x);
       const T* kept = static_cast<const T*>(x.log_sums) + (sequence * x.heads + head) * x.length;
@@ -202,7 +197,7 @@ void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory
         read_queries<E>(x, query, angles, first, rows, s);
         read_arriving<E>(x, arriving, output, first, rows, s, deltas);
         leaving.template ask_for<1>(first, rows, x.head_width);
-        if (head == shared * group) {
+        if (head == kv_head * group) {
           key_leaving.template ask_for<1>(first, rows, x.head_width);
           value_leaving.template ask_for<1>(first, rows, x.head_width);
           fetch_unit<E>(x, unit, end, first, rows);
@@ -223,7 +218,8 @@ void backward_units(const Attention& x, int64_t begin, int64_t end, void* memory
 }  // namespace
 
 int64_t attention_scratch(const Attention& x) {
-  return x.type == Type::Float64 ? Scratch<double>(x, nullptr).elements() * sizeof(double) : Scratch<float>(x, nullptr).elements() * sizeof(float);
+  bool backward = x.output_gradient != nullptr;
+  return x.type == Type::Float64 ? Scratch<double>(x, nullptr).elements(backward) * sizeof(double) : Scratch<float>(x, nullptr).elements(backward) * sizeof(float);
 }
 
 void attention_forward(const Attention& x, int64_t begin, int64_t end, void* scratch) {

@@ -1,7 +1,8 @@
 // What attention does to a tile of sixteen queries against blocks of keys: a tile's scores, its weights and their gradients stay in the first
 // cache, and what the mask hides is skipped but for the rest of the tile's square. Forward keeps a running maximum and sum a query;
 // backward computes the weights again from the sum's logarithm. With P the weights and dO the output's gradient, dV = P^T dO, dP = dO V^T,
-// dS = P (dP - sum(dO O)), dQ = dS K and dK = dS^T Q.
+// dS = P (dP - sum(dO O)), dQ = dS K and dK = dS^T Q. Of keys that the mask hides within a group of kRows queries the weight is 0, which hides finite values alone: a value
+// that is no number reaches all queries of the group that its token is in, and those behind it, as it does behind libtorch's masked softmax.
 #pragma once
 
 #include "kernels/attention.h"
@@ -44,36 +45,44 @@ template <typename T>
 struct Scratch {
   int64_t width;
   int64_t keys;
-  T* key;             // [keys, width], turned
-  T* key_columns;     // [width, keys]
-  T* value;           // [keys, width]
-  T* value_columns;   // [width, keys]; backward only
-  T* key_gradient;    // [keys, width]; backward only
-  T* value_gradient;  // [keys, width]; backward only
-  T* query;           // [kTile, width], turned, times 1 / sqrt(h)
-  T* arriving;        // [kTile, width]: the output's gradient; backward only
-  T* result;          // [kTile, width]: the output, or the query's gradient
-  T* weights;         // [kTile, kKeys]
-  T* slopes;          // [kTile, kKeys]: the scores' gradient; backward only
+  T* key;          // [keys, width], turned
+  T* key_columns;  // [width, keys]
+  T* value;        // [keys, width]
+  T* query;        // [kTile, width], turned, times 1 / sqrt(h)
+  T* result;       // [kTile, width]: the output, or the query's gradient
+  T* weights;      // [kTile, kKeys]
+  // Backward alone:
+  T* value_columns;   // [width, keys]
+  T* key_gradient;    // [keys, width]
+  T* value_gradient;  // [keys, width]
+  T* arriving;        // [kTile, width]: the output's gradient
+  T* score_gradient;  // [kTile, kKeys]
 
   explicit Scratch(const Attention& x, void* memory)
       : width(rounded(x.head_width, kWide<T>)), keys(rounded(x.length, kTile > kStrip<T> ? kTile : kStrip<T>)) {
     T* at = static_cast<T*>(memory);
-    T** whole_ones[] = {&key, &key_columns, &value, &value_columns, &key_gradient, &value_gradient};
-    T** tiles[] = {&query, &arriving, &result};
-    for (T** whole : whole_ones) {
-      *whole = at;
-      at += keys * width;
-    }
-    for (T** tile : tiles) {
-      *tile = at;
-      at += kTile * width;
-    }
-    weights = at;
-    slopes = at + kTile * kKeys;
+    auto take = [&](int64_t count) {
+      T* taken = at;
+      at += count;
+      return taken;
+    };
+    key = take(keys * width);
+    key_columns = take(keys * width);
+    value = take(keys * width);
+    query = take(kTile * width);
+    result = take(kTile * width);
+    weights = take(kTile * kKeys);
+    value_columns = take(keys * width);
+    key_gradient = take(keys * width);
+    value_gradient = take(keys * width);
+    arriving = take(kTile * width);
+    score_gradient = at;
   }
 
-  int64_t elements() const { return 6 * keys * width + kTile * (3 * width + 2 * kKeys); }
+  int64_t elements(bool backward) const {
+    int64_t forward = 3 * keys * width + kTile * (2 * width + kKeys);
+    return backward ? forward + 3 * keys * width + kTile * (width + kKeys) : forward;
+  }
 };
 
 // From a register a query to one number a query: the queries of a group side by side.
@@ -242,7 +251,7 @@ void attend_back(const Scratch<T>& s, int64_t depth, int64_t first, const T* log
     for (int64_t row = 0; row < kTile; row += kRows) {
       by_strips<T>(count, [&](int64_t column, auto registers) {
         T* weights = s.weights + row * kKeys + column;
-        T* slopes = s.slopes + row * kKeys + column;
+        T* gradients = s.score_gradient + row * kKeys + column;
         Vector<T> scores[kRows][registers.count] = {};
         add_products<T>(s.query + row * s.width, s.width, 1, s.key_columns + begin + column, s.keys, depth, scores);
         if (begin + column + registers.count * kWide<T> > first + row) {
@@ -259,15 +268,15 @@ void attend_back(const Scratch<T>& s, int64_t depth, int64_t first, const T* log
         for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 2
           for (int j = 0; j < registers.count; ++j) {
-            store(slopes + i * kKeys + j * kWide<T>, load(weights + i * kKeys + j * kWide<T>) * (products[i][j] - deltas[row + i]));
+            store(gradients + i * kKeys + j * kWide<T>, load(weights + i * kKeys + j * kWide<T>) * (products[i][j] - deltas[row + i]));
           }
         }
       });
     }
     int64_t seen = first + 1 - begin;
     add_transposed<T>(s.weights, s.arriving, s.value_gradient + begin * s.width, s.width, count, seen);
-    add_transposed<T>(s.slopes, s.query, s.key_gradient + begin * s.width, s.width, count, seen);
-    mix<T>(s.slopes, s.key + begin * s.width, s.result, s.width, count, seen, begin > 0);
+    add_transposed<T>(s.score_gradient, s.query, s.key_gradient + begin * s.width, s.width, count, seen);
+    mix<T>(s.score_gradient, s.key + begin * s.width, s.result, s.width, count, seen, begin > 0);
   }
 }
 

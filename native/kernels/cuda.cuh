@@ -158,12 +158,20 @@ __device__ __forceinline__ T block_max(T x, T* shared) {
 
 inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) {
+    (void)cudaGetLastError();  // told here: or the next check of a launch would find it
     throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
   }
 }
 
 // After every launch: a bad configuration shows here, and as an exception.
 inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
+
+// Blocks for `items` of which a block has `each` at once. A grid can have some 2^31; kernels go over what is beyond these in strides.
+inline unsigned grid(int64_t items, int64_t each) {
+  constexpr int64_t kMost = 1 << 30;
+  int64_t blocks = (items + each - 1) / each;
+  return static_cast<unsigned>(blocks < kMost ? blocks : kMost);
+}
 
 inline cudaStream_t stream(void* handle) { return static_cast<cudaStream_t>(handle); }
 

@@ -102,8 +102,8 @@ void collect_on_host(const moe::CollectWeights& x) {
 }
 
 // packed: [n, stride in elements], of the rows' type.
-moe::PackedLayout layout_of(const at::Tensor& packed, int64_t width, int64_t slots, bool with_ids) {
-  moe::check_tensor("packed rows", packed, packed.sizes(), moe::type_of(packed), packed);
+moe::PackedLayout layout_of(const at::Tensor& packed, int64_t width, int64_t slots, bool with_ids, const at::Tensor& beside) {
+  moe::check_tensor("packed rows", packed, packed.sizes(), moe::type_of(packed), beside);
   TORCH_CHECK(packed.dim() == 2 && moe::is_floating(moe::type_of(packed)), "packed rows should be a floating-point matrix");
   int64_t size = packed.element_size();
   bool wide = moe::type_of(packed) == moe::Type::Float64;
@@ -113,13 +113,6 @@ moe::PackedLayout layout_of(const at::Tensor& packed, int64_t width, int64_t slo
   TORCH_CHECK(packed.size(1) * size == bytes / 16 * 16, "packed rows of ", packed.size(1) * size, " bytes, where ", width, " elements and ", slots,
               " choices take ", bytes / 16 * 16);
   return {width * size, bytes / 16 * 16, weights_at, ids_at, slots, wide};
-}
-
-template <typename T>
-T* address(const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type, const at::Tensor& beside) {
-  auto tensor = moe::borrow(handle);
-  moe::check_tensor(name, tensor, shape, type, beside);
-  return static_cast<T*>(tensor.data_ptr());
 }
 
 }  // namespace
@@ -138,8 +131,8 @@ MOE_EXPORT int32_t moe_plan_dispatch(moe::Handle ids, int64_t experts, int64_t r
                         slots,
                         experts,
                         ranks,
-                        address<int64_t>("destinations", destinations, {tokens, std::min(slots, ranks)}, moe::Type::Int64, chosen),
-                        address<int64_t>("sizes", sizes, {ranks, 2}, moe::Type::Int64, chosen)};
+                        moe::address<int64_t>("destinations", destinations, {tokens, std::min(slots, ranks)}, moe::Type::Int64, chosen),
+                        moe::address<int64_t>("sizes", sizes, {ranks, 2}, moe::Type::Int64, chosen)};
     *known = 1;
     MOE_BY_DEVICE(chosen, *known = plan_on_host(x, unknown) ? 1 : 0, moe::cuda::plan_dispatch(x, moe::stream_of(chosen)));
   }
@@ -151,17 +144,17 @@ MOE_EXPORT int32_t moe_pack_rows(moe::Handle tokens, moe::Handle weights, moe::H
                                  moe::Handle packed) {
   MOE_TRY {
     auto from = moe::borrow(tokens), chosen = moe::borrow(ids), to = moe::borrow(packed), places = moe::borrow(destinations);
-    moe::check_rows("tokens", from);
+    moe::check_rows("tokens", from, from);
     int64_t count = from.size(0), slots = chosen.size(1), most = places.size(1);
-    auto layout = layout_of(to, from.size(1), slots, true);
+    auto layout = layout_of(to, from.size(1), slots, true, from);
     TORCH_CHECK(from.scalar_type() == to.scalar_type(), "tokens of ", from.scalar_type(), " can't be packed as ", to.scalar_type());
     moe::PackRows x{layout,
                     from.data_ptr(),
                     from.stride(0) * static_cast<int64_t>(from.element_size()),
-                    address<void>("weights", weights, {count, slots}, moe::work_type(moe::type_of(from)), from),
-                    address<int64_t>("ids", ids, {count, slots}, moe::Type::Int64, from),
-                    address<int64_t>("destinations", destinations, {count, most}, moe::Type::Int64, from),
-                    address<int32_t>("pairs", pairs, {to.size(0)}, moe::Type::Int32, from),
+                    moe::address("weights", weights, {count, slots}, moe::work_type(moe::type_of(from)), from),
+                    moe::address<int64_t>("ids", ids, {count, slots}, moe::Type::Int64, from),
+                    moe::address<int64_t>("destinations", destinations, {count, most}, moe::Type::Int64, from),
+                    moe::address<int32_t>("pairs", pairs, {to.size(0)}, moe::Type::Int32, from),
                     most,
                     local,
                     to.size(0),
@@ -181,9 +174,9 @@ MOE_EXPORT int32_t moe_unpack_choices(moe::Handle packed, int64_t width, moe::Ha
   MOE_TRY {
     auto from = moe::borrow(packed), chosen = moe::borrow(ids);
     TORCH_CHECK(chosen.dim() == 2, "ids should be [n, k]");
-    auto layout = layout_of(from, width, chosen.size(1), true);
-    moe::UnpackChoices x{layout, from.data_ptr(), from.size(0), address<int64_t>("ids", ids, {from.size(0), layout.slots}, moe::Type::Int64, from),
-                         address<void>("weights", weights, {from.size(0), layout.slots}, moe::work_type(moe::type_of(from)), from)};
+    auto layout = layout_of(from, width, chosen.size(1), true, from);
+    moe::UnpackChoices x{layout, from.data_ptr(), from.size(0), moe::address<int64_t>("ids", ids, {from.size(0), layout.slots}, moe::Type::Int64, from),
+                         moe::address("weights", weights, {from.size(0), layout.slots}, moe::work_type(moe::type_of(from)), from)};
     MOE_BY_DEVICE(from, layout.wide ? unpack_on_host<double>(x) : unpack_on_host<float>(x), moe::cuda::unpack_choices(x, moe::stream_of(from)));
   }
   MOE_CATCH
@@ -193,11 +186,11 @@ MOE_EXPORT int32_t moe_unpack_choices(moe::Handle packed, int64_t width, moe::Ha
 MOE_EXPORT int32_t moe_pack_weights(moe::Handle numbers, moe::Handle places, int64_t width, int64_t slots, moe::Handle packed) {
   MOE_TRY {
     auto to = moe::borrow(packed), from = moe::borrow(numbers);
-    auto layout = layout_of(to, width, slots, false);
+    auto layout = layout_of(to, width, slots, false, to);
     auto type = layout.wide ? moe::Type::Float64 : moe::Type::Float32;
     moe::PickNumbers x{type,
-                       address<void>("numbers", numbers, {from.numel()}, type, to),
-                       address<int32_t>("places", places, {to.size(0) * slots}, moe::Type::Int32, to),
+                       moe::address("numbers", numbers, {from.numel()}, type, to),
+                       moe::address<int32_t>("places", places, {to.size(0) * slots}, moe::Type::Int32, to),
                        static_cast<char*>(to.data_ptr()) + layout.weights_at,
                        to.size(0) * slots,
                        slots,
@@ -214,17 +207,17 @@ MOE_EXPORT int32_t moe_collect_weights(moe::Handle packed, int64_t width, moe::H
     auto from = moe::borrow(packed), chosen = moe::borrow(ids), ranks = moe::borrow(destinations);
     TORCH_CHECK(chosen.dim() == 2 && ranks.dim() == 2, "ids should be [T, k] and destinations [T, m]");
     int64_t tokens = chosen.size(0), slots = chosen.size(1), most = ranks.size(1);
-    auto layout = layout_of(from, width, slots, false);
+    auto layout = layout_of(from, width, slots, false, from);
     moe::CollectWeights x{layout,
                           from.data_ptr(),
-                          address<int64_t>("ids", ids, {tokens, slots}, moe::Type::Int64, from),
-                          address<int64_t>("destinations", destinations, {tokens, most}, moe::Type::Int64, from),
-                          address<int32_t>("places", places, {tokens * most}, moe::Type::Int32, from),
+                          moe::address<int64_t>("ids", ids, {tokens, slots}, moe::Type::Int64, from),
+                          moe::address<int64_t>("destinations", destinations, {tokens, most}, moe::Type::Int64, from),
+                          moe::address<int32_t>("places", places, {tokens * most}, moe::Type::Int32, from),
                           most,
                           local,
                           experts,
                           tokens,
-                          address<void>("weights", weights, {tokens, slots}, layout.wide ? moe::Type::Float64 : moe::Type::Float32, from)};
+                          moe::address("weights", weights, {tokens, slots}, layout.wide ? moe::Type::Float64 : moe::Type::Float32, from)};
     MOE_BY_DEVICE(from, layout.wide ? collect_on_host<double>(x) : collect_on_host<float>(x), moe::cuda::collect_weights(x, moe::stream_of(from)));
   }
   MOE_CATCH

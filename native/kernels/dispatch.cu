@@ -9,11 +9,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-unsigned grid(int64_t items, int64_t each) {
-  int64_t blocks = (items + each - 1) / each;
-  return static_cast<unsigned>(blocks < (1 << 20) ? blocks : (1 << 20));
-}
-
 // A thread a token; counts are added up within warps, in shared memory and then in device memory: integers, whose sum has no order.
 // shared: int32 [ranks, 2].
 __global__ void __launch_bounds__(kThreads) plan(PlanDispatch x, int64_t most) {

@@ -23,8 +23,7 @@ void gradient_on_host(moe::EmbeddingGradient x) {
   TORCH_CHECK(known && (x.vocabulary == 0 ? 0 : ends.back()) == x.places, "there is no token ", unknown, " in a table of ", x.vocabulary);
   x.order = order.data();
   x.ends = ends.data();
-  moe::parallel_for(0, x.vocabulary, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, x.width)),
-                    [&](int64_t begin, int64_t end) { MOE_FOR_ISA(embedding_gradient)(x, begin, end); });
+  moe::parallel_for(0, x.vocabulary, moe::rows_a_thread(kGrain, x.width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(embedding_gradient)(x, begin, end); });
 }
 
 #ifdef MOE_CUDA

@@ -1,3 +1,4 @@
+// The SwiGLUs of experts on the host, whole: which of them the kernel takes, and a thread for each expert. Reference: GroupedSwiGlu.Reference, src/Models/GroupedSwiGlu.cs.
 #include "kernels/experts.h"
 
 #include "kernels/checks.h"

@@ -1,5 +1,7 @@
 // The SwiGLUs of experts over rows sorted by expert, whole, on the host: down(w * silu(gate(x)) * up(x)), a block of rows at a time, so that what stands between the
 // two products stays in the second cache. Reference and the form for everything else: three products and kernels/swiglu.h, src/Models/SwiGluRows.cs.
+// That form's bits are others: its exponential (rows_isa.h) is the same on every instruction set, where this one's (vector_isa.h) is as its fused products and sums make it.
+// Which of them runs depends on the number of threads; both keep to a few units of the last place.
 // Shapes: x and y [R, D], gate_up [E, 2F, D] with the gates first, down [E, D, F], w [R], hidden [R, 2F], ends [E] int32: where an expert's rows end. All are
 // contiguous and of one type, float32 or float64; D and F are multiples of a cache line.
 #pragma once

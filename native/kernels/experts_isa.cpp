@@ -1,9 +1,6 @@
 // An expert's matrices are packed once. Forward: of each strip, gate columns fill the first half of the registers and their up columns the other, so that a tile's
 // activation is made where its sums stand. Backward: the activation's gradient is turned into those of gate and up where its sums stand, and the block's rows then
 // give the rows' gradients and add to the matrices'. With s = sigmoid(gate) and da = w * (its gradient): dup = da gate s, dgate = da up s (1 + gate (1 - s)).
-#if defined(__AVX2__) && !defined(__FMA__)
-#pragma GCC target("fma")
-#endif
 #include "kernels/experts.h"
 #include "kernels/product_tile_isa.h"
 

@@ -1,4 +1,4 @@
-// The grouped product itself is libtorch's; here is what it leaves undone: matrices of experts without rows.
+// What libtorch's grouped product, where that is the one which runs (grouped_matmul.cpp), leaves undone: matrices of experts without rows.
 #include "kernels/cuda.cuh"
 #include "kernels/grouped_matmul.h"
 

@@ -10,6 +10,7 @@
 #include "kernels/checks.h"
 #include "kernels/isa.h"
 #include "kernels/matmul.h"
+#include "kernels/noted_squares.h"
 #include "kernels/parallel.h"
 
 namespace {
@@ -22,8 +23,7 @@ void cross_entropy_on_host(const moe::CrossEntropy& x) {
     TORCH_CHECK(x.targets[i] == moe::kNotCounted || (x.targets[i] >= 0 && x.targets[i] < x.vocabulary), "a target is ", x.targets[i],
                 ": it should be from 0 to ", x.vocabulary - 1, ", or ", moe::kNotCounted, " for a token that is not counted");
   }
-  int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, x.vocabulary));
-  moe::parallel_for(0, x.rows, grain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(cross_entropy)(x, begin, end); });
+  moe::parallel_for(0, x.rows, moe::rows_a_thread(kGrain, x.vocabulary), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(cross_entropy)(x, begin, end); });
 }
 
 void cross_entropy(const moe::CrossEntropy& x, const at::Tensor& beside) {
@@ -100,13 +100,13 @@ MOE_EXPORT int32_t moe_linear_cross_entropy(moe::Handle hidden_handle, moe::Hand
       cross_entropy({type, logits.data_ptr(), targets.data_ptr<int64_t>() + begin,
                      static_cast<char*>(losses.data_ptr()) + begin * losses.element_size(), gradient, count, vocabulary},
                     hidden);
-      const auto& slopes = logits;  // written over them
+      const auto& gradients = logits;  // written over them
       if (hidden_gradient.defined()) {
         auto part = hidden_gradient.narrow(0, begin, count);
-        moe::multiply(part, slopes, head);
+        moe::multiply(part, gradients, head);
       }
       if (head_gradient.defined()) {
-        moe::multiply(head_gradient, slopes.t(), inputs, begin > 0);
+        moe::multiply(head_gradient, gradients.t(), inputs, begin > 0);
       }
     }
     sum_losses(losses, loss);
@@ -127,6 +127,7 @@ MOE_EXPORT int32_t moe_scale(moe::Handle from_handle, moe::Handle factor_handle,
     moe::Scale x{type, narrow, moe::work_type(type), from.data_ptr(), to.data_ptr(), factor.data_ptr(), from.numel()};
     MOE_BY_DEVICE(from, moe::parallel_for(0, x.count, kGrain, [&](int64_t begin, int64_t end) { MOE_FOR_ISA(scale)(x, begin, end); }),
                   moe::cuda::scale(x, moe::stream_of(from)));
+    moe::forget_squares(to);
   }
   MOE_CATCH
 }

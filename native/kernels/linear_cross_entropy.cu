@@ -48,9 +48,10 @@ struct Running {
       most = values[i] > most ? values[i] : most;
     }
     sum *= sum == S(0) ? S(0) : weight_of<T>(maximum, most);
+    S from = most > -static_cast<S>(INFINITY) ? most : S(0);  // where all are of weight 0; one that is no number still shows
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      sum += weight_of<T>(values[i], most);
+      sum += weight_of<T>(values[i], from);
     }
     maximum = most;
   }

@@ -10,9 +10,6 @@ namespace {
 
 constexpr int64_t kPiece = 256;
 
-inline float logarithm(float x) { return __builtin_logf(x); }
-inline double logarithm(double x) { return __builtin_log(x); }
-
 // A NaN is passed over; it shows in the sum of the exponentials.
 template <class E>
 inline typename E::Work maximum(const typename E::Stored* __restrict row, int64_t count) {

@@ -3,6 +3,8 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <mutex>
+
 #include "kernels/checks.h"
 #include "kernels/isa.h"
 #include "kernels/parallel.h"
@@ -24,8 +26,8 @@ constexpr int64_t kGrainRows = 64;   // and rows that repay its packing
 #if defined(__x86_64__)
 // By an instruction of the processor's own. Intel's take so long for it that numbers widened to float32 are multiplied faster: docs/log.md, "bfloat16 on a CPU".
 bool has_bfloat16_products() {
-  static const bool has = moe::isa() == moe::Isa::Avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
-  return has;
+  static const bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
+  return has && moe::isa() == moe::Isa::Avx512;
 }
 
 // oneDNN, in libtorch, has the instructions of these for bfloat16.
@@ -104,25 +106,47 @@ void multiply_wide(at::Tensor& result, const at::Tensor& a, const at::Tensor& b)
   wide_product()->typed<Multiply>().call(a, b, at::kFloat, result);
 }
 
+const auto& wide_sum() {
+  static auto found = c10::Dispatcher::singleton().findSchema({"aten::addmm", "dtype_out"});
+  return found;
+}
+
+void add_in_pass(at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
+  using Add = at::Tensor&(const at::Tensor&, const at::Tensor&, const at::Tensor&, at::ScalarType, const at::Scalar&, const at::Scalar&, at::Tensor&);
+  wide_sum()->typed<Add>().call(result, a, b, at::kFloat, 1, 1, result);
+}
+
+// Some versions of libtorch have the sum but want its start in bfloat16. No number tells them apart, hence a small one is tried on the device of `a`.
+bool takes_wide_start(const at::Tensor& a) {
+  if (!wide_sum().has_value()) {
+    return false;
+  }
+  auto factor = at::zeros({16, 16}, a.options()), sum = at::zeros({16, 16}, a.options().dtype(at::kFloat));
+  try {
+    add_in_pass(sum, factor, factor);
+    return true;
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const c10::Error&) {
+    return false;
+  }
+}
+
 // result += a b, in the product's own pass over the result where the library can.
 void add_wide(at::Tensor& result, const at::Tensor& a, const at::Tensor& b) {
-  using Add = at::Tensor&(const at::Tensor&, const at::Tensor&, const at::Tensor&, at::ScalarType, const at::Scalar&, const at::Scalar&, at::Tensor&);
-  static auto found = c10::Dispatcher::singleton().findSchema({"aten::addmm", "dtype_out"});
-  static bool in_place = found.has_value();
-  if (in_place) {
-    try {
-      found->typed<Add>().call(result, a, b, at::kFloat, 1, 1, result);
-      return;
-    } catch (const c10::Error&) {
-      in_place = false;  // a libtorch that wants the sum's start in bfloat16; it refuses before it writes
-    }
+  static std::once_flag asked;
+  static bool in_pass = false;
+  std::call_once(asked, [&] { in_pass = takes_wide_start(a); });
+  if (in_pass) {
+    return add_in_pass(result, a, b);
   }
   auto term = at::empty_like(result);
   multiply_wide(term, a, b);
   result.add_(term);
 }
 
-// By libtorch 1.13.
+// Whether the library may keep this product's sums in bfloat16 while it adds them up, which loses most of their digits: it does so on the host where it has no oneDNN for it,
+// and for so few multiplications that oneDNN is not asked (libtorch 1.13).
 bool is_added_up_narrowly(const at::Tensor& a, const at::Tensor& b) {
   constexpr int64_t kSmall = 16 * 16 * 16;
   return a.scalar_type() == at::kBFloat16 && a.is_cpu() && (a.numel() * b.size(1) <= kSmall || !moe::adds_up_wide());

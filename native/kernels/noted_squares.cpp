@@ -3,6 +3,7 @@
 #include "kernels/noted_squares.h"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <unordered_map>
 
@@ -16,6 +17,7 @@ struct Note {
 };
 
 std::mutex guard;
+std::atomic<bool> any{false};  // note: all that a writer asks where no product leaves its squares
 
 std::unordered_map<const c10::StorageImpl*, Note>& notes() {
   static auto all = new std::unordered_map<const c10::StorageImpl*, Note>();  // outlives every other thread's last call
@@ -55,12 +57,20 @@ void moe::note_squares(const at::Tensor& matrices, NotedSquares squares) {
   Note note{c10::weak_intrusive_ptr<c10::StorageImpl>(storage.getWeakStorageImpl()), matrices.storage_offset(), static_cast<uint32_t>(matrices._version()),
             std::move(squares)};
   notes().insert_or_assign(place_of(matrices), std::move(note));
+  any = true;
 }
 
 void moe::forget_squares(const std::vector<const c10::StorageImpl*>& written) {
-  std::lock_guard<std::mutex> lock(guard);
-  if (!notes().empty()) {
+  if (any) {
+    std::lock_guard<std::mutex> lock(guard);
     std::for_each(written.begin(), written.end(), [](const c10::StorageImpl* storage) { notes().erase(storage); });
+    any = !notes().empty();
+  }
+}
+
+void moe::forget_squares(const at::Tensor& written) {
+  if (any) {
+    forget_squares(std::vector{place_of(written)});
   }
 }
 

@@ -30,10 +30,12 @@ struct SquareParts {
 
 // Drops what was noted of these storages, which were written by address; they are not looked into.
 void forget_squares(const std::vector<const c10::StorageImpl*>& written);
+void forget_squares(const at::Tensor& written);
 
 // Of each tensor. Nothing where nothing was noted, it was forgotten, the tensor doesn't end with whole parts, or its memory was written since by libtorch's operators, which
-// count (Tensor::_version). Collectives and kernels other than an optimizer's write by address and forget nothing: none of them is let loose on a product's own memory
-// before its norm was taken. A captured graph notes when it is captured; its replays write matrices and sums anew.
+// count (Tensor::_version). Exports write by address: those that may write over what a tensor held before (an optimizer's, moe_scale, moe_sum_rows) forget what was noted of it.
+// Collectives forget nothing: none of them is let loose on a product's own memory before its norm was taken. A captured graph notes when it is captured; its replays write
+// matrices and sums anew.
 std::vector<std::optional<SquareParts>> noted_squares(const Handle* tensors, int64_t count);
 
 }  // namespace moe

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/device.h"
+#include "kernels/isa.h"
 #include "kernels/noted_squares.h"
 #include "kernels/optimizer.h"
 #include "kernels/optimizer_rules.h"
@@ -95,12 +96,22 @@ std::vector<moe::StepEntry> entries_of(const moe::Handle* tensors, int32_t slots
 }
 
 // What the rule writes, once where neighbours of the list are views of one storage.
-std::vector<const c10::StorageImpl*> storages_of(const RuleShape& shape, const moe::Handle* tensors, int64_t count) {
+std::vector<const c10::StorageImpl*> storages_of(const RuleShape& shape, const moe::Handle* tensors, int64_t count, const moe::Handle* copies) {
   std::vector<const c10::StorageImpl*> storages;
-  for (int64_t i = 0; i < shape.slots * count; ++i) {
-    auto storage = tensors[i]->storage().unsafeGetStorageImpl();
-    if ((shape.written >> i / count & 1) != 0 && (storages.empty() || storages.back() != storage)) {
+  auto add = [&](moe::Handle tensor) {
+    auto storage = tensor->storage().unsafeGetStorageImpl();
+    if (storages.empty() || storages.back() != storage) {
       storages.push_back(storage);
+    }
+  };
+  for (int64_t i = 0; i < shape.slots * count; ++i) {
+    if ((shape.written >> i / count & 1) != 0) {
+      add(tensors[i]);
+    }
+  }
+  for (int64_t i = 0; copies != nullptr && i < count; ++i) {
+    if (copies[i] != nullptr) {
+      add(copies[i]);
     }
   }
   return storages;
@@ -111,7 +122,7 @@ bool has_bfloat16(const moe::StepEntry& entry, int slots) {
 }
 
 // A block of a tensor with slots in bfloat16: steps float32 copies of them.
-void step_narrow(moe::StepRange step, moe::Rule rule, int slots, const moe::StepEntry& entry, const double* coefficients, int64_t begin, int64_t end) {
+void step_narrow(moe::Rule rule, int slots, const moe::StepEntry& entry, const double* coefficients, int64_t begin, int64_t end) {
   int64_t length = end - begin;
   std::vector<float> scratch(slots * length);
   void* addresses[moe::kMostSlots];
@@ -125,7 +136,7 @@ void step_narrow(moe::StepRange step, moe::Rule rule, int slots, const moe::Step
       std::memcpy(wide, static_cast<const float*>(entry.slots[slot]) + begin, length * sizeof(float));
     }
   }
-  step(rule, false, addresses, coefficients, 0, length);
+  MOE_FOR_ISA(step_range)(rule, false, addresses, coefficients, 0, length);
   for (int slot = 0; slot < slots; ++slot) {
     const float* wide = scratch.data() + slot * length;
     if (entry.types[slot] == moe::Type::BFloat16) {
@@ -137,26 +148,6 @@ void step_narrow(moe::StepRange step, moe::Rule rule, int slots, const moe::Step
   if (entry.copy != nullptr) {
     std::copy(scratch.data(), scratch.data() + length, static_cast<c10::BFloat16*>(entry.copy) + begin);
   }
-}
-
-struct Kernels {
-  moe::StepRange step;
-  moe::SumSquares squares;
-};
-
-const Kernels& kernels() {
-  static const Kernels chosen = [] {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) {
-      return Kernels{moe::avx512::step_range, moe::avx512::sum_squares};
-    }
-    if (__builtin_cpu_supports("avx2")) {
-      return Kernels{moe::avx2::step_range, moe::avx2::sum_squares};
-    }
-#endif
-    return Kernels{moe::baseline::step_range, moe::baseline::sum_squares};
-  }();
-  return chosen;
 }
 
 template <typename Work>
@@ -238,15 +229,14 @@ void run_on_device(const PreparedUpdate& update, const double* coefficients, int
 }
 
 void run_on_host(const PreparedUpdate& update, const double* coefficients) {
-  auto step = kernels().step;
   for_each_block(update.blocks.size(), [&](int64_t i) {
     const auto& block = update.blocks[i];
     const auto& entry = update.entries[block.tensor];
     auto numbers = coefficients + block.tensor * update.shape.coefficients;
     if (has_bfloat16(entry, update.shape.slots)) {
-      step_narrow(step, update.rule, update.shape.slots, entry, numbers, block.begin, block.end);
+      step_narrow(update.rule, update.shape.slots, entry, numbers, block.begin, block.end);
     } else {
-      step(update.rule, update.wide, entry.slots, numbers, block.begin, block.end);
+      MOE_FOR_ISA(step_range)(update.rule, update.wide, entry.slots, numbers, block.begin, block.end);
     }
   });
 }
@@ -299,7 +289,7 @@ MOE_EXPORT int32_t moe_optimizer_prepare(int32_t rule, const moe::Handle* tensor
       update->wide = check_alike(tensors, slots * count);
       TORCH_CHECK(!update->wide || copies == nullptr, "float64 values have no bfloat16 copies");
       update->entries = entries_of(tensors, slots, count, copies);
-      update->written = storages_of(shape, tensors, count);
+      update->written = storages_of(shape, tensors, count, copies);
       update->device = moe::borrow(tensors[0]).device();
       if (!update->device.is_cuda()) {
         update->blocks = blocks_of(tensors, count);
@@ -353,16 +343,15 @@ MOE_EXPORT int32_t moe_norms(const moe::Handle* tensors, int64_t count, double* 
     } else {
       auto blocks = blocks_of(tensors, count);
       std::vector<double> sums(blocks.size());
-      auto squares = kernels().squares;
       for_each_block(blocks.size(), [&](int64_t i) {
         const auto& block = blocks[i];
         const auto& entry = entries[block.tensor];
         if (entry.types[0] == moe::Type::BFloat16) {
           auto values = static_cast<const c10::BFloat16*>(entry.slots[0]);
           std::vector<float> copy(values + block.begin, values + block.end);
-          sums[i] = squares(false, copy.data(), 0, block.end - block.begin);
+          sums[i] = MOE_FOR_ISA(sum_squares)(false, copy.data(), 0, block.end - block.begin);
         } else {
-          sums[i] = squares(wide, entry.slots[0], block.begin, block.end);
+          sums[i] = MOE_FOR_ISA(sum_squares)(wide, entry.slots[0], block.begin, block.end);
         }
       });
       for (size_t i = 0; i < blocks.size(); ++i) {

@@ -10,28 +10,24 @@ namespace moe {
 // The managed side's UpdateRule, in its order.
 enum class Rule : int32_t { Adam, AdamAmsgrad, ScaledSum, Momentum, AdaBelief, AdaBeliefAmsgrad, LambDirection, MuonMomentum };
 
-constexpr int kMostSlots = 6;
+constexpr int kMostSlots = 5;
 
-// slots: addresses of the first elements, float or double as `wide` says. Elements [begin, end) are stepped.
-using StepRange = void (*)(Rule rule, bool wide, void* const* slots, const double* coefficients, int64_t begin, int64_t end);
-
-// Sum of the squares of elements [begin, end), in double and in an order of its own, the same on every processor.
-using SumSquares = double (*)(bool wide, const void* values, int64_t begin, int64_t end);
+// step_range: slots are addresses of the first elements, float or double as `wide` says; elements [begin, end) are stepped.
+// sum_squares: of elements [begin, end), in double and in an order of its own, the same on every processor.
+#define MOE_OPTIMIZER                                                                                                           \
+  void step_range(Rule rule, bool wide, void* const* slots, const double* coefficients, int64_t begin, int64_t end);            \
+  double sum_squares(bool wide, const void* values, int64_t begin, int64_t end);
 
 namespace baseline {
-void step_range(Rule rule, bool wide, void* const* slots, const double* coefficients, int64_t begin, int64_t end);
-double sum_squares(bool wide, const void* values, int64_t begin, int64_t end);
-}  // namespace baseline
-
+MOE_OPTIMIZER
+}
 namespace avx2 {
-void step_range(Rule rule, bool wide, void* const* slots, const double* coefficients, int64_t begin, int64_t end);
-double sum_squares(bool wide, const void* values, int64_t begin, int64_t end);
-}  // namespace avx2
-
+MOE_OPTIMIZER
+}
 namespace avx512 {
-void step_range(Rule rule, bool wide, void* const* slots, const double* coefficients, int64_t begin, int64_t end);
-double sum_squares(bool wide, const void* values, int64_t begin, int64_t end);
-}  // namespace avx512
+MOE_OPTIMIZER
+}
+#undef MOE_OPTIMIZER
 
 // The list of tensors as the CUDA form reads it.
 struct StepEntry {

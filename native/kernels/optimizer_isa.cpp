@@ -18,7 +18,6 @@ void steps(void* const* slots, const double* coefficients, int64_t begin, int64_
   T* __restrict p2 = static_cast<T*>(slots[R::kSlots > 2 ? 2 : 1]);
   T* __restrict p3 = static_cast<T*>(slots[R::kSlots > 3 ? 3 : 1]);
   T* __restrict p4 = static_cast<T*>(slots[R::kSlots > 4 ? 4 : 1]);
-  T* __restrict p5 = static_cast<T*>(slots[R::kSlots > 5 ? 5 : 1]);
   for (int64_t i = begin; i < end; ++i) {
     T x[kMostSlots];
     x[0] = p0[i];
@@ -26,14 +25,12 @@ void steps(void* const* slots, const double* coefficients, int64_t begin, int64_
     if constexpr (R::kSlots > 2) x[2] = p2[i];
     if constexpr (R::kSlots > 3) x[3] = p3[i];
     if constexpr (R::kSlots > 4) x[4] = p4[i];
-    if constexpr (R::kSlots > 5) x[5] = p5[i];
     R::apply(x, c);
     if constexpr ((R::kWritten & 1) != 0) p0[i] = x[0];
     if constexpr ((R::kWritten & 2) != 0) p1[i] = x[1];
     if constexpr ((R::kWritten & 4) != 0) p2[i] = x[2];
     if constexpr ((R::kWritten & 8) != 0) p3[i] = x[3];
     if constexpr ((R::kWritten & 16) != 0) p4[i] = x[4];
-    if constexpr ((R::kWritten & 32) != 0) p5[i] = x[5];
   }
 }
 

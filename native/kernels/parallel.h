@@ -4,6 +4,9 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <cstdint>
+
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -20,5 +23,8 @@ inline void parallel_for(int64_t begin, int64_t end, int64_t grain, const Act& a
 #endif
   at::parallel_for(begin, end, grain, act);
 }
+
+// Rows of `width` that are worth a thread of their own, where `grain` elements, or bytes, are.
+inline int64_t rows_a_thread(int64_t grain, int64_t width) { return std::max<int64_t>(1, grain / std::max<int64_t>(1, width)); }
 
 }  // namespace moe

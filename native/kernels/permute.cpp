@@ -6,18 +6,17 @@
 
 #include "kernels/checks.h"
 #include "kernels/isa.h"
+#include "kernels/noted_squares.h"
 #include "kernels/parallel.h"
 
 namespace {
 
 constexpr int64_t kGrainBytes = 1 << 16;
 
-int64_t rows_a_thread(int64_t row_bytes) { return std::max<int64_t>(1, kGrainBytes / std::max<int64_t>(1, row_bytes)); }
-
 void spread_on_host(const moe::SpreadRows& x) {
   TORCH_CHECK(*x.taken <= x.rows, *x.taken, " rows have a place, but there is room for ", x.rows);
   auto row = [&](int64_t i) { return static_cast<char*>(x.to) + i * x.to_stride; };
-  moe::parallel_for(0, x.count, rows_a_thread(x.row_bytes * x.slots), [&](int64_t begin, int64_t end) {
+  moe::parallel_for(0, x.count, moe::rows_a_thread(kGrainBytes, x.row_bytes * x.slots), [&](int64_t begin, int64_t end) {
     for (int64_t token = begin; token < end; ++token) {
       auto from = static_cast<const char*>(x.from) + token * x.from_stride;
       for (int64_t slot = 0; slot < x.slots; ++slot) {
@@ -34,7 +33,7 @@ void spread_on_host(const moe::SpreadRows& x) {
 }
 
 void sum_on_host(const moe::SumRows& x, int64_t row_bytes) {
-  moe::parallel_for(0, x.count, rows_a_thread(row_bytes), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(sum_rows)(x, begin, end); });
+  moe::parallel_for(0, x.count, moe::rows_a_thread(kGrainBytes, row_bytes), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(sum_rows)(x, begin, end); });
 }
 
 const int32_t* places_of(moe::Handle handle, const at::Tensor& beside) {
@@ -80,18 +79,13 @@ MOE_EXPORT int32_t moe_sort_pairs(moe::Handle ids, int64_t experts, moe::Handle 
     int64_t count = chosen.numel();
     moe::check_tensor("ids", chosen, chosen.sizes(), moe::Type::Int64, chosen);
     TORCH_CHECK(count < std::numeric_limits<int32_t>::max(), count, " choices are more than one sort takes: 2^31 - 1");
-    auto at = [&](const char* name, moe::Handle handle, int64_t length, moe::Type type) {
-      auto tensor = moe::borrow(handle);
-      moe::check_tensor(name, tensor, {length}, type, chosen);
-      return tensor.data_ptr();
-    };
     moe::SortPairs x{static_cast<const int64_t*>(chosen.data_ptr()),
                      count,
                      experts,
-                     static_cast<int32_t*>(at("pairs", pairs, count, moe::Type::Int32)),
-                     static_cast<int32_t*>(at("places", places, count, moe::Type::Int32)),
-                     static_cast<int64_t*>(at("counts", counts, experts, moe::Type::Int64)),
-                     static_cast<int32_t*>(at("offsets", offsets, experts, moe::Type::Int32))};
+                     moe::address<int32_t>("pairs", pairs, {count}, moe::Type::Int32, chosen),
+                     moe::address<int32_t>("places", places, {count}, moe::Type::Int32, chosen),
+                     moe::address<int64_t>("counts", counts, {experts}, moe::Type::Int64, chosen),
+                     moe::address<int32_t>("offsets", offsets, {experts}, moe::Type::Int32, chosen)};
     *known = 1;
     MOE_BY_DEVICE(chosen, *known = moe::sort_pairs(x, unknown) ? 1 : 0, {
       auto workspace = at::empty({moe::cuda::sort_pairs_workspace(count, experts)}, chosen.options().dtype(at::kInt));
@@ -106,8 +100,8 @@ MOE_EXPORT int32_t moe_sort_pairs(moe::Handle ids, int64_t experts, moe::Handle 
 MOE_EXPORT int32_t moe_spread_rows(moe::Handle source, moe::Handle places, int64_t slots, moe::Handle offsets, moe::Handle result) {
   MOE_TRY {
     auto from = moe::borrow(source), to = moe::borrow(result), ends = moe::borrow(offsets);
-    moe::check_rows("the source", from);
-    moe::check_rows("the result", to);
+    moe::check_rows("the source", from, from);
+    moe::check_rows("the result", to, from);
     moe::check_tensor("offsets", ends, {ends.numel()}, moe::Type::Int32, from);
     TORCH_CHECK(from.size(1) == to.size(1) && from.scalar_type() == to.scalar_type() && from.size(0) * slots == moe::borrow(places).numel() && ends.numel() > 0,
                 slots, " places a row for ", moe::borrow(places).sizes(), " don't make ", from.sizes(), " into ", to.sizes());
@@ -131,8 +125,8 @@ MOE_EXPORT int32_t moe_spread_rows(moe::Handle source, moe::Handle places, int64
 MOE_EXPORT int32_t moe_sum_rows(moe::Handle source, moe::Handle places, int64_t slots, moe::Handle added, moe::Handle result) {
   MOE_TRY {
     auto from = moe::borrow(source), to = moe::borrow(result);
-    moe::check_rows("the source", from);
-    moe::check_rows("the result", to);
+    moe::check_rows("the source", from, from);
+    moe::check_rows("the result", to, from);
     TORCH_CHECK(from.size(1) == to.size(1) && from.scalar_type() == to.scalar_type() && to.size(0) * slots == moe::borrow(places).numel(),
                 slots, " places a row for ", moe::borrow(places).sizes(), " don't make ", from.sizes(), " into ", to.sizes());
     auto type = moe::type_of(from);
@@ -144,6 +138,7 @@ MOE_EXPORT int32_t moe_sum_rows(moe::Handle source, moe::Handle places, int64_t 
     }
     moe::SumRows x{type, from.data_ptr(), from.stride(0), places_of(places, from), slots, beside, to.data_ptr(), to.stride(0), to.size(0), to.size(1)};
     MOE_BY_DEVICE(from, sum_on_host(x, to.size(1) * to.element_size() * slots), moe::cuda::sum_rows(x, moe::stream_of(from)));
+    moe::forget_squares(to);
   }
   MOE_CATCH
 }

@@ -15,8 +15,6 @@ constexpr int kChunk = 512;  // pairs of a warp
 constexpr int kScanThreads = 1024;
 constexpr int64_t kSharedWords = 12 * 1024;
 
-unsigned grid(int64_t blocks) { return static_cast<unsigned>(blocks < (1 << 30) ? blocks : (1 << 30)); }
-
 int64_t chunks_of(int64_t count) { return (count + kChunk - 1) / kChunk; }
 
 // Warps of a block whose counters, one an id and one for the dropped, fit in shared memory.
@@ -251,7 +249,7 @@ void spread_rows(const SpreadRows& x, void* on) {
   if (x.rows == 0 || x.row_bytes == 0) {
     return;
   }
-  unsigned blocks = grid(x.count > 0 ? x.count : x.rows);
+  unsigned blocks = grid(x.count > 0 ? x.count : x.rows, 1);
   if (x.row_bytes % 16 == 0 && x.from_stride % 16 == 0 && x.to_stride % 16 == 0 && aligned(x.from, x.to)) {
     spread<uint4><<<blocks, threads_for(x.row_bytes / 16), 0, stream(on)>>>(x, x.row_bytes / 16);
   } else {
@@ -267,9 +265,9 @@ void sum_rows(const SumRows& x, void* on) {
   with_type(x.type, [&](auto t) {
     using T = decltype(t);
     if (whole_vectors<T>(x)) {
-      sum_slots<T, kVector<T>><<<grid(x.count), threads_for(x.width / kVector<T>), 0, stream(on)>>>(x);
+      sum_slots<T, kVector<T>><<<grid(x.count, 1), threads_for(x.width / kVector<T>), 0, stream(on)>>>(x);
     } else {
-      sum_slots<T, 1><<<grid(x.count), threads_for(x.width), 0, stream(on)>>>(x);
+      sum_slots<T, 1><<<grid(x.count, 1), threads_for(x.width), 0, stream(on)>>>(x);
     }
   });
   check_launch("sum of rows");
@@ -279,7 +277,7 @@ void pick_numbers(const PickNumbers& x, void* on) {
   if (x.count == 0) {
     return;
   }
-  unsigned blocks = grid((x.count + kThreads - 1) / kThreads);
+  unsigned blocks = grid(x.count, kThreads);
   if (x.type == Type::Float64) {
     pick<double><<<blocks, kThreads, 0, stream(on)>>>(x);
   } else {

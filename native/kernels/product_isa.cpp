@@ -1,9 +1,8 @@
-// Where A is read as it stands, a quarter of a mebibyte of B's strips is packed at a time, and blocks of rows, which stay in the second cache beside them, pass by one
-// after another. Where A is packed too, which it is besides where its columns lie apart and a strip is deeper than the first cache, pieces of the depth follow one
-// another: B's is packed, and then each tile of rows once. A result that is stored in bfloat16 is of one piece.
-#if defined(__AVX2__) && !defined(__FMA__)
-#pragma GCC target("fma")
-#endif
+// How a product goes through the caches. B is always packed, in strips of a few registers' columns; A is read where it stands or packed too (Plan::direct).
+// Direct: as many strips as take a quarter of a mebibyte are packed, and blocks of A's rows pass by them, so that both stay in the second cache.
+// Else, where A's numbers lie too far apart to be read in place, or those of a row don't lie side by side and a strip is deeper than the first cache: the depth is cut into
+// pieces. For each, B's part is packed, then A's some rows at a time, and what they give is added to C. C in bfloat16 would be rounded with each: there the whole depth is one
+// piece.
 #include <type_traits>
 
 #include "kernels/product_tile_isa.h"

@@ -13,9 +13,10 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
-// A tile's rows and registers a row, and the steps of the depth in a round of its loop. With 32 registers of 64 bytes, whose products take a number of A out of memory,
-// 8 x 2. With 16, where a number is spread over a register first, 3 x 4: of tiles of twelve sums it has the fewest other instructions, its three rows' addresses stay in
-// registers, and a core that is shared by two threads of the system begins half as many instructions for each.
+// A tile's rows and registers a row, and the steps of the depth in a round of its loop. AVX-512 has 32 registers, and its products read a number of A from memory as they
+// multiply: 8 x 2 sums. With 16 registers a number has to be spread over one of them before it is multiplied, and twelve sums leave four for that: as 3 x 4 they need the
+// fewest such instructions (three a step), and three addresses of rows still stand in registers. Every instruction that is no product counts where a core runs two
+// threads, since it begins only half as many for each.
 constexpr int kTileRows = kRegisterBytes == 64 ? 8 : 3;
 constexpr int kTileColumns = kRegisterBytes == 64 ? 2 : 4;
 constexpr int kTileSteps = kRegisterBytes == 64 ? 1 : 2;

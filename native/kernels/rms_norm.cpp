@@ -12,8 +12,6 @@ namespace {
 // Elements that are worth a thread of their own.
 constexpr int64_t kGrain = 1 << 14;
 
-int64_t rows_a_thread(int64_t width) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width)); }
-
 // The rows' shape is [R, D] whatever theirs is; D is the last length.
 at::Tensor checked_rows(moe::Handle handle) {
   auto x = moe::borrow(handle);
@@ -23,7 +21,7 @@ at::Tensor checked_rows(moe::Handle handle) {
 }
 
 void forward_on_host(const moe::RmsNormForward& x) {
-  moe::parallel_for(0, x.rows, rows_a_thread(x.width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_forward)(x, begin, end); });
+  moe::parallel_for(0, x.rows, moe::rows_a_thread(kGrain, x.width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(rms_norm_forward)(x, begin, end); });
 }
 
 void backward_on_host(const moe::RmsNormBackward& x) {
@@ -58,10 +56,10 @@ MOE_EXPORT int32_t moe_rms_norm_forward(moe::Handle rows, moe::Handle change, mo
     moe::RmsNormForward arguments{type,
                                   x.data_ptr(),
                                   moe::optional_address("what is added", change, x.sizes(), type, x),
-                                  moe::optional_address("the norm's weight", weight, {width}, work, x),
+                                  moe::address("the norm's weight", weight, {width}, work, x),
                                   moe::optional_address("the sum", sum, x.sizes(), type, x),
-                                  moe::optional_address("the normed rows", normed, x.sizes(), type, x),
-                                  moe::optional_address("the rows' inverse root mean square", inverse, {count}, work, x),
+                                  moe::address("the normed rows", normed, x.sizes(), type, x),
+                                  moe::address("the rows' inverse root mean square", inverse, {count}, work, x),
                                   count,
                                   width,
                                   epsilon};
@@ -83,11 +81,11 @@ MOE_EXPORT int32_t moe_rms_norm_backward(moe::Handle arriving, moe::Handle sum_g
       partials = at::empty({partials_of(x, count, width), width}, moe::borrow(weight).options());
     }
     moe::RmsNormBackward arguments{type,
-                                   moe::optional_address("the normed rows' gradient", arriving, x.sizes(), type, x),
+                                   moe::address("the normed rows' gradient", arriving, x.sizes(), type, x),
                                    moe::optional_address("the sum's gradient", sum_gradient, x.sizes(), type, x),
                                    x.data_ptr(),
-                                   moe::optional_address("the norm's weight", weight, {width}, work, x),
-                                   moe::optional_address("the rows' inverse root mean square", inverse, {count}, work, x),
+                                   moe::address("the norm's weight", weight, {width}, work, x),
+                                   moe::address("the rows' inverse root mean square", inverse, {count}, work, x),
                                    moe::optional_address("the rows' gradient", rows_gradient, x.sizes(), type, x),
                                    moe::optional_address("the weight's gradient", weight_gradient, {width}, work, x),
                                    partials.defined() ? partials.data_ptr() : nullptr,

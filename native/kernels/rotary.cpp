@@ -18,23 +18,23 @@ moe::Rotary checked(moe::Handle packed_handle, moe::Handle query_handle, moe::Ha
   TORCH_CHECK(moe::is_floating(type) && query.dim() == 4 && key.dim() == 4 && cosine.dim() == 2 && query.size(3) == 2 * cosine.size(1) &&
                   query.size(1) >= 1 && query.size(1) <= cosine.size(0),
               "queries ", query.sizes(), " and keys ", key.sizes(), " should be [B, S, heads, h] with angles for S positions and h / 2 pairs, not ", cosine.sizes());
-  int64_t sequences = query.size(0), length = query.size(1), heads = query.size(2), shared = key.size(2), width = query.size(3);
+  int64_t sequences = query.size(0), length = query.size(1), heads = query.size(2), kv_heads = key.size(2), width = query.size(3);
   return {type,
-          moe::address("the projection", packed_handle, {sequences * length, (heads + 2 * shared) * width}, type, packed),
+          moe::address("the projection", packed_handle, {sequences * length, (heads + 2 * kv_heads) * width}, type, packed),
           moe::address("the queries", query_handle, {sequences, length, heads, width}, type, packed),
-          moe::address("the keys", key_handle, {sequences, length, shared, width}, type, packed),
-          moe::address("the values", value_handle, {sequences, length, shared, width}, type, packed),
+          moe::address("the keys", key_handle, {sequences, length, kv_heads, width}, type, packed),
+          moe::address("the values", value_handle, {sequences, length, kv_heads, width}, type, packed),
           moe::address("the cosines", cosine_handle, cosine.sizes(), moe::work_type(type), packed),
           moe::address("the sines", sine_handle, cosine.sizes(), moe::work_type(type), packed),
           sequences * length,
           length,
           heads,
-          shared,
+          kv_heads,
           width};
 }
 
 void on_host(const moe::Rotary& x, void (*work)(const moe::Rotary&, int64_t, int64_t)) {
-  int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, (x.heads + 2 * x.key_value_heads) * x.head_width));
+  int64_t grain = moe::rows_a_thread(kGrain, (x.heads + 2 * x.key_value_heads) * x.head_width);
   moe::parallel_for(0, x.tokens, grain, [&](int64_t begin, int64_t end) { work(x, begin, end); });
 }
 

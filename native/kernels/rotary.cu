@@ -19,16 +19,16 @@ struct Place {
 
 template <typename T>
 __device__ __forceinline__ Place<T> place(const Rotary& x, int64_t token, int head) {
-  int heads = static_cast<int>(x.heads), shared = static_cast<int>(x.key_value_heads);
+  int heads = static_cast<int>(x.heads), kv_heads = static_cast<int>(x.key_value_heads);
   int64_t width = x.head_width;
-  T* packed = static_cast<T*>(x.packed) + (token * (heads + 2 * shared) + head) * width;
+  T* packed = static_cast<T*>(x.packed) + (token * (heads + 2 * kv_heads) + head) * width;
   if (head < heads) {
     return {packed, static_cast<T*>(x.query) + (token * heads + head) * width, true};
   }
-  if (head < heads + shared) {
-    return {packed, static_cast<T*>(x.key) + (token * shared + head - heads) * width, true};
+  if (head < heads + kv_heads) {
+    return {packed, static_cast<T*>(x.key) + (token * kv_heads + head - heads) * width, true};
   }
-  return {packed, static_cast<T*>(x.value) + (token * shared + head - heads - shared) * width, false};
+  return {packed, static_cast<T*>(x.value) + (token * kv_heads + head - heads - kv_heads) * width, false};
 }
 
 template <typename T, int kWidth, bool kForward>

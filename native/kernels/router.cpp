@@ -69,7 +69,7 @@ MOE_EXPORT int32_t moe_router_forward(moe::Handle logits, moe::Handle bias, int6
     static_cast<moe::RouterShape&>(x) = shape_of(input, segments, slots, sigmoid, normalize, scale);
     int64_t tokens = input.size(0), experts = x.experts;
     auto at = [&](const char* name, moe::Handle handle, at::IntArrayRef shape, moe::Type type) {
-      return moe::optional_address(name, handle, shape, type, input);
+      return moe::address(name, handle, shape, type, input);
     };
     x.logits = input.data_ptr();
     x.bias = static_cast<const float*>(at("the bias", bias, {experts}, moe::Type::Float32));
@@ -100,11 +100,11 @@ MOE_EXPORT int32_t moe_router_backward(moe::Handle logits, moe::Handle ids, int6
     static_cast<moe::RouterShape&>(x) = shape_of(input, segments, slots, sigmoid, normalize, scale);
     int64_t tokens = input.size(0);
     x.logits = input.data_ptr();
-    x.ids = static_cast<const int64_t*>(moe::optional_address("ids", ids, {tokens, slots}, moe::Type::Int64, input));
+    x.ids = static_cast<const int64_t*>(moe::address("ids", ids, {tokens, slots}, moe::Type::Int64, input));
     x.weight_grads = moe::optional_address("the weights' gradient", weight_grads, {tokens, slots}, x.type, input);
     x.sum_grads = moe::optional_address("the gradient of the sums of shares", sum_grads, {segments, x.experts}, x.type, input);
     x.square_grad = moe::optional_address("the gradient of the sum of squares", square_grad, {}, x.type, input);
-    x.logit_grads = moe::optional_address("the logits' gradient", logit_grads, {tokens, x.experts}, x.type, input);
+    x.logit_grads = moe::address("the logits' gradient", logit_grads, {tokens, x.experts}, x.type, input);
     MOE_BY_DEVICE(input, backward_on_host(x), moe::cuda::router_backward(x, moe::stream_of(input)));
   }
   MOE_CATCH

@@ -379,9 +379,7 @@ void router_backward(const RouterBackward& x, void* on) {
     return;
   }
   with_shape(x, [&](auto t, auto width) {
-    int64_t blocks = (tokens + kWarps - 1) / kWarps;
-    backward_rows<decltype(t), decltype(width)::value>
-        <<<static_cast<unsigned>(blocks < (1 << 20) ? blocks : (1 << 20)), kThreads, 0, stream(on)>>>(x);
+    backward_rows<decltype(t), decltype(width)::value><<<grid(tokens, kWarps), kThreads, 0, stream(on)>>>(x);
     check_launch("router backward");
   });
 }

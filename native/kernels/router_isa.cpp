@@ -8,9 +8,6 @@ namespace moe {
 namespace MOE_ISA {
 namespace {
 
-inline float logarithm(float x) { return __builtin_logf(x); }
-inline double logarithm(double x) { return __builtin_log(x); }
-
 template <typename T>
 struct Softmax {
   T most;
@@ -51,13 +48,17 @@ void sigmoids(const T* __restrict logits, T* __restrict result, int64_t experts)
   }
 }
 
-// Keeps the k best so far in order. An id is never chosen twice, whatever the values are.
+// Keeps the k best so far in order. An id is never chosen twice, whatever the values are, and what is no number counts as the lowest.
 template <typename T>
 void select(const T* scores, const float* bias, int64_t experts, int64_t slots, int64_t* ids) {
-  for (int64_t e = 0; e < experts; ++e) {
+  auto candidate = [&](int64_t e) {
     T value = scores[e] + T(bias[e]);
+    return value == value ? value : -T(__builtin_inf());
+  };
+  for (int64_t e = 0; e < experts; ++e) {
+    T value = candidate(e);
     int64_t place = e < slots ? e : slots;
-    while (place > 0 && value > scores[ids[place - 1]] + T(bias[ids[place - 1]])) {
+    while (place > 0 && value > candidate(ids[place - 1])) {
       if (place < slots) {
         ids[place] = ids[place - 1];
       }

@@ -81,6 +81,9 @@ inline float exponential(float x) {
 
 inline double exponential(double x) { return __builtin_exp(x); }
 
+inline float logarithm(float x) { return __builtin_logf(x); }
+inline double logarithm(double x) { return __builtin_log(x); }
+
 template <typename T>
 inline T sigmoid(T x) {
   return T(1) / (T(1) + exponential(-x));

@@ -9,11 +9,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-unsigned grid(int64_t count) {
-  int64_t blocks = (count + kThreads - 1) / kThreads;
-  return static_cast<unsigned>(blocks < (1 << 30) ? blocks : (1 << 30));
-}
-
 __global__ void __launch_bounds__(kThreads) split_elements(const float* from, bf16* to, Blocks blocks, Parts parts) {
   int64_t count = blocks.rows * blocks.width, step = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count; i += step) {
@@ -42,14 +37,14 @@ __global__ void __launch_bounds__(kThreads) add_elements(const float* from, floa
 
 void split(const float* from, void* to, const Blocks& blocks, const Parts& parts, void* on) {
   if (blocks.rows * blocks.width > 0) {
-    split_elements<<<grid(blocks.rows * blocks.width), kThreads, 0, stream(on)>>>(from, static_cast<bf16*>(to), blocks, parts);
+    split_elements<<<grid(blocks.rows * blocks.width, kThreads), kThreads, 0, stream(on)>>>(from, static_cast<bf16*>(to), blocks, parts);
     check_launch("split");
   }
 }
 
 void add_blocks(const float* from, float* to, const Blocks& blocks, void* on) {
   if (blocks.rows * blocks.width > 0) {
-    add_elements<<<grid(blocks.rows * blocks.width), kThreads, 0, stream(on)>>>(from, to, blocks);
+    add_elements<<<grid(blocks.rows * blocks.width, kThreads), kThreads, 0, stream(on)>>>(from, to, blocks);
     check_launch("sum of blocks");
   }
 }

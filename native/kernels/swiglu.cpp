@@ -10,8 +10,6 @@ namespace {
 // Elements that are worth a thread of their own.
 constexpr int64_t kGrain = 1 << 14;
 
-int64_t rows_a_thread(int64_t width) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width)); }
-
 at::Tensor checked_input(moe::Handle handle) {
   auto h = moe::borrow(handle);
   TORCH_CHECK(h.dim() == 2 && h.size(1) % 2 == 0 && moe::is_floating(moe::type_of(h)) && h.is_contiguous(),
@@ -28,9 +26,9 @@ MOE_EXPORT int32_t moe_swiglu_forward(moe::Handle input, moe::Handle weights, mo
     auto type = moe::type_of(h);
     int64_t rows = h.size(0), width = h.size(1) / 2;
     moe::SwiGluForward x{type, h.data_ptr(), moe::optional_address("the rows' weights", weights, {rows}, moe::work_type(type), h),
-                         moe::optional_address("the activation", activation, {rows, width}, type, h), rows, width};
+                         moe::address("the activation", activation, {rows, width}, type, h), rows, width};
     MOE_BY_DEVICE(
-        h, moe::parallel_for(0, rows, rows_a_thread(width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(swiglu_forward)(x, begin, end); }),
+        h, moe::parallel_for(0, rows, moe::rows_a_thread(kGrain, width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(swiglu_forward)(x, begin, end); }),
         moe::cuda::swiglu_forward(x, moe::stream_of(h)));
   }
   MOE_CATCH
@@ -46,14 +44,14 @@ MOE_EXPORT int32_t moe_swiglu_backward(moe::Handle input, moe::Handle weights, m
     moe::SwiGluBackward x{type,
                           h.data_ptr(),
                           moe::optional_address("the rows' weights", weights, {rows}, moe::work_type(type), h),
-                          moe::optional_address("the activation's gradient", arriving, {rows, width}, type, h),
-                          moe::optional_address("the activation", activation, {rows, width}, type, h),
-                          moe::optional_address("the input's gradient", input_gradient, {rows, 2 * width}, type, h),
+                          moe::address("the activation's gradient", arriving, {rows, width}, type, h),
+                          moe::address("the activation", activation, {rows, width}, type, h),
+                          moe::address("the input's gradient", input_gradient, {rows, 2 * width}, type, h),
                           moe::optional_address("the weights' gradient", weight_gradient, {rows}, moe::work_type(type), h),
                           rows,
                           width};
     MOE_BY_DEVICE(
-        h, moe::parallel_for(0, rows, rows_a_thread(width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(swiglu_backward)(x, begin, end); }),
+        h, moe::parallel_for(0, rows, moe::rows_a_thread(kGrain, width), [&](int64_t begin, int64_t end) { MOE_FOR_ISA(swiglu_backward)(x, begin, end); }),
         moe::cuda::swiglu_backward(x, moe::stream_of(h)));
   }
   MOE_CATCH

@@ -127,11 +127,6 @@ __global__ void __launch_bounds__(kThreads) backward_rows(SwiGluBackward x) {
   }
 }
 
-unsigned grid(int64_t rows) {
-  int64_t blocks = (rows + kRows - 1) / kRows;
-  return static_cast<unsigned>(blocks < (1 << 20) ? blocks : (1 << 20));
-}
-
 }  // namespace
 
 void swiglu_forward(const SwiGluForward& x, void* on) {
@@ -141,9 +136,9 @@ void swiglu_forward(const SwiGluForward& x, void* on) {
   with_type(x.type, [&](auto t) {
     using T = decltype(t);
     if (x.width % kVector<T> == 0 && aligned(x.h, x.a)) {
-      forward_rows<T, true><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
+      forward_rows<T, true><<<grid(x.rows, kRows), kThreads, 0, stream(on)>>>(x);
     } else {
-      forward_rows<T, false><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
+      forward_rows<T, false><<<grid(x.rows, kRows), kThreads, 0, stream(on)>>>(x);
     }
   });
   check_launch("swiglu forward");
@@ -156,9 +151,9 @@ void swiglu_backward(const SwiGluBackward& x, void* on) {
   with_type(x.type, [&](auto t) {
     using T = decltype(t);
     if (x.width % kVector<T> == 0 && aligned(x.h, x.da, x.a, x.dh)) {
-      backward_rows<T, true><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
+      backward_rows<T, true><<<grid(x.rows, kRows), kThreads, 0, stream(on)>>>(x);
     } else {
-      backward_rows<T, false><<<grid(x.rows), kThreads, 0, stream(on)>>>(x);
+      backward_rows<T, false><<<grid(x.rows, kRows), kThreads, 0, stream(on)>>>(x);
     }
   });
   check_launch("swiglu backward");

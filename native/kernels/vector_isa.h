@@ -19,8 +19,8 @@ constexpr int kRegisterBytes = 32;
 constexpr int kRegisterBytes = 16;
 #endif
 
-// Steps of the depth in a round of add_products' loop. What counts and compares is instructions too, and a core that is shared by two threads of the system begins half
-// as many for each. With registers of 64 bytes a step is twice as long.
+// Steps of the depth in a round of add_products' loop. To count a round and to compare it with the last are instructions beside its products, and a core that runs two
+// threads begins only half as many for each. With registers of 64 bytes tiles are twice as tall, so that a step has enough products by itself.
 constexpr int kDepthSteps = kRegisterBytes == 64 ? 1 : 4;
 
 // For what tiles are made of: a call would have their sums put away and fetched again.

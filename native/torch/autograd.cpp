@@ -134,8 +134,8 @@ MOE_EXPORT int32_t moe_set_gradient(moe::Handle handle, moe::Handle gradient) {
 // Has `callback` called, on the thread of the backward, each time that a gradient with respect to this tensor has been computed. `release` is called once, when
 // the tensor's node is gone, also where this fails.
 MOE_EXPORT int32_t moe_on_gradient(moe::Handle handle, int32_t (*callback)(void*), Release release, void* context) {
-  std::shared_ptr<void> owned(context, release);
   MOE_TRY {
+    std::shared_ptr<void> owned(context, release);
     moe::borrow(handle).register_hook([owned, callback](const at::Tensor&) { TORCH_CHECK(callback(owned.get()) == 0, "a managed hook failed"); });
   }
   MOE_CATCH

@@ -77,37 +77,33 @@ c10::IValue boxed(const Value& value, const c10::Argument& argument) {
   TORCH_CHECK(false, "unknown argument tag ", static_cast<int32_t>(value.tag), " for ", argument.name());
 }
 
-// Writes one tensor, or every tensor of a list, and returns how many places of `results` that took.
-int32_t unboxed(const c10::IValue& value, Value* results, int32_t capacity) {
-  auto put = [&](int32_t at, Value result) {
-    TORCH_CHECK(at < capacity, "the operator returned more than ", capacity, " values");
-    results[at] = result;
-  };
-  if (value.isTensor()) {
-    put(0, Value{Tag::Tensor, 0, {.tensor = moe::release(value.toTensor())}});
-    return 1;
-  }
+// How many values it is for the caller: each tensor of a list is one.
+int64_t places_of(const c10::IValue& value) {
+  TORCH_CHECK(value.isTensor() || value.isTensorList() || value.isInt() || value.isDouble() || value.isBool() || value.isNone(), "results of type ", value.tagKind(),
+              " are not carried across");
+  return value.isTensorList() ? static_cast<int64_t>(value.toListRef().size()) : 1;
+}
+
+Value of_tensor(at::Tensor tensor) { return {Tag::Tensor, 0, {.tensor = moe::release(std::move(tensor))}}; }
+
+// Writes its values, for which there is room, and returns the place behind them. Throws nothing: what was given away would be lost.
+Value* unbox(const c10::IValue& value, Value* results) noexcept {
   if (value.isTensorList()) {
-    auto tensors = value.toTensorVector();
-    TORCH_CHECK(static_cast<int64_t>(tensors.size()) <= capacity, "the operator returned ", tensors.size(), " tensors, more than ", capacity);
-    int32_t count = 0;
-    for (auto& tensor : tensors) {
-      put(count++, Value{Tag::Tensor, 0, {.tensor = moe::release(std::move(tensor))}});
+    for (const auto& tensor : value.toListRef()) {
+      *results++ = of_tensor(tensor.toTensor());
     }
-    return count;
-  }
-  Value result{Tag::None, 0, {.integer = 0}};
-  if (value.isInt()) {
-    result = Value{Tag::Int, 0, {.integer = value.toInt()}};
+  } else if (value.isTensor()) {
+    *results++ = of_tensor(value.toTensor());
+  } else if (value.isInt()) {
+    *results++ = {Tag::Int, 0, {.integer = value.toInt()}};
   } else if (value.isDouble()) {
-    result = Value{Tag::Double, 0, {.real = value.toDouble()}};
+    *results++ = {Tag::Double, 0, {.real = value.toDouble()}};
   } else if (value.isBool()) {
-    result = Value{Tag::Bool, 0, {.integer = value.toBool()}};
+    *results++ = {Tag::Bool, 0, {.integer = value.toBool()}};
   } else {
-    TORCH_CHECK(value.isNone(), "results of type ", value.tagKind(), " are not carried across");
+    *results++ = {Tag::None, 0, {.integer = 0}};
   }
-  put(0, result);
-  return 1;
+  return results;
 }
 
 }  // namespace
@@ -136,11 +132,15 @@ MOE_EXPORT int32_t moe_call(const void* op, const Value* arguments, int32_t coun
       stack.push_back(*formal[i].default_value());
     }
     target.handle.callBoxed(stack);
-    int32_t places = 0;
+    int64_t places = 0;
     for (const auto& value : stack) {
-      places += unboxed(value, results + places, capacity - places);
+      places += places_of(value);
     }
-    *returned = places;
+    TORCH_CHECK(places <= capacity, target.schema.name(), " returned ", places, " values, more than ", capacity);
+    for (const auto& value : stack) {
+      results = unbox(value, results);
+    }
+    *returned = static_cast<int32_t>(places);
   }
   MOE_CATCH
 }

@@ -4,6 +4,7 @@
 #ifdef MOE_CUDA
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 #endif
@@ -15,7 +16,13 @@ namespace {
 
 using MemoryStats = c10::CachingDeviceAllocator::DeviceStats;
 
-void check(cudaError_t status, const char* what) { TORCH_CHECK(status == cudaSuccess, what, ": ", cudaGetErrorString(status)); }
+template <class... Words>
+void check(cudaError_t status, const Words&... what) {
+  if (status != cudaSuccess) {
+    (void)cudaGetLastError();  // told here: or the next check of a kernel's launch would find it
+    TORCH_CHECK(false, what..., ": ", cudaGetErrorString(status));
+  }
+}
 
 MemoryStats stats(int32_t device) { return c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device)); }
 
@@ -83,6 +90,7 @@ MOE_EXPORT int32_t moe_cuda_synchronize() {
 MOE_EXPORT int32_t moe_cuda_memory(int32_t device, int64_t* allocated, int64_t* peak, int64_t* peak_reserved, int64_t* free_bytes, int64_t* total) {
   MOE_TRY {
 #ifdef MOE_CUDA
+    c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device));  // cudaMemGetInfo tells of the current one
     auto held = stats(device);
     *allocated = of_all(held.allocated_bytes).current;
     *peak = of_all(held.allocated_bytes).peak;
@@ -103,6 +111,7 @@ MOE_EXPORT int32_t moe_cuda_memory(int32_t device, int64_t* allocated, int64_t* 
 MOE_EXPORT int32_t moe_cuda_available(int32_t device, int64_t* bytes) {
   MOE_TRY {
 #ifdef MOE_CUDA
+    c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device));
     auto held = stats(device);
     size_t available = 0, all = 0;
     check(cudaMemGetInfo(&available, &all), "cudaMemGetInfo");
@@ -200,7 +209,7 @@ MOE_EXPORT int32_t moe_cuda_event_query(void* event, int32_t* done) {
     cudaError_t status = cudaEventQuery(static_cast<cudaEvent_t>(event));
     check(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
     if (status == cudaErrorNotReady) {
-      (void)cudaGetLastError();  // or the next check of a kernel's launch would find it
+      (void)cudaGetLastError();  // no failure, but the next check of a kernel's launch would take it for one
     } else {
       check(status, "cudaEventQuery");
     }
@@ -271,9 +280,8 @@ MOE_EXPORT int32_t moe_cuda_stream_free(void* stream) {
 MOE_EXPORT int32_t moe_cuda_host_allocate(int64_t bytes, void** address) {
   MOE_TRY {
 #ifdef MOE_CUDA
-    cudaError_t status = cudaHostAlloc(address, static_cast<size_t>(bytes), cudaHostAllocDefault);
-    (void)cudaGetLastError();  // or the next check of a kernel's launch would find it
-    TORCH_CHECK(status == cudaSuccess, "cudaHostAlloc of ", bytes, " bytes of host memory for offloaded activations: ", cudaGetErrorString(status));
+    check(cudaHostAlloc(address, static_cast<size_t>(bytes), cudaHostAllocDefault), "cudaHostAlloc of ", bytes,
+          " bytes of host memory for offloaded activations");
 #else
     (void)bytes, (void)address;
     moe::refuse_cuda();

@@ -1,4 +1,6 @@
 using Moe.Torch;
+using Moe.Torch.Kernels;
+using Moe.Torch.Native;
 using NUnit.Framework;
 
 namespace Moe.Tests.Torch;
@@ -46,6 +48,38 @@ public sealed class DeviceTests(Device device)
         {
             Assert.That(there.Span<float>().Length, Is.EqualTo(3));
         }
+    }
+
+    [Test]
+    public void A_call_that_was_refused_leaves_nothing_for_the_next_kernel_to_find()
+    {
+        if (!device.IsCuda)
+        {
+            Assert.Ignore("calls of a GPU's runtime");
+        }
+
+        using var scope = new TensorScope();
+        Abi.Check(Abi.CudaEventCreate(out var begin));
+        Abi.Check(Abi.CudaEventCreate(out var end));
+        Assert.That(() => Abi.Check(Abi.CudaEventElapsed(begin, end, out _)), Throws.TypeOf<TorchException>(), "neither was recorded");
+        Assert.That(GatedRows.Activate(Tensor.Zeros([2, 8], device: device), null).ToArray<float>(), Is.All.Zero);
+        Abi.Check(Abi.CudaEventFree(begin));
+        Abi.Check(Abi.CudaEventFree(end));
+    }
+
+    [Test]
+    public void Free_memory_is_that_of_the_device_that_was_asked_for()
+    {
+        if (!device.IsCuda || CudaRuntime.DeviceCount < 2)
+        {
+            Assert.Ignore("one device is always meant");
+        }
+
+        const long bytes = 4L << 30;
+        using var scope = new TensorScope();
+        var before = CudaRuntime.Memory(Device.Cuda(1)).Free;
+        Tensor.Empty([bytes / 4], DType.Float32, device);
+        Assert.That(CudaRuntime.Memory(Device.Cuda(1)).Free, Is.EqualTo(before).Within(bytes / 2));
     }
 
     [Test]

@@ -11,6 +11,9 @@ internal sealed record CombinationRule(string[] Keys, Func<RunConfig, string?> C
 /// <summary>The rules about several keys at once. A rule may rely on each of its keys being in range.</summary>
 internal static class CombinationRules
 {
+    // What the CUDA forms of kernels are made for: native/kernels/rms_norm.cu and router.cu. The sort of choices (permute.cu) takes more experts than the router.
+    private const int MostNormedOnGpu = 16384, MostRoutedOnGpu = 1024;
+
     /// <summary>Combinations that cannot run.</summary>
     public static readonly IReadOnlyList<CombinationRule> All =
     [
@@ -93,6 +96,14 @@ internal static class CombinationRules
             c => c.Parallel.Device == DeviceName.Cuda && c.Optimizer.Precondition != Precondition.None
                 ? $"optimizer.precondition {ConfigScalar.Write(c.Optimizer.Precondition)} runs on the CPU only, but parallel.device is cuda" : null,
             c => "set optimizer.precondition to none, or parallel.device to cpu"),
+        new(["model.width", "parallel.device"],
+            c => c.Parallel.Device == DeviceName.Cuda && c.Model.Width > MostNormedOnGpu
+                ? $"model.width {c.Model.Width} is more than a GPU's kernel norms at once ({MostNormedOnGpu}), but parallel.device is cuda" : null,
+            _ => $"at most {MostNormedOnGpu}, or set parallel.device to cpu"),
+        new(["model.moe.experts", "model.layers", "model.dense_layers", "parallel.device"],
+            c => c.Parallel.Device == DeviceName.Cuda && c.Model.MoeLayers > 0 && c.Model.Moe.Experts > MostRoutedOnGpu
+                ? $"model.moe.experts {c.Model.Moe.Experts} are more than a GPU's router chooses from ({MostRoutedOnGpu}), but parallel.device is cuda" : null,
+            _ => $"at most {MostRoutedOnGpu}, or set parallel.device to cpu"),
         new(["train.graph_capture", "parallel.device"],
             c => c.Train.GraphCapture && c.Parallel.Device != DeviceName.Cuda
                 ? $"train.graph_capture needs a GPU, but parallel.device is {ConfigScalar.Write(c.Parallel.Device)}" : null,

@@ -85,6 +85,20 @@ public sealed class AttentionTests(Device device) : ScopedTests
         Assert.That(output.AsSpan(20 * 8).ToArray(), Is.All.NaN);
     }
 
+    // Work space goes from one sequence to the next.
+    [Test]
+    public void Numbers_that_are_none_stay_in_their_sequence([ValueSource(nameof(Types))] DType dtype, [Values(6, 16, 20)] int width)
+    {
+        const int length = 20, sequences = 8;
+        using var rotary = new RotaryTable(length, width, 100);
+        var projection = Random.Normal([sequences * length, 3 * width], 1, dtype);
+        projection.Narrow(0, 0, 1).Fill_(double.NaN);
+        var leaf = projection.To(device).Leaf();
+        Autograd.Backward(CausalAttention.Apply(leaf, rotary, 1, 1, length).Sum());
+        var gradient = leaf.Gradient!.Narrow(0, length, (sequences - 1) * length);
+        Assert.That(gradient.IsFinite().All().Item(), Is.EqualTo(1));
+    }
+
     [Test]
     public void More_tokens_than_the_table_holds_are_refused()
     {

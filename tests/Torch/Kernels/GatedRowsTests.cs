@@ -1,6 +1,7 @@
 using Moe.Models;
 using Moe.Torch;
 using Moe.Torch.Kernels;
+using Moe.Torch.Native;
 using NUnit.Framework;
 
 namespace Moe.Tests.Torch.Kernels;
@@ -34,6 +35,26 @@ public sealed class GatedRowsTests(Device device) : KernelTests(device)
             MustBeClose(weightGradient, wideW!.Gradient!, "gradient of the weights", type, magnitudes);
         }
     }
+
+    [Test]
+    public void Rows_at_odd_addresses_have_the_same_activation_and_gradients(
+        [Values(64, 296)] int width, [ValueSource(typeof(KernelTests), nameof(Types))] DType type)
+    {
+        var (h, w, arriving) = (Normal(type, 9, 2 * width), Normal(type == DType.Float64 ? type : DType.Float32, 9), Normal(type, 9, width));
+        var (oddH, oddArriving) = (AtOddAddress(h), AtOddAddress(arriving));
+        var expected = GatedRows.Backward(h, w, arriving);
+        var actual = GatedRows.Backward(oddH, w, oddArriving);
+        MustBeClose(GatedRows.Activate(oddH, w), Wide(GatedRows.Activate(h, w)), "activation");
+        MustBeClose(actual.Activation, Wide(expected.Activation), "activation once more");
+        MustBeClose(actual.Gradient, Wide(expected.Gradient), "gradient of gate and up");
+        MustBeClose(actual.WeightGradient!, Wide(expected.WeightGradient!), "gradient of the weights", type, (GatedRows.Activate(h, null) * arriving).Abs().Sum(1));
+    }
+
+    [Test]
+    public void What_is_read_or_written_may_not_be_left_out() =>
+        Assert.That(
+            () => Abi.Check(Abi.SwiGluForward(Normal(DType.Float32, 2, 4).LiveHandle, 0, 0)),
+            Throws.TypeOf<TorchException>().With.Message.EqualTo("the activation may not be left out"));
 
     [Test]
     public void Large_gates_neither_overflow_nor_vanish()

@@ -55,6 +55,13 @@ public abstract class KernelTests(Device device)
         return Tensor.From(values).View(shape).To(type).To(device);
     }
 
+    /// <summary>The same numbers where no access of 16 bytes can start.</summary>
+    internal static Tensor AtOddAddress(Tensor values)
+    {
+        var place = values.NewEmpty([values.Count + 1]).Narrow(0, 1, values.Count).View(values.Shape.ToArray());
+        return place.CopyFrom_(values);
+    }
+
     /// <summary>Norm of the difference over the norm, at most 1e-13 in float64, 1e-5 in float32 and 1e-2 in bfloat16.</summary>
     /// <param name="actual">What the kernel made.</param>
     /// <param name="expected">What it should be.</param>

@@ -52,6 +52,22 @@ public sealed class LinearCrossEntropyTests(Device device) : ScopedTests
     }
 
     [Test]
+    public void A_class_that_cannot_be_has_no_share([ValueSource(nameof(Types))] DType dtype, [Values(24, 25, 5_000)] int classes)
+    {
+        // Of one number a token, the head has the logits; the first are those of whole threads of a GPU.
+        double[] logits = [.. Enumerable.Range(0, classes).Select(i => i < 16 || Random.Next(4) == 0 ? double.NegativeInfinity : 0.5 * Random.Next(-8, 9))];
+        logits[^1] = 1;
+        var head = Tensor.From(logits, classes, 1).To(dtype).To(device).Leaf();
+        var loss = LinearCrossEntropy.Apply(Tensor.Zeros([3, 1], dtype).Fill_(1).To(device), head, Tensor.From(Enumerable.Repeat(classes - 1L, 3).ToArray()).To(device));
+        Autograd.Backward(loss);
+        var sum = logits.Sum(Math.Exp);
+        Assert.That(loss.Item(), Is.EqualTo(3 * (Math.Log(sum) - 1)).Within(0.01).Percent);
+        Assert.That(
+            head.Gradient!.To(Device.Cpu).To(DType.Float64).ToArray<double>(),
+            Is.EqualTo(logits.Select((logit, i) => 3 * ((Math.Exp(logit) / sum) - (i == classes - 1 ? 1 : 0)))).Within(dtype == DType.BFloat16 ? 0.02 : 1e-5));
+    }
+
+    [Test]
     public void A_wider_heads_gradient_is_not_rounded_to_the_hidden_states_type()
     {
         var oracle = new KernelOracle(Random, device, DType.BFloat16);

@@ -1,6 +1,7 @@
 using Moe.Models;
 using Moe.Torch;
 using Moe.Torch.Kernels;
+using Moe.Torch.Native;
 using NUnit.Framework;
 
 namespace Moe.Tests.Torch.Kernels;
@@ -57,6 +58,15 @@ public sealed class NotedSquaresTests(Device device) : KernelTests(device)
         product = Product("300 0 40", 512, 264, 1);
         MultiTensor.Update(UpdateRule.ScaledSum, new[,] { { 0.5, 2.0 } }, [product], [Normal(DType.BFloat16, 3, 512, 264)]);
         MustHaveTheirNorms(product, product.Select(0, 1));
+
+        product = Product("300 0 40", 512, 264, 1);
+        LinearCrossEntropyKernel.Scale(product, Number(3), DType.BFloat16);
+        MustHaveTheirNorms(product, product.Select(0, 2));
+
+        product = Product("300 0 40", 512, 264, 1);
+        var order = PairOrder.Of(Tensor.From([.. Enumerable.Range(0, 512).Select(i => (long)(i % 5))], 512, 1).To(Place), 5);
+        order.SumInto(Normal(DType.BFloat16, 512, 264), null, product.Select(0, 1));
+        MustHaveTheirNorms(product, product.Select(0, 1));
     }
 
     // Memory that was a product's, and is another tensor's.
@@ -103,7 +113,7 @@ public sealed class NotedSquaresTests(Device device) : KernelTests(device)
         }
     }
 
-    // What is written by address is not counted: the norm stays that of the product, which says that nobody read its numbers again.
+    // A copy by address is not counted: the norm stays that of the product, which says that nobody read its numbers again.
     [Test]
     public void On_Hopper_no_gradient_of_experts_is_read_for_its_norm()
     {
@@ -118,11 +128,16 @@ public sealed class NotedSquaresTests(Device device) : KernelTests(device)
         var norms = MultiTensor.Norms(gradients);
         foreach (var gradient in new[] { gateUp.Gradient!, down.Gradient! })
         {
-            LinearCrossEntropyKernel.Scale(gradient, Tensor.From([3.0]).To(DType.Float32).View([]).To(Place), DType.BFloat16);
+            using var other = gradient * 3;
+            CudaRuntime.Synchronize();
+            Abi.Check(Abi.CudaCopy(0, gradient.DataPointer, other.DataPointer, gradient.Count * gradient.DType.Size()));
+            CudaRuntime.Synchronize();
         }
 
         Assert.That(MultiTensor.Norms(gradients), Is.EqualTo(norms), "of a build without MOE_HOPPER, or of gradients that were copied on their way");
     }
+
+    private Tensor Number(double value) => Tensor.From([value]).To(DType.Float32).View([]).To(Place);
 
     private void Backward(Tensor gateUp, Tensor down)
     {

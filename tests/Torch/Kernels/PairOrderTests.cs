@@ -1,5 +1,6 @@
 using Moe.Torch;
 using Moe.Torch.Kernels;
+using Moe.Torch.Native;
 using NUnit.Framework;
 
 namespace Moe.Tests.Torch.Kernels;
@@ -10,6 +11,15 @@ public sealed class PairOrderTests(Device device) : KernelTests(device)
     [Test]
     public void Pairs_are_sorted_by_id_in_their_own_order(
         [Values(0, 1, 50, 3000)] int tokens, [Values(1, 3, 8)] int slots, [Values(1, 5, 64, 300)] int experts, [Values] bool dropping)
+    {
+        MustBeSorted(tokens, slots, experts, dropping);
+    }
+
+    // A block of a GPU has counters for fewer than eight warps.
+    [Test]
+    public void Pairs_of_many_experts_are_sorted([Values(1535, 1536, 5_000, 12_287)] int experts) => MustBeSorted(700, 3, experts, dropping: true);
+
+    private void MustBeSorted(int tokens, int slots, int experts, bool dropping)
     {
         var (ids, chosen) = Ids(tokens, slots, experts, dropping);
         var order = PairOrder.Of(ids, experts);
@@ -53,6 +63,43 @@ public sealed class PairOrderTests(Device device) : KernelTests(device)
         var wider = Normal(type, tokens, width + 8);
         order.SumInto(results, null, wider.Narrow(1, 0, width));
         MustBeClose(wider.Narrow(1, 0, width), expected, "sums with gaps between rows");
+    }
+
+    [Test]
+    public void Rows_at_odd_addresses_go_out_and_come_back(
+        [Values(8, 520)] int width, [ValueSource(typeof(KernelTests), nameof(Types))] DType type)
+    {
+        var (ids, chosen) = Ids(37, 6, 5, dropping: true);
+        var order = PairOrder.Of(ids, 5).First(chosen.LongCount(id => id < 5));
+        var (x, results, added) = (Normal(type, 37, width), Normal(type, order.Rows, width), Normal(type, 37, width));
+        Assert.That(Numbers(order.Permute(AtOddAddress(x))), Is.EqualTo(Numbers(order.Permute(x))));
+        Assert.That(Numbers(order.Sum(AtOddAddress(results), AtOddAddress(added))), Is.EqualTo(Numbers(order.Sum(results, added))), "the same sums in the same order");
+
+        static double[] Numbers(Tensor values) => Wide(values).ToArray<double>();
+    }
+
+    [Test]
+    public void What_stands_on_another_device_is_refused()
+    {
+        if (!Place.IsCuda)
+        {
+            Assert.Ignore("the host is one device");
+        }
+
+        var (ids, _) = Ids(4, 2, 3, dropping: false);
+        var order = PairOrder.Of(ids, 3);
+        var (tokens, rows, weights) = (Normal(DType.Float32, 4, 5), Normal(DType.Float32, 8, 5), Normal(DType.Float32, 4, 2));
+        var plan = PackedRows.Plan(ids, 3, 3, ids.NewEmpty([3, 2]));
+        var ranks = PairOrder.Of(plan.Destinations, 3);
+        using var elsewhere = Tensor.Zeros([ranks.Rows, PackedRows.Stride(DType.Float32, 5, 2, withIds: true)]);
+        Assert.That(() => order.SumInto(rows, null, Tensor.Zeros([4, 5])), Throws.TypeOf<TorchException>().With.Message.Contains("is on cpu"));
+        Assert.That(
+            () => Abi.Check(Abi.SpreadRows(tokens.LiveHandle, order.Places.LiveHandle, 2, order.Groups.Offsets!.LiveHandle, Tensor.Zeros([8, 5]).LiveHandle)),
+            Throws.TypeOf<TorchException>().With.Message.Contains("is on cpu"));
+        Assert.That(
+            () => Abi.Check(Abi.PackRows(
+                tokens.LiveHandle, weights.LiveHandle, ids.LiveHandle, plan.Destinations.LiveHandle, ranks.Pairs.LiveHandle, 1, elsewhere.LiveHandle)),
+            Throws.TypeOf<TorchException>().With.Message.Contains("is on cpu"));
     }
 
     [Test]

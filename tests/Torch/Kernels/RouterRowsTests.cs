@@ -10,7 +10,7 @@ public sealed class RouterRowsTests(Device device) : KernelTests(device)
     [Test]
     public void Choice_statistics_and_gradients_equal_the_reference(
         [Values(1, 129, 600)] int tokensPerSegment,
-        [Values("1 1 1", "6 2 1", "16 2 3", "64 8 2", "100 100 1", "130 3 1")] string sizes,
+        [Values("1 1 1", "6 2 1", "16 2 3", "64 8 2", "100 100 1", "130 3 1", "300 4 1", "1024 8 1")] string sizes,
         [Values] RouterScore score,
         [Values] bool normalize,
         [Values(DType.Float64, DType.Float32)] DType type)
@@ -74,6 +74,23 @@ public sealed class RouterRowsTests(Device device) : KernelTests(device)
         var choice = RouterChoice.Of(logits, Tensor.Zeros([8], device: Place), 1, new MoeOptions { Experts = 8, TopK = 4, ExpertWidth = 1 });
         Assert.That(choice.Ids.ToArray<long>().Chunk(4), Is.All.EqualTo(new long[] { 0, 1, 2, 3 }));
         Assert.That(choice.Weights.ToArray<float>(), Is.All.NaN);
+    }
+
+    [Test]
+    public void Scores_that_are_no_numbers_are_chosen_last([Values(DType.Float64, DType.Float32)] DType type, [Values(5, 40)] int slots)
+    {
+        const int experts = 40, tokens = 50;
+        var values = Wide(Logits(type, tokens, experts)).ToArray<double>();
+        for (var i = 0; i < values.Length; i++)
+        {
+            values[i] = Random.Next(3) == 0 ? double.NaN : values[i];
+        }
+
+        var options = new MoeOptions { Experts = experts, TopK = slots, ExpertWidth = 1, Score = RouterScore.Sigmoid };
+        var choice = RouterChoice.Of(Tensor.From(values, tokens, experts).To(type).To(Place), Tensor.Zeros([experts], device: Place), 1, options);
+        var expected = values.Chunk(experts).SelectMany(row =>
+            Enumerable.Range(0, experts).OrderByDescending(e => double.IsNaN(row[e]) ? double.NegativeInfinity : row[e]).Take(slots).Select(e => (long)e));
+        Assert.That(choice.Ids.ToArray<long>(), Is.EqualTo(expected));
     }
 
     [Test]

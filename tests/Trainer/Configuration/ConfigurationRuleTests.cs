@@ -51,6 +51,25 @@ internal sealed class ConfigurationRuleTests
         Assert.That(folder.Refuse(Domains, option).Select(f => f.ToString()), Has.Some.Contains(message));
     }
 
+    [TestCase("model.width=16385", "model.width 16385 is more than a GPU's kernel norms at once (16384), but parallel.device is cuda; at most 16384, or set parallel.device to cpu")]
+    [TestCase("model.moe.experts=1025", "model.moe.experts 1025 are more than a GPU's router chooses from (1024), but parallel.device is cuda; at most 1024")]
+    public void What_a_kernel_of_a_gpu_does_not_take_is_refused_beside_cuda(string option, string message)
+    {
+        using var folder = new ConfigurationFolder();
+
+        Assert.That(folder.Refuse(Domains, "parallel.device=cuda", option).Select(f => f.ToString()), Has.Some.Contains(message));
+    }
+
+    [TestCase("model={width: 16384, heads: 128}")]
+    [TestCase("model.moe.experts=1024")]
+    [TestCase("model={dense_layers: 4, moe: {experts: 1025}}")]
+    public void What_the_kernels_of_a_gpu_take_is_not_refused(string option)
+    {
+        using var folder = new ConfigurationFolder();
+
+        Assert.That(() => folder.Read(Domains, "parallel.device=cuda", option), Throws.Nothing);
+    }
+
     [TestCase("optimizer: {name: drop_muon}", "drop_muon leaves other layers out of each step")]
     [TestCase("model: {moe: {capacity_factor: 1.5}}", "model.moe.capacity_factor 1.5 and parallel.dispatcher auto have the host read what the device has counted")]
     [TestCase("parallel: {dispatcher: all_to_all}", "parallel.dispatcher all_to_all have the host read what the device has counted")]
