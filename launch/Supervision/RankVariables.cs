@@ -44,6 +44,7 @@ internal sealed partial record RankVariables(string Supervisor, string Token, in
         ["MOE_SUPERVISOR"] = Supervisor,
         ["MOE_SUPERVISOR_TOKEN"] = Token,
         ["MOE_RDZV_TOKEN"] = null, // the launchers' own
+        ["TORCHELASTIC_RESTART_COUNT"] = null, // the launcher's where torchrun started it; its ranks meet in its own store
     };
 
     /// <summary>What one rank has that the launcher numbers.</summary>
