@@ -5,20 +5,12 @@ using NUnit.Framework;
 namespace Moe.Tests.Launch;
 
 /// <summary><c>launch bench</c> as a user calls it, kernel by kernel.</summary>
-internal sealed class BenchCommandTests
+internal sealed class BenchCommandTests : LaunchTests
 {
     private static readonly string[] Fields =
     [
         "name", "shape", "direction", "ms", "ms_p10", "ms_p90", "bytes", "operations", "gb_per_s", "tflops", "ceiling", "ceiling_ms", "of_ceiling_pct", "calls_per_step",
     ];
-
-    private LaunchedRun _run = null!;
-
-    [SetUp]
-    public void CreateRun() => _run = new LaunchedRun();
-
-    [TearDown]
-    public void DisposeRun() => _run.Dispose();
 
     [TestCase("dispatch", 2)]
     [TestCase("head", 1)]
@@ -26,8 +18,8 @@ internal sealed class BenchCommandTests
     {
         var code = Bench(family, "--nodes", $"{nodes}", "--ui", "json", "--warmup", "1", "--repeats", "2");
 
-        Assert.That(code, Is.EqualTo(ExitCodes.Done), _run.Error);
-        var report = JsonDocument.Parse(_run.Output).RootElement;
+        Assert.That(code, Is.EqualTo(ExitCodes.Done), Launched.Error);
+        var report = JsonDocument.Parse(Launched.Output).RootElement;
         var kernels = report.GetProperty("kernels").EnumerateArray().ToList();
         Assert.That((report.GetProperty("bench").GetString(), report.GetProperty("ranks").GetInt32()), Is.EqualTo((family, nodes)));
         Assert.That(kernels.Select(kernel => kernel.EnumerateObject().Select(field => field.Name)), Is.All.EqualTo(Fields));
@@ -42,10 +34,10 @@ internal sealed class BenchCommandTests
     [Test]
     public void Unknown_benchmark_is_answered_with_all_that_there_are()
     {
-        Assert.That(_run.StartBare("done", "bench", "gather").End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(Launched.StartBare("done", "bench", "gather").End(), Is.EqualTo(ExitCodes.Usage));
 
-        Assert.That(_run.Error, Does.Contain("'gather' is no command of launch bench; there are step, dispatch, experts, attention, head, optimizer"));
-        Assert.That(_run.Error, Does.Contain("launch bench --help").And.Not.Contain("Required command"));
+        Assert.That(Launched.Error, Does.Contain("'gather' is no command of launch bench; there are step, dispatch, experts, attention, head, optimizer"));
+        Assert.That(Launched.Error, Does.Contain("launch bench --help").And.Not.Contain("Required command"));
     }
 
     [Test]
@@ -53,8 +45,8 @@ internal sealed class BenchCommandTests
     {
         Assert.That(Bench("dispatch", "--set", "model.dense_layers=4"), Is.EqualTo(ExitCodes.Usage));
 
-        Assert.That(_run.Error, Does.Contain("all 4 layers are dense").And.Contain("bench experts").And.Not.Contain("   at "));
-        Assert.That(Directory.Exists(_run.Folder.Path), Is.False);
+        Assert.That(Launched.Error, Does.Contain("all 4 layers are dense").And.Contain("bench experts").And.Not.Contain("   at "));
+        Assert.That(Directory.Exists(Launched.Folder.Path), Is.False);
     }
 
     private static double Number(JsonElement kernel, string name) => kernel.GetProperty(name).GetDouble();
@@ -62,7 +54,7 @@ internal sealed class BenchCommandTests
     private int Bench(string family, params string[] more)
     {
         string[] small = ["model.width=16", "model.heads=2", "model.sequence_length=16", "model.moe.expert_width=12", "train.micro_batch=2"];
-        return _run.StartTrainer(
-            ["bench", family, "--config", _run.ConfigFile, "--run-dir", _run.Folder.Path, .. small.SelectMany(setting => (string[])["--set", setting]), .. more]).End();
+        return Launched.StartTrainer(
+            ["bench", family, "--config", Launched.ConfigFile, "--run-dir", Launched.Folder.Path, .. small.SelectMany(setting => (string[])["--set", setting]), .. more]).End();
     }
 }

@@ -6,24 +6,16 @@ namespace Moe.Tests.Launch;
 
 /// <summary>What <c>launch mlflow sync</c> says to people and to scripts of runs that it cannot send.</summary>
 [Parallelizable(ParallelScope.None)]
-internal sealed class MlflowCommandTests
+internal sealed class MlflowCommandTests : LaunchTests
 {
-    private LaunchedRun _run = null!;
-
-    [SetUp]
-    public void CreateRun() => _run = new LaunchedRun();
-
-    [TearDown]
-    public void DisposeRun() => _run.Dispose();
-
     [Test]
     public void One_run_that_another_process_sends_is_refused_with_that_process_and_a_code()
     {
         var folder = Tracked("run");
         using var held = SenderLock.TryTake(folder);
 
-        Assert.That(Sync("--run", folder.Path), Is.EqualTo(ExitCodes.Preflight), _run.Error);
-        Assert.That(_run.Error, Does.Contain($"✗ nothing of run was sent: another process (pid {Environment.ProcessId} on {Environment.MachineName}) sends it").And.Contain("when that process has ended"));
+        Assert.That(Sync("--run", folder.Path), Is.EqualTo(ExitCodes.Preflight), Launched.Error);
+        Assert.That(Launched.Error, Does.Contain($"✗ nothing of run was sent: another process (pid {Environment.ProcessId} on {Environment.MachineName}) sends it").And.Contain("when that process has ended"));
         Assert.That(File.Exists(folder.TrackingFile), Is.False);
     }
 
@@ -33,8 +25,8 @@ internal sealed class MlflowCommandTests
         Tracked("all/done");
         using var held = SenderLock.TryTake(Tracked("all/trains"));
 
-        Assert.That(Sync("--all", "all"), Is.Zero, _run.Error);
-        Assert.That(_run.Output, Does.Contain("run=all/trains sent=0 busy: another process").And.EndsWith("runs=2 whole=1 busy=1 behind=0 unreadable=0\n"));
+        Assert.That(Sync("--all", "all"), Is.Zero, Launched.Error);
+        Assert.That(Launched.Output, Does.Contain("run=all/trains sent=0 busy: another process").And.EndsWith("runs=2 whole=1 busy=1 behind=0 unreadable=0\n"));
     }
 
     [Test]
@@ -43,21 +35,21 @@ internal sealed class MlflowCommandTests
         Tracked("all/done");
         File.WriteAllText(Tracked("all/broken").TrackingStateFile, "{");
         var refused = Tracked("all/refused");
-        (TrackingState.Read(refused.TrackingStateFile)! with { Uri = $"file://{_run.ConfigFile}/mlruns" }).Write(refused.TrackingStateFile);
+        (TrackingState.Read(refused.TrackingStateFile)! with { Uri = $"file://{Launched.ConfigFile}/mlruns" }).Write(refused.TrackingStateFile);
 
-        Assert.That(Sync("--all", "all", "--wait", "1"), Is.EqualTo(ExitCodes.Communication), _run.Error);
-        Assert.That(_run.Error, Does.Contain("mlflow.json' is damaged").And.Contain("MLflow lacks a part of all/refused"));
-        Assert.That(_run.Output, Does.EndWith("runs=3 whole=1 busy=0 behind=1 unreadable=1\n"));
+        Assert.That(Sync("--all", "all", "--wait", "1"), Is.EqualTo(ExitCodes.Communication), Launched.Error);
+        Assert.That(Launched.Error, Does.Contain("mlflow.json' is damaged").And.Contain("MLflow lacks a part of all/refused"));
+        Assert.That(Launched.Output, Does.EndWith("runs=3 whole=1 busy=0 behind=1 unreadable=1\n"));
     }
 
-    private int Sync(params string[] arguments) => _run.StartBare("done", ["mlflow", "sync", .. arguments]).End();
+    private int Sync(params string[] arguments) => Launched.StartBare("done", ["mlflow", "sync", .. arguments]).End();
 
     // A run that was killed before it could tell a file store anything.
     private RunFolder Tracked(string name)
     {
-        var folder = new RunFolder(Path.Combine(_run.Scratch, name));
+        var folder = new RunFolder(Path.Combine(Launched.Scratch, name));
         Directory.CreateDirectory(folder.Path);
-        new TrackingState($"file://{_run.Scratch}/mlruns", "tiny", name, Guid.NewGuid().ToString("N"), 1).Write(folder.TrackingStateFile);
+        new TrackingState($"file://{Launched.Scratch}/mlruns", "tiny", name, Guid.NewGuid().ToString("N"), 1).Write(folder.TrackingStateFile);
         return folder;
     }
 }

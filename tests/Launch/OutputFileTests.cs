@@ -4,29 +4,21 @@ using NUnit.Framework;
 namespace Moe.Tests.Launch;
 
 /// <summary>Files that a command line names as a command's output.</summary>
-internal sealed class OutputFileTests
+internal sealed class OutputFileTests : LaunchTests
 {
-    private LaunchedRun _run = null!;
-
-    [SetUp]
-    public void CreateRun() => _run = new LaunchedRun();
-
-    [TearDown]
-    public void DisposeRun() => _run.Dispose();
-
     [Test]
     public void Full_disk_leaves_the_file_that_was_there()
     {
-        using var disk = SmallDisk.Mount(_run.Scratch, "1m");
+        using var disk = SmallDisk.Mount(Launched.Scratch, "1m");
         var file = Path.Combine(disk.Folder, "schedule.json");
         File.WriteAllText(file, "what was there");
         disk.Fill();
 
-        var code = _run.StartBare("done", "schedule", "refine", "--run", FinishedRun(), "-o", file).End();
+        var code = Launched.StartBare("done", "schedule", "refine", "--run", FinishedRun(), "-o", file).End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
-        Assert.That(_run.Error, Does.Contain($"{file} cannot be written: No space left on device").And.Contain("  try "));
-        Assert.That(_run.Output, Is.Empty);
+        Assert.That(Launched.Error, Does.Contain($"{file} cannot be written: No space left on device").And.Contain("  try "));
+        Assert.That(Launched.Output, Is.Empty);
         AssertUntouched(file);
     }
 
@@ -35,31 +27,31 @@ internal sealed class OutputFileTests
     [TestCase("--write", "slurm", "render")]
     public void Full_disk_leaves_the_file_of_other_commands_too(string option, params string[] command)
     {
-        using var disk = SmallDisk.Mount(_run.Scratch, "1m");
-        File.Copy(Path.Combine(Moe.Launch.Runs.Repository.Find(AppContext.BaseDirectory)!, "configs", "devices", "h100.yaml"), Path.Combine(_run.Scratch, "h100.yaml"));
+        using var disk = SmallDisk.Mount(Launched.Scratch, "1m");
+        File.Copy(Path.Combine(Moe.Launch.Runs.Repository.Find(AppContext.BaseDirectory)!, "configs", "devices", "h100.yaml"), Path.Combine(Launched.Scratch, "h100.yaml"));
         var file = Path.Combine(disk.Folder, "out");
         File.WriteAllText(file, "what was there");
         disk.Fill();
 
-        var code = _run.StartTrainer([.. command, "--config", _run.ConfigFile, option, file]).End();
+        var code = Launched.StartTrainer([.. command, "--config", Launched.ConfigFile, option, file]).End();
 
-        Assert.That(code, Is.EqualTo(ExitCodes.Preflight), _run.Error);
-        Assert.That(_run.Error, Does.Contain($"{file} cannot be written: No space left on device"));
+        Assert.That(code, Is.EqualTo(ExitCodes.Preflight), Launched.Error);
+        Assert.That(Launched.Error, Does.Contain($"{file} cannot be written: No space left on device"));
         AssertUntouched(file);
     }
 
     [Test]
     public void Output_through_a_link_or_a_pipe_leaves_both_in_place()
     {
-        var (link, file) = (Path.Combine(_run.Scratch, "link.json"), Path.Combine(_run.Scratch, "file.json"));
+        var (link, file) = (Path.Combine(Launched.Scratch, "link.json"), Path.Combine(Launched.Scratch, "file.json"));
         File.CreateSymbolicLink(link, file);
 
-        Assert.That(_run.StartBare("done", "schedule", "refine", "--run", FinishedRun(), "-o", link).End(), Is.Zero, _run.Error);
+        Assert.That(Launched.StartBare("done", "schedule", "refine", "--run", FinishedRun(), "-o", link).End(), Is.Zero, Launched.Error);
         Assert.That(new FileInfo(link).LinkTarget, Is.EqualTo(file));
         Assert.That(File.ReadAllText(file), Does.StartWith("{"));
 
-        Assert.That(_run.StartShellTrainer("mkfifo pipe; $LAUNCH schedule refine --run finished -o pipe > chart & cat pipe; wait $!").End(), Is.Zero, _run.Error);
-        Assert.That(_run.Output, Is.EqualTo(File.ReadAllText(file)));
+        Assert.That(Launched.StartShellTrainer("mkfifo pipe; $LAUNCH schedule refine --run finished -o pipe > chart & cat pipe; wait $!").End(), Is.Zero, Launched.Error);
+        Assert.That(Launched.Output, Is.EqualTo(File.ReadAllText(file)));
     }
 
     private static void AssertUntouched(string file)
@@ -70,7 +62,7 @@ internal sealed class OutputFileTests
 
     private string FinishedRun()
     {
-        var folder = new RunFolder(Directory.CreateDirectory(Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "finished")).FullName);
+        var folder = new RunFolder(Directory.CreateDirectory(Path.Combine(Path.GetDirectoryName(Launched.ConfigFile)!, "finished")).FullName);
         File.WriteAllText(folder.ConfigFile, "train: {steps: 4}\nschedule: {warmup_steps: 0}\ndata: {domains: [{name: text, path: text.txt}]}\n");
         File.WriteAllLines(folder.MetricsFile, Enumerable.Range(1, 4).Select(step => $"{{\"step\":{step},\"train/grad_norm\":{5 - step}}}"));
         return folder.Path;

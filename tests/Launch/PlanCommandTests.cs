@@ -8,32 +8,24 @@ using NUnit.Framework;
 namespace Moe.Tests.Launch;
 
 /// <summary><c>launch plan</c> as a user calls it.</summary>
-internal sealed class PlanCommandTests
+internal sealed class PlanCommandTests : LaunchTests
 {
     private static readonly string Repository = Moe.Launch.Runs.Repository.Find(AppContext.BaseDirectory)!;
-    private LaunchedRun _run = null!;
-
-    [SetUp]
-    public void CreateRun() => _run = new LaunchedRun();
-
-    [TearDown]
-    public void DisposeRun() => _run.Dispose();
-
     [Test]
     public void Plan_that_fits_names_memory_traffic_speed_and_bottleneck()
     {
         var code = Plan("--nodes", "2", "--procs-per-node", "2", "--device", H100);
 
-        Assert.That(code, Is.Zero, _run.Error);
-        Assert.That(_run.Output, Does.Contain("4 ranks (2 nodes x 2), replica 1 x expert 4")
+        Assert.That(code, Is.Zero, Launched.Error);
+        Assert.That(Launched.Output, Does.Contain("4 ranks (2 nodes x 2), replica 1 x expert 4")
             .And.Contain("weights").And.Contain("optimizer adamw").And.Contain("tokens forward (4)").And.Contain("bottleneck: ").And.Match("tokens/s [0-9]+"));
     }
 
     [Test]
     public void One_rank_is_called_one()
     {
-        Assert.That(Plan("--device", H100), Is.Zero, _run.Error);
-        Assert.That(_run.Output, Does.Contain("; 1 rank (1 node x 1), "));
+        Assert.That(Plan("--device", H100), Is.Zero, Launched.Error);
+        Assert.That(Launched.Output, Does.Contain("; 1 rank (1 node x 1), "));
     }
 
     [Test]
@@ -54,19 +46,19 @@ internal sealed class PlanCommandTests
     [Test]
     public void Json_is_one_object_whose_parts_make_up_the_step()
     {
-        Assert.That(Plan("--nodes", "4", "--device", H100, "--ui", "json"), Is.Zero, _run.Error);
-        var plan = JsonDocument.Parse(_run.Output).RootElement;
+        Assert.That(Plan("--nodes", "4", "--device", H100, "--ui", "json"), Is.Zero, Launched.Error);
+        var plan = JsonDocument.Parse(Launched.Output).RootElement;
         var parts = plan.GetProperty("work").EnumerateArray().Concat(plan.GetProperty("collectives").EnumerateArray()).Sum(item => item.GetProperty("seconds").GetDouble());
 
-        Assert.That(_run.Output.Trim().Split('\n'), Has.Length.EqualTo(1));
+        Assert.That(Launched.Output.Trim().Split('\n'), Has.Length.EqualTo(1));
         Assert.That(plan.GetProperty("step_s").GetDouble(), Is.EqualTo(parts + plan.GetProperty("waiting_s").GetDouble()).Within(1e-9));
     }
 
     [Test]
     public void Json_has_the_bytes_that_make_up_the_peak()
     {
-        Assert.That(Plan("--nodes", "4", "--device", H100, "--ui", "json"), Is.Zero, _run.Error);
-        var plan = JsonDocument.Parse(_run.Output).RootElement;
+        Assert.That(Plan("--nodes", "4", "--device", H100, "--ui", "json"), Is.Zero, Launched.Error);
+        var plan = JsonDocument.Parse(Launched.Output).RootElement;
         var bytes = plan.GetProperty("memory_bytes").EnumerateObject().ToDictionary(item => item.Name, item => item.Value.GetInt64());
         var late = bytes["late gradients"];
         var held = bytes.Where(item => item.Key is "process" or "weights" or "gradients" || item.Key.StartsWith("optimizer", StringComparison.Ordinal)).Sum(item => item.Value) - late;
@@ -78,30 +70,30 @@ internal sealed class PlanCommandTests
     [Test]
     public void Plan_that_does_not_fit_leaves_with_2_and_the_meshes_that_do()
     {
-        var code = _run.StartTrainer("plan", "--config", Path.Combine(Repository, "configs/bench/olmoe-8l.yaml"), "--device", H100, "--set", "train.micro_batch=64").End();
+        var code = Launched.StartTrainer("plan", "--config", Path.Combine(Repository, "configs/bench/olmoe-8l.yaml"), "--device", H100, "--set", "train.micro_batch=64").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
-        Assert.That(_run.Error, Does.Match("the fullest rank needs [0-9.]+ GiB, h100 has 78").And.Contain("--set train.micro_batch="));
-        Assert.That(_run.Error, Does.Not.Contain("   at "));
+        Assert.That(Launched.Error, Does.Match("the fullest rank needs [0-9.]+ GiB, h100 has 78").And.Contain("--set train.micro_batch="));
+        Assert.That(Launched.Error, Does.Not.Contain("   at "));
     }
 
     [Test]
     public void Plan_of_this_machine_measures_it_and_can_be_repeated_from_the_file()
     {
-        Assert.That(Plan("--nodes", "2", "--save-device", "here.yaml", "--ui", "json"), Is.Zero, _run.Error);
-        var measured = JsonDocument.Parse(_run.Output).RootElement.GetProperty("step_s").GetDouble();
-        Assert.That(Plan("--nodes", "2", "--device", "here.yaml", "--ui", "json"), Is.Zero, _run.Error);
+        Assert.That(Plan("--nodes", "2", "--save-device", "here.yaml", "--ui", "json"), Is.Zero, Launched.Error);
+        var measured = JsonDocument.Parse(Launched.Output).RootElement.GetProperty("step_s").GetDouble();
+        Assert.That(Plan("--nodes", "2", "--device", "here.yaml", "--ui", "json"), Is.Zero, Launched.Error);
 
-        Assert.That(JsonDocument.Parse(_run.Output).RootElement.GetProperty("step_s").GetDouble(), Is.EqualTo(measured).Within(1e-9).And.GreaterThan(0));
+        Assert.That(JsonDocument.Parse(Launched.Output).RootElement.GetProperty("step_s").GetDouble(), Is.EqualTo(measured).Within(1e-9).And.GreaterThan(0));
     }
 
     [Test]
     public void Curve_is_printed_and_drawn()
     {
-        Assert.That(Plan("--device", H100, "--procs-per-node", "8", "--scale", "1..64", "-o", "curve.svg"), Is.Zero, _run.Error);
+        Assert.That(Plan("--device", H100, "--procs-per-node", "8", "--scale", "1..64", "-o", "curve.svg"), Is.Zero, Launched.Error);
 
-        Assert.That(_run.Output.Trim().Split('\n'), Has.Length.EqualTo(14).And.Some.StartsWith("weak ranks=64 tokens_per_s="));
-        Assert.That(File.ReadAllText(Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "curve.svg")), Does.StartWith("<svg").And.Contain("a prediction"));
+        Assert.That(Launched.Output.Trim().Split('\n'), Has.Length.EqualTo(14).And.Some.StartsWith("weak ranks=64 tokens_per_s="));
+        Assert.That(File.ReadAllText(Path.Combine(Path.GetDirectoryName(Launched.ConfigFile)!, "curve.svg")), Does.StartWith("<svg").And.Contain("a prediction"));
     }
 
     [TestCase("model.layers=1024"), TestCase("model.moe.experts=16384"), TestCase("model={layers: 1024, moe: {experts: 128, top_k: 128}}")]
@@ -112,9 +104,9 @@ internal sealed class PlanCommandTests
         var time = System.Diagnostics.Stopwatch.StartNew();
         var code = Plan(["--device", H100, "--ui", "json", .. settings.SelectMany(setting => (string[])["--set", setting])]);
 
-        Assert.That(code, Is.Zero.Or.EqualTo(ExitCodes.Preflight), _run.Error);
+        Assert.That(code, Is.Zero.Or.EqualTo(ExitCodes.Preflight), Launched.Error);
         Assert.That(time.Elapsed.TotalSeconds, Is.LessThan(45), "with all other tests on the same cores");
-        Assert.That(Numbers(JsonDocument.Parse(_run.Output).RootElement), Is.All.GreaterThanOrEqualTo(0));
+        Assert.That(Numbers(JsonDocument.Parse(Launched.Output).RootElement), Is.All.GreaterThanOrEqualTo(0));
     }
 
     [Test]
@@ -141,7 +133,7 @@ internal sealed class PlanCommandTests
     public void Machine_too_small_to_be_measured_with_a_model_is_told_in_one_message(params string[] settings)
     {
         Assert.That(Plan([.. settings.SelectMany(setting => (string[])["--set", setting])]), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain("this machine cannot be measured with the model's embedding and experts, which would take ").And.Contain("--device h100"));
+        Assert.That(Launched.Error, Does.Contain("this machine cannot be measured with the model's embedding and experts, which would take ").And.Contain("--device h100"));
     }
 
     private static IEnumerable<double> Numbers(JsonElement element) => element.ValueKind switch
@@ -160,13 +152,13 @@ internal sealed class PlanCommandTests
     public void Mistake_is_told_in_one_message(string message, params string[] arguments)
     {
         Assert.That(Plan(arguments), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain(message).And.Not.Contain("   at "));
-        Assert.That(_run.Output, Is.Empty);
+        Assert.That(Launched.Error, Does.Contain(message).And.Not.Contain("   at "));
+        Assert.That(Launched.Output, Is.Empty);
     }
 
     private static RunConfig Config => new() { Data = new() { Domains = [new() { Name = "text", Path = "text.txt" }] } };
 
     private static string H100 => Path.Combine(Repository, "configs", "devices", "h100.yaml");
 
-    private int Plan(params string[] arguments) => _run.StartTrainer(["plan", "--config", _run.ConfigFile, .. arguments]).End();
+    private int Plan(params string[] arguments) => Launched.StartTrainer(["plan", "--config", Launched.ConfigFile, .. arguments]).End();
 }

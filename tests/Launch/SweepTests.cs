@@ -9,24 +9,16 @@ namespace Moe.Tests.Launch;
 
 /// <summary><c>launch sweep</c>: which runs it makes, what becomes of them, and what it says at the end.</summary>
 [Parallelizable(ParallelScope.None)]
-internal sealed class SweepTests
+internal sealed class SweepTests : LaunchTests
 {
-    private LaunchedRun _run = null!;
-
-    private string Sweeps => Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "runs", "sweeps");
-
-    [SetUp]
-    public void CreateRun() => _run = new LaunchedRun();
-
-    [TearDown]
-    public void DisposeRun() => _run.Dispose();
+    private string Sweeps => Path.Combine(Path.GetDirectoryName(Launched.ConfigFile)!, "runs", "sweeps");
 
     [Test]
     public void Grid_and_seeds_make_a_run_folder_each_named_after_its_point()
     {
         var code = Sweep("recorded", "--grid", "optimizer.learning_rate=1e-3,3e-3", "--grid", "optimizer.name=adamw,sgd", "--seeds", "1,2", "--parallel", "4").End();
 
-        Assert.That(code, Is.Zero, _run.Error + _run.Output);
+        Assert.That(code, Is.Zero, Launched.Error + Launched.Output);
         var folder = Path.Combine(Sweeps, "tiny-learning_rate-optimizer.name");
         var names = Record(folder).GetProperty("points").EnumerateArray().Select(point => point.GetProperty("name").GetString()!).ToList();
         Assert.That(names, Has.Count.EqualTo(8).And.Contains("learning_rate=3e-3,optimizer.name=sgd,seed=2"));
@@ -42,7 +34,7 @@ internal sealed class SweepTests
     {
         var code = Sweep("recorded", "--grid", "optimizer.learning_rate=1e-3,3e-3", "--seeds", "1,2,3", "--metric", "train/loss", "--parallel", "3", "--name", "s").End();
 
-        Assert.That(code, Is.Zero, _run.Error);
+        Assert.That(code, Is.Zero, Launched.Error);
         var folder = Path.Combine(Sweeps, "s");
         var results = Record(folder).GetProperty("results").EnumerateArray().ToList();
         Assert.That(results.Select(result => result.GetProperty("group").GetString()), Is.EqualTo(new[] { "learning_rate=3e-3", "learning_rate=1e-3" }), "FakeRank learns better at a higher rate");
@@ -50,7 +42,7 @@ internal sealed class SweepTests
         Assert.That(values, Is.EqualTo(new[] { 1.001, 1.002, 1.003 }).Within(1e-9));
         Assert.That(results[1].GetProperty("mean").GetDouble(), Is.EqualTo(1.002).Within(1e-9));
         Assert.That(results[1].GetProperty("deviation").GetDouble(), Is.EqualTo(0.001).Within(1e-9));
-        Assert.That(_run.Output, Does.Match(@"(?m)^learning_rate=3e-3 +1 +3 +0\.5020 +± 0\.0010"));
+        Assert.That(Launched.Output, Does.Match(@"(?m)^learning_rate=3e-3 +1 +3 +0\.5020 +± 0\.0010"));
         Assert.That(File.ReadAllText(Path.Combine(folder, "table.md")), Does.Contain("| 1 | learning_rate=3e-3 | 3 | 0.5020 | 0.0010 |"));
         var plot = XDocument.Load(Path.Combine(folder, "sweep.svg"));
         Assert.That(plot.Descendants().Count(element => element.Name.LocalName == "circle"), Is.EqualTo(8), "six runs and two means");
@@ -64,8 +56,8 @@ internal sealed class SweepTests
 
         var code = Sweep("recorded", "--seeds", "1,2,3", "--metric", "train/loss").End();
 
-        Assert.That(code, Is.Zero, _run.Error);
-        Assert.That(_run.Error, Does.Contain("3 run(s)").And.Contain("1 to run"));
+        Assert.That(code, Is.Zero, Launched.Error);
+        Assert.That(Launched.Error, Does.Contain("3 run(s)").And.Contain("1 to run"));
         Assert.That(File.GetLastWriteTimeUtc(Path.Combine(Sweeps, "tiny-seeds", "seed=1", "run.json")), Is.EqualTo(before));
     }
 
@@ -78,15 +70,15 @@ internal sealed class SweepTests
             WaitUntilRunning("tiny-seeds", point);
         }
 
-        var code = _run.Signal(2).End();
+        var code = Launched.Signal(2).End();
 
-        Assert.That(code, Is.EqualTo(ExitCodes.Stopped), _run.Error);
+        Assert.That(code, Is.EqualTo(ExitCodes.Stopped), Launched.Error);
         Assert.That(Statuses("tiny-seeds"), Is.EqualTo(new[] { "stopped", "stopped", "waiting" }));
-        Assert.That(_run.Error, Does.Contain("the same command continues"));
+        Assert.That(Launched.Error, Does.Contain("the same command continues"));
         Assert.That(File.ReadAllText(Path.Combine(Sweeps, "tiny-seeds", "seed=1", "events.jsonl")), Does.Contain("\"checkpoint\""));
         Assert.That(LaunchedRun.ProcessesBelow(Sweeps), Is.Empty);
 
-        Assert.That(Sweep("recorded", "--seeds", "1,2,3", "--parallel", "2", "--metric", "train/loss").End(), Is.Zero, _run.Error);
+        Assert.That(Sweep("recorded", "--seeds", "1,2,3", "--parallel", "2", "--metric", "train/loss").End(), Is.Zero, Launched.Error);
         Assert.That(Statuses("tiny-seeds"), Is.All.EqualTo("done"));
         Assert.That(RunRecordOf("tiny-seeds", "seed=1").GetProperty("attempt").GetInt32(), Is.EqualTo(2));
     }
@@ -96,11 +88,11 @@ internal sealed class SweepTests
     {
         Sweep("freeze@1", "--seeds", "1", "--nodes", "2", "--backend", "gloo", "--metric", "train/loss");
         WaitUntilRunning("tiny-seeds", "seed=1");
-        _run.Signal(2).Until("stopping 1 run(s)");
+        Launched.Signal(2).Until("stopping 1 run(s)");
 
-        var code = _run.Signal(2).End();
+        var code = Launched.Signal(2).End();
 
-        Assert.That(code, Is.EqualTo(130), _run.Error);
+        Assert.That(code, Is.EqualTo(130), Launched.Error);
         Assert.That(LaunchedRun.ProcessesBelow(Sweeps), Is.Empty);
     }
 
@@ -110,11 +102,11 @@ internal sealed class SweepTests
         var code = Sweep("throw@0", "--seeds", "1,2", "--metric", "train/loss").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Failed));
-        Assert.That(_run.Error, Does.Contain("seed=1 failed: rank 0: InvalidOperationException: the loss is not finite").And.Contain("--retry-failed"));
+        Assert.That(Launched.Error, Does.Contain("seed=1 failed: rank 0: InvalidOperationException: the loss is not finite").And.Contain("--retry-failed"));
 
         Assert.That(Sweep("recorded", "--seeds", "1,2", "--metric", "train/loss").End(), Is.EqualTo(ExitCodes.Failed), "left alone");
-        Assert.That(_run.Error, Does.Contain("2 run(s) failed before and are left alone"));
-        Assert.That(Sweep("recorded", "--seeds", "1,2", "--metric", "train/loss", "--retry-failed").End(), Is.Zero, _run.Error);
+        Assert.That(Launched.Error, Does.Contain("2 run(s) failed before and are left alone"));
+        Assert.That(Sweep("recorded", "--seeds", "1,2", "--metric", "train/loss", "--retry-failed").End(), Is.Zero, Launched.Error);
         Assert.That(Statuses("tiny-seeds"), Is.All.EqualTo("done"));
     }
 
@@ -124,11 +116,11 @@ internal sealed class SweepTests
         Sweep("endless", "--seeds", "1", "--metric", "train/loss");
         WaitUntilRunning("tiny-seeds", "seed=1");
 
-        _run.Signal(9).End();
+        Launched.Signal(9).End();
 
-        _run.Wait(() => LaunchedRun.ProcessesBelow(Sweeps).Count == 0, "the end of the run");
-        _run.Wait(() => RunRecordOf("tiny-seeds", "seed=1").GetProperty("status").GetString() == "stopped", "the run to have stopped by itself");
-        Assert.That(Sweep("recorded", "--seeds", "1", "--metric", "train/loss").End(), Is.Zero, _run.Error);
+        Launched.Wait(() => LaunchedRun.ProcessesBelow(Sweeps).Count == 0, "the end of the run");
+        Launched.Wait(() => RunRecordOf("tiny-seeds", "seed=1").GetProperty("status").GetString() == "stopped", "the run to have stopped by itself");
+        Assert.That(Sweep("recorded", "--seeds", "1", "--metric", "train/loss").End(), Is.Zero, Launched.Error);
     }
 
     [Test]
@@ -137,10 +129,10 @@ internal sealed class SweepTests
         var code = Sweep("recorded", "--grid", "optimizer.learning_rate=1e-3,-1", "--grid", "train.stepz=10,20", "--set", "model.width=0").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain("--grid: train.stepz is not a key; did you mean train.steps?"));
-        Assert.That(_run.Error, Does.Contain("--set: model.width is 0"));
-        Assert.That(_run.Error, Does.Match("--grid: optimizer.learning_rate is -1.*in learning_rate=-1,stepz=10"));
-        Assert.That(_run.Error.Split("model.width is 0"), Has.Length.EqualTo(2), "once, though all points have it");
+        Assert.That(Launched.Error, Does.Contain("--grid: train.stepz is not a key; did you mean train.steps?"));
+        Assert.That(Launched.Error, Does.Contain("--set: model.width is 0"));
+        Assert.That(Launched.Error, Does.Match("--grid: optimizer.learning_rate is -1.*in learning_rate=-1,stepz=10"));
+        Assert.That(Launched.Error.Split("model.width is 0"), Has.Length.EqualTo(2), "once, though all points have it");
         Assert.That(Directory.Exists(Sweeps), Is.False);
     }
 
@@ -154,7 +146,7 @@ internal sealed class SweepTests
         var code = Sweep("recorded", option, value).End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain(message));
+        Assert.That(Launched.Error, Does.Contain(message));
         Assert.That(Directory.Exists(Sweeps), Is.False);
     }
 
@@ -170,7 +162,7 @@ internal sealed class SweepTests
         var code = Sweep("recorded", ["--metric", metric, "--seeds", "1,2", .. grid]).End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Match(message));
+        Assert.That(Launched.Error, Does.Match(message));
         Assert.That(Directory.Exists(Sweeps), Is.False);
     }
 
@@ -179,9 +171,9 @@ internal sealed class SweepTests
     {
         string[] domains = ["--set", "data.domains=[{name: verse, path: text.txt}, {name: prose, path: text.txt}]", "--seeds", "1", "--dry-run"];
 
-        Assert.That(Sweep("recorded", ["--metric", "eval/loss/prose", .. domains]).End(), Is.Zero, _run.Error);
+        Assert.That(Sweep("recorded", ["--metric", "eval/loss/prose", .. domains]).End(), Is.Zero, Launched.Error);
         Assert.That(Sweep("recorded", ["--metric", "eval/loss/pros", .. domains]).End(), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain("did you mean eval/loss/prose"));
+        Assert.That(Launched.Error, Does.Contain("did you mean eval/loss/prose"));
     }
 
     [Test]
@@ -190,7 +182,7 @@ internal sealed class SweepTests
         var code = Sweep("done", "--seeds", "1,2", "--metric", "train/lr").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Failed), "fake ranks have no learning rate");
-        Assert.That(_run.Error, Does.Contain("no run has train/lr in its metrics.jsonl"));
+        Assert.That(Launched.Error, Does.Contain("no run has train/lr in its metrics.jsonl"));
         Assert.That(Statuses("tiny-seeds"), Is.All.EqualTo("done"));
         Assert.That(Record(Path.Combine(Sweeps, "tiny-seeds")).GetProperty("status").GetString(), Is.EqualTo("failed"));
     }
@@ -203,15 +195,15 @@ internal sealed class SweepTests
         var code = Sweep("recorded", "--seeds", "1", "--metric", "train/loss", "--set", "model.layers=2").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain("another configuration: model.layers: 2 (was 4)").And.Contain("another --name"));
+        Assert.That(Launched.Error, Does.Contain("another configuration: model.layers: 2 (was 4)").And.Contain("another --name"));
     }
 
     [Test]
     public void Runs_are_shown_under_one_parent_run_which_a_second_command_continues()
     {
         string[] arguments = ["--metric", "train/loss", "--set", "tracking.mlflow=file:./mlruns"];
-        Assert.That(Sweep("recorded", [.. arguments, "--seeds", "1,2"]).End(), Is.Zero, _run.Error);
-        Assert.That(Sweep("recorded", [.. arguments, "--seeds", "1,2,3"]).End(), Is.Zero, _run.Error);
+        Assert.That(Sweep("recorded", [.. arguments, "--seeds", "1,2"]).End(), Is.Zero, Launched.Error);
+        Assert.That(Sweep("recorded", [.. arguments, "--seeds", "1,2,3"]).End(), Is.Zero, Launched.Error);
 
         var parent = Record(Path.Combine(Sweeps, "tiny-seeds")).GetProperty("parent_run_id").GetString()!;
         for (var seed = 1; seed <= 3; seed++)
@@ -219,7 +211,7 @@ internal sealed class SweepTests
             Assert.That(File.ReadAllText(new RunFolder(Path.Combine(Sweeps, "tiny-seeds", $"seed={seed}")).LogFile(0)), Does.Contain($"parent run {parent}\n"));
         }
 
-        var store = Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "mlruns");
+        var store = Path.Combine(Path.GetDirectoryName(Launched.ConfigFile)!, "mlruns");
         var run = Directory.GetDirectories(store, parent, SearchOption.AllDirectories).Single();
         Assert.That(Directory.GetFiles(store, "meta.yaml", SearchOption.AllDirectories).Count(file => File.ReadAllText(file).Contains("run_id", StringComparison.Ordinal)), Is.EqualTo(1), "one parent run");
         Assert.That(File.ReadAllText(Path.Combine(run, "params", "seeds")), Is.EqualTo("1, 2"));
@@ -232,26 +224,26 @@ internal sealed class SweepTests
     {
         var code = Sweep("recorded", "--metric", "train/loss", "--seeds", "1", "--set", "tracking.mlflow=http://127.0.0.1:9", "--set", "tracking.finish_wait_seconds=0.2").End();
 
-        Assert.That(code, Is.Zero, _run.Error);
-        Assert.That(_run.Error, Does.Contain("shown without a parent run"));
+        Assert.That(code, Is.Zero, Launched.Error);
+        Assert.That(Launched.Error, Does.Contain("shown without a parent run"));
         Assert.That(Statuses("tiny-seeds"), Is.All.EqualTo("done"));
     }
 
     [Test]
     public void Sync_during_a_sweep_counts_its_parent_run_as_busy_and_ends_nothing()
     {
-        var store = Path.Combine(_run.Scratch, "mlruns");
+        var store = Path.Combine(Launched.Scratch, "mlruns");
         Sweep("endless", "--seeds", "1", "--metric", "train/loss", "--set", $"tracking.mlflow=file:{store}");
         WaitUntilRunning("tiny-seeds", "seed=1");
 
         using var other = new LaunchedRun();
-        Assert.That(other.StartElsewhere(_run.Scratch, "endless", "mlflow", "sync", "--all").End(), Is.Zero, other.Error);
+        Assert.That(other.StartElsewhere(Launched.Scratch, "endless", "mlflow", "sync", "--all").End(), Is.Zero, other.Error);
         Assert.That(other.Output, Does.Match(@"(?m)^run=runs/sweeps/tiny-seeds sent=0 busy: another process \(pid \d+ on \S+\) sends it$").And.EndsWith("runs=1 whole=0 busy=1 behind=0 unreadable=0\n"));
 
-        Assert.That(_run.Signal(2).End(), Is.EqualTo(ExitCodes.Stopped), _run.Error);
+        Assert.That(Launched.Signal(2).End(), Is.EqualTo(ExitCodes.Stopped), Launched.Error);
         var journal = File.ReadAllText(new RunFolder(Path.Combine(Sweeps, "tiny-seeds")).TrackingFile);
         Assert.That(journal, Does.Contain("SCHEDULED").And.Not.Contain("KILLED"));
-        Assert.That(other.StartElsewhere(_run.Scratch, "endless", "mlflow", "sync", "--all").End(), Is.Zero, other.Error);
+        Assert.That(other.StartElsewhere(Launched.Scratch, "endless", "mlflow", "sync", "--all").End(), Is.Zero, other.Error);
         Assert.That(other.Output, Does.EndWith("runs=1 whole=1 busy=0 behind=0 unreadable=0\n"));
     }
 
@@ -259,10 +251,10 @@ internal sealed class SweepTests
     public void Two_launchers_do_not_share_a_sweep()
     {
         Sweep("endless", "--seeds", "1", "--metric", "train/loss");
-        _run.Wait(() => Statuses("tiny-seeds").Contains("running"), "a running point");
+        Launched.Wait(() => Statuses("tiny-seeds").Contains("running"), "a running point");
 
         using var second = new LaunchedRun();
-        var code = second.StartElsewhere(Path.GetDirectoryName(_run.ConfigFile)!, "endless", "sweep", "--config", _run.ConfigFile, "--seeds", "1", "--metric", "train/loss").End();
+        var code = second.StartElsewhere(Path.GetDirectoryName(Launched.ConfigFile)!, "endless", "sweep", "--config", Launched.ConfigFile, "--seeds", "1", "--metric", "train/loss").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
         Assert.That(second.Error, Does.Contain("is under way"));
@@ -274,17 +266,17 @@ internal sealed class SweepTests
         var code = Sweep("recorded", "--grid", "model.layers=2,4", "--dry-run").End();
 
         Assert.That(code, Is.Zero);
-        Assert.That(_run.Output, Does.Contain("  layers=2\n  layers=4\n"));
+        Assert.That(Launched.Output, Does.Contain("  layers=2\n  layers=4\n"));
         Assert.That(Directory.Exists(Sweeps), Is.False);
     }
 
     [Test]
     public void Table_on_a_terminal_changes_in_place([Values(60, 120)] int columns)
     {
-        var code = _run.StartOnTerminalBare(columns, "recorded", "sweep", "--config", _run.ConfigFile, "--seeds", "1,2", "--metric", "train/loss").End();
+        var code = Launched.StartOnTerminalBare(columns, "recorded", "sweep", "--config", Launched.ConfigFile, "--seeds", "1,2", "--metric", "train/loss").End();
 
-        Assert.That(code, Is.Zero, _run.Output);
-        Assert.That(_run.Output, Does.Match("\u001b\\[\\d+A").And.Contain("2 done"));
+        Assert.That(code, Is.Zero, Launched.Output);
+        Assert.That(Launched.Output, Does.Match("\u001b\\[\\d+A").And.Contain("2 done"));
     }
 
     [Test]
@@ -338,13 +330,13 @@ internal sealed class SweepTests
         Assert.That(XDocument.Parse(svg).Descendants().Where(element => element.Name.LocalName == "path").Max(path => ((string)path.Attribute("d")!).Count(letter => letter == 'M')), Is.EqualTo(2));
     }
 
-    private LaunchedRun Sweep(string behaviour, params string[] arguments) => _run.StartBare(behaviour, ["sweep", "--config", _run.ConfigFile, .. arguments]);
+    private LaunchedRun Sweep(string behaviour, params string[] arguments) => Launched.StartBare(behaviour, ["sweep", "--config", Launched.ConfigFile, .. arguments]);
 
     private static JsonElement Record(string folder) => JsonDocument.Parse(File.ReadAllText(Path.Combine(folder, "sweep.json"))).RootElement;
 
     private JsonElement RunRecordOf(string sweep, string point) => JsonDocument.Parse(File.ReadAllText(Path.Combine(Sweeps, sweep, point, "run.json"))).RootElement;
 
-    private void WaitUntilRunning(string sweep, string point) => _run.Wait(
+    private void WaitUntilRunning(string sweep, string point) => Launched.Wait(
         () => File.Exists(Path.Combine(Sweeps, sweep, point, "run.json")) && RunRecordOf(sweep, point).GetProperty("status").GetString() == "running", $"{point} to run");
 
     private List<string> Statuses(string sweep) => File.Exists(Path.Combine(Sweeps, sweep, "sweep.json"))

@@ -8,16 +8,8 @@ using NUnit.Framework;
 namespace Moe.Tests.Launch;
 
 /// <summary>What a command line that will not do is answered with: one message that names the option and what it takes, and exit code 1.</summary>
-internal sealed class UsageTests
+internal sealed class UsageTests : LaunchTests
 {
-    private LaunchedRun _run = null!;
-
-    [SetUp]
-    public void CreateRun() => _run = new LaunchedRun();
-
-    [TearDown]
-    public void DisposeRun() => _run.Dispose();
-
     [TestCase("--nodes takes a whole number from 1 to 4096, not '1.5'.", "train", "--nodes", "1.5")]
     [TestCase("--nodes takes a whole number from 1 to 4096, not '99999999999'.", "train", "--nodes", "99999999999")]
     [TestCase("--nodes takes a whole number from 1 to 4096, not '0'.", "--nodes", "0")]
@@ -31,9 +23,9 @@ internal sealed class UsageTests
     [TestCase("--verbosity takes n, q or d, not 'loud'.", "train", "--verbosity", "loud")]
     public void Value_that_an_option_does_not_take_is_told_with_what_it_takes(string message, params string[] arguments)
     {
-        Assert.That(_run.StartBare("done", arguments).End(), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.StartWith($"✗ {message}\n  try     launch ").And.EndWith(" --help\n"));
-        Assert.That(_run.Error.Split('\n'), Has.Length.EqualTo(3), "nothing else");
+        Assert.That(Launched.StartBare("done", arguments).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(Launched.Error, Does.StartWith($"✗ {message}\n  try     launch ").And.EndWith(" --help\n"));
+        Assert.That(Launched.Error.Split('\n'), Has.Length.EqualTo(3), "nothing else");
     }
 
     [TestCase("'--nope' is no option of launch dashboard", "dashboard", "--nope")]
@@ -50,63 +42,63 @@ internal sealed class UsageTests
     [TestCase("--config takes one value, not 2: 'a', 'b'", "train", "--config", "a", "--config", "b")]
     public void Command_line_that_is_no_call_is_told_in_one_sentence(string message, params string[] arguments)
     {
-        Assert.That(_run.StartBare("done", arguments).End(), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.StartWith($"✗ {message}\n  try     launch ").And.EndWith(" --help\n"));
-        Assert.That(_run.Error.Split('\n'), Has.Length.EqualTo(3), "nothing else");
+        Assert.That(Launched.StartBare("done", arguments).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(Launched.Error, Does.StartWith($"✗ {message}\n  try     launch ").And.EndWith(" --help\n"));
+        Assert.That(Launched.Error.Split('\n'), Has.Length.EqualTo(3), "nothing else");
     }
 
     [TestCase("--", "--odd"), TestCase("./--odd")]
     public void Name_that_begins_as_an_option_does_can_be_given(params string[] words)
     {
-        Assert.That(_run.StartBare("done", ["data", "inspect", .. words]).End(), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain("--odd").And.Not.Contain("is no option"));
+        Assert.That(Launched.StartBare("done", ["data", "inspect", .. words]).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(Launched.Error, Does.Contain("--odd").And.Not.Contain("is no option"));
     }
 
     [Test]
     public void Help_beside_an_unknown_option_is_help() =>
-        Assert.That(_run.StartBare("done", "data", "inspect", "--nope", "--help").End(), Is.Zero, _run.Error);
+        Assert.That(Launched.StartBare("done", "data", "inspect", "--nope", "--help").End(), Is.Zero, Launched.Error);
 
     [Test]
     public void Override_without_a_value_is_told_once()
     {
-        Assert.That(_run.StartBare("done", "config", "show", "--config", _run.ConfigFile, "--set", "foo").End(), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain("\n  --set: foo isn't of the form key.path=value; for example --set train.steps=100\n"));
+        Assert.That(Launched.StartBare("done", "config", "show", "--config", Launched.ConfigFile, "--set", "foo").End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(Launched.Error, Does.Contain("\n  --set: foo isn't of the form key.path=value; for example --set train.steps=100\n"));
     }
 
     [TestCase("abc"), TestCase("1:2:3:4"), TestCase("1-"), TestCase("1.5"), TestCase("2h"), TestCase("1-2-3")]
     public void Time_limit_that_Slurm_would_not_read_is_refused(string time)
     {
         Assert.That(Render(time), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.StartWith("✗ --time takes minutes, minutes:seconds, ").And.Contain($"not '{time}'."));
-        Assert.That(_run.Output, Is.Empty);
+        Assert.That(Launched.Error, Does.StartWith("✗ --time takes minutes, minutes:seconds, ").And.Contain($"not '{time}'."));
+        Assert.That(Launched.Output, Is.Empty);
     }
 
     [TestCase("90"), TestCase("90:00"), TestCase("02:00:00"), TestCase("1-12"), TestCase("1-12:30"), TestCase("1-12:30:00"), TestCase("UNLIMITED"), TestCase("unlimited")]
     public void Time_limit_in_a_form_of_Slurm_is_taken_as_it_is(string time)
     {
-        Assert.That(Render(time), Is.Zero, _run.Error);
-        Assert.That(_run.Output, Does.Contain($"#SBATCH --time={time}\n"));
+        Assert.That(Render(time), Is.Zero, Launched.Error);
+        Assert.That(Launched.Output, Does.Contain($"#SBATCH --time={time}\n"));
     }
 
     [TestCase("sample"), TestCase("eval"), TestCase("report"), TestCase("schedule", "refine"), TestCase("mlflow", "status"), TestCase("mlflow", "sync")]
     public void Run_folder_that_is_not_there_is_a_mistake_of_the_command_line(params string[] command)
     {
-        Assert.That(_run.StartBare("done", [.. command, "--run", "nope"]).End(), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Is.EqualTo("✗ there is no folder 'nope'\n  try     the folder that training printed, such as runs/NAME\n"));
+        Assert.That(Launched.StartBare("done", [.. command, "--run", "nope"]).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(Launched.Error, Is.EqualTo("✗ there is no folder 'nope'\n  try     the folder that training printed, such as runs/NAME\n"));
     }
 
     [TestCase("sample"), TestCase("eval"), TestCase("report"), TestCase("schedule", "refine")]
     public void Folder_that_holds_no_run_is_a_mistake_of_the_command_line(params string[] command)
     {
-        Assert.That(_run.StartBare("done", [.. command, "--run", "."]).End(), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.StartWith("✗ '.' is no run folder: it has ").And.Contain("\n  try     the folder that training printed, such as runs/NAME\n"));
+        Assert.That(Launched.StartBare("done", [.. command, "--run", "."]).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(Launched.Error, Does.StartWith("✗ '.' is no run folder: it has ").And.Contain("\n  try     the folder that training printed, such as runs/NAME\n"));
     }
 
     [Test]
     public void Folder_as_configuration_file_is_called_a_folder()
     {
-        Assert.That(_run.StartBare("done", "train", "--config", _run.Scratch).End(), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Contain($"the configuration file {_run.Scratch} is a folder\n"));
+        Assert.That(Launched.StartBare("done", "train", "--config", Launched.Scratch).End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(Launched.Error, Does.Contain($"the configuration file {Launched.Scratch} is a folder\n"));
     }
 
     [TestCase("", "domain text: '.*text.txt' is empty; a text to train on")]
@@ -114,11 +106,11 @@ internal sealed class UsageTests
     [TestCase("abcdefgh", "is longer than the data: .*; at most 7")]
     public void Text_too_short_to_train_on_is_told_with_what_would_do(string text, string message)
     {
-        File.WriteAllText(Path.Combine(_run.Scratch, "text.txt"), text);
+        File.WriteAllText(Path.Combine(Launched.Scratch, "text.txt"), text);
 
-        Assert.That(_run.Start("done", "--set", "train.eval_every=0", "--set", "data.eval_fraction=0").End(), Is.EqualTo(ExitCodes.Usage));
-        Assert.That(_run.Error, Does.Match(message));
-        Assert.That(Directory.Exists(_run.Folder.Path), Is.False);
+        Assert.That(Launched.Start("done", "--set", "train.eval_every=0", "--set", "data.eval_fraction=0").End(), Is.EqualTo(ExitCodes.Usage));
+        Assert.That(Launched.Error, Does.Match(message));
+        Assert.That(Directory.Exists(Launched.Folder.Path), Is.False);
     }
 
     [TestCaseSource(nameof(Commands))]
@@ -146,5 +138,5 @@ internal sealed class UsageTests
     private static IEnumerable<string> Below(Command command, string path) =>
         command.Subcommands.SelectMany(child => Below(child, $"{path} {child.Name}").Prepend($"{path} {child.Name}"));
 
-    private int Render(string time) => _run.StartBare("done", "slurm", "render", "--config", _run.ConfigFile, "--time", time).End();
+    private int Render(string time) => Launched.StartBare("done", "slurm", "render", "--config", Launched.ConfigFile, "--time", time).End();
 }

@@ -4,16 +4,8 @@ using NUnit.Framework;
 
 namespace Moe.Tests.Optimizers;
 
-public class AdaBeliefTests
+public class AdaBeliefTests : ScopedTests
 {
-    private TensorScope _scope = null!;
-
-    [SetUp]
-    public void Open() => _scope = new TensorScope();
-
-    [TearDown]
-    public void Close() => _scope.Dispose();
-
     // A constant gradient g strays from its mean by beta1^k g at step k, so the variance is a geometric sum.
     [Test]
     public void Under_constant_gradients_steps_lengthen_as_the_closed_form_says()

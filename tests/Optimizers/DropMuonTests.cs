@@ -1,28 +1,19 @@
 using Moe.Optimizers;
 using Moe.Tests.Models;
-using Moe.Tests.Torch;
 using Moe.Torch;
 using NUnit.Framework;
 
 namespace Moe.Tests.Optimizers;
 
-public class DropMuonTests
+public class DropMuonTests : ScopedTests
 {
     private const int Layers = 6;
-    private TensorScope _scope = null!;
-    private Random _random = null!;
-
-    [SetUp]
-    public void Open() => (_scope, _random) = (new TensorScope(), FreshRandom.Create());
-
-    [TearDown]
-    public void Close() => _scope.Dispose();
 
     [Test]
     public void A_cut_trains_a_layer_and_all_above_and_every_layer_is_drawn_alike()
     {
         const int Steps = 6000;
-        var draw = new CutDraw((ulong)_random.NextInt64(), Layers);
+        var draw = new CutDraw((ulong)Random.NextInt64(), Layers);
         var cuts = new int[Layers];
         for (var step = 0; step < Steps; step++)
         {
@@ -40,7 +31,7 @@ public class DropMuonTests
     {
         const int Steps = 6000;
         const double Probability = 0.3;
-        var draw = new SubsetDraw((ulong)_random.NextInt64(), Layers, Probability);
+        var draw = new SubsetDraw((ulong)Random.NextInt64(), Layers, Probability);
         var (single, both) = (new int[Layers], 0);
         for (var step = 0; step < Steps; step++)
         {
@@ -60,7 +51,7 @@ public class DropMuonTests
     [Test]
     public void A_step_draws_the_same_on_every_rank_and_after_every_pause([Values] bool subset)
     {
-        var seed = (ulong)_random.NextInt64();
+        var seed = (ulong)Random.NextInt64();
         LayerDraw Draw() => subset ? new SubsetDraw(seed, Layers, 0.5) : new CutDraw(seed, Layers);
         var run = Draw();
         var inOrder = Enumerable.Range(0, 50).Select(step => run.Trained(step)).ToList();
@@ -73,7 +64,7 @@ public class DropMuonTests
     [Test]
     public void Head_and_final_norm_always_train_and_the_embedding_with_the_first_layer()
     {
-        using var optimizer = new DropMuon([], new(), new CutDraw((ulong)_random.NextInt64(), Layers));
+        using var optimizer = new DropMuon([], new(), new CutDraw((ulong)Random.NextInt64(), Layers));
         var steps = 0;
         for (var step = 0; step < 200; step++)
         {
@@ -94,11 +85,11 @@ public class DropMuonTests
         LogicalParameter[] dropped = [.. Enumerable.Range(0, Layers).Select(Matrix)];
         var plain = Array.ConvertAll(dropped, Copy);
         var options = MuonOptions.Moonlight;
-        using var optimizer = new DropMuon(dropped, options, new SubsetDraw((ulong)_random.NextInt64(), Layers, 0.5));
+        using var optimizer = new DropMuon(dropped, options, new SubsetDraw((ulong)Random.NextInt64(), Layers, 0.5));
         using var each = new CompositeOptimizer([.. plain.Select(parameter => new OptimizerGroup(parameter.Key, new Muon([parameter], options)))]);
         for (var step = 0; step < 8; step++)
         {
-            Array.ForEach(dropped, parameter => parameter.Gradient.CopyFrom_(_random.Normal(parameter.Gradient.Shape)));
+            Array.ForEach(dropped, parameter => parameter.Gradient.CopyFrom_(Random.Normal(parameter.Gradient.Shape)));
             optimizer.Begin(step);
             optimizer.Step(new OptimizerStep(0.1));
             for (var layer = 0; layer < Layers; layer++)
@@ -121,7 +112,7 @@ public class DropMuonTests
 
     private LogicalParameter Matrix(int layer)
     {
-        var value = _random.Normal([5, 8]);
+        var value = Random.Normal([5, 8]);
         return new($"layers.{layer}.attention.output", ParameterKind.Matrix, value, Tensor.Zeros(value.Shape, value.DType), layer);
     }
 

@@ -1,5 +1,4 @@
 using Moe.Optimizers;
-using Moe.Tests.Models;
 using Moe.Torch;
 using NUnit.Framework;
 

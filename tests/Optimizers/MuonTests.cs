@@ -1,22 +1,12 @@
 using Moe.Optimizers;
 using Moe.Tests.Models;
-using Moe.Tests.Torch;
 using Moe.Torch;
 using NUnit.Framework;
 
 namespace Moe.Tests.Optimizers;
 
-public class MuonTests
+public class MuonTests : ScopedTests
 {
-    private TensorScope _scope = null!;
-    private Random _random = null!;
-
-    [SetUp]
-    public void Open() => (_scope, _random) = (new TensorScope(), FreshRandom.Create());
-
-    [TearDown]
-    public void Close() => _scope.Dispose();
-
     [Test]
     public void Native_calls_grow_with_the_shapes_and_not_with_the_parameters()
     {
@@ -51,7 +41,7 @@ public class MuonTests
     {
         var experts = Enumerable.Range(0, 7).Select(i => Matrix(24, 40, expert: i)).ToArray();
         var order = Enumerable.Range(0, 7).ToArray();
-        _random.Shuffle(order);
+        Random.Shuffle(order);
         var permuted = Array.ConvertAll(order, i => Copy(experts[i]));
         var options = MuonOptions.Moonlight with { Direction = NewtonSchulz.Keller with { Precision = precision } };
         using var optimizer = new Muon(experts, options);
@@ -176,8 +166,8 @@ public class MuonTests
     [Test]
     public void Bfloat16_weights_take_the_step_of_float32_with_momentum_in_float32()
     {
-        var start = _random.Normal([16, 24], dtype: DType.BFloat16);
-        var gradient = _random.Normal([16, 24], dtype: DType.Float32);
+        var start = Random.Normal([16, 24], dtype: DType.BFloat16);
+        var gradient = Random.Normal([16, 24], dtype: DType.Float32);
         var coarse = new LogicalParameter("coarse", ParameterKind.Matrix, start.Clone(), gradient.Clone());
         var exact = new LogicalParameter("exact", ParameterKind.Matrix, start.To(DType.Float32), gradient.Clone());
         using var optimizer = new Muon([coarse], MuonOptions.Moonlight);
@@ -191,7 +181,7 @@ public class MuonTests
     private LogicalParameter Matrix(long rows, long columns, int? expert = null) => new(
         FormattableString.Invariant($"m{expert}"),
         expert is null ? ParameterKind.Matrix : ParameterKind.Expert,
-        _random.Normal([rows, columns]),
+        Random.Normal([rows, columns]),
         Tensor.Zeros([rows, columns], DType.Float64),
         0,
         expert);
@@ -203,7 +193,7 @@ public class MuonTests
     {
         foreach (var parameter in parameters)
         {
-            parameter.Gradient.CopyFrom_(_random.Normal(parameter.Value.Shape));
+            parameter.Gradient.CopyFrom_(Random.Normal(parameter.Value.Shape));
         }
     }
 }

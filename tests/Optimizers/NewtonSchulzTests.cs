@@ -6,7 +6,7 @@ using NUnit.Framework;
 
 namespace Moe.Tests.Optimizers;
 
-public class NewtonSchulzTests
+public class NewtonSchulzTests : ScopedTests
 {
     private static readonly Dictionary<string, (NewtonSchulz Method, double Lowest, double Highest)> Tables = new()
     {
@@ -15,15 +15,7 @@ public class NewtonSchulzTests
         ["polar_express"] = (NewtonSchulz.PolarExpress, 0.84, 1.16),
     };
 
-    private TensorScope _scope = null!;
-
     public static IEnumerable<string> TableNames => Tables.Keys;
-
-    [SetUp]
-    public void Open() => _scope = new TensorScope();
-
-    [TearDown]
-    public void Close() => _scope.Dispose();
 
     [Test]
     public void Singular_vectors_stay_and_each_value_goes_through_the_scalar_polynomials(

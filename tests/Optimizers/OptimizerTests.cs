@@ -4,16 +4,8 @@ using NUnit.Framework;
 
 namespace Moe.Tests.Optimizers;
 
-public class OptimizerTests
+public class OptimizerTests : ScopedTests
 {
-    private TensorScope _scope = null!;
-
-    [SetUp]
-    public void Open() => _scope = new TensorScope();
-
-    [TearDown]
-    public void Close() => _scope.Dispose();
-
     [TestCaseSource(typeof(AnyOptimizer), nameof(AnyOptimizer.Names))]
     public void State_taken_over_in_mid_run_continues_with_the_same_bits(string name)
     {

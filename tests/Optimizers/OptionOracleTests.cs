@@ -5,18 +5,11 @@ using NUnit.Framework;
 namespace Moe.Tests.Optimizers;
 
 /// <summary>AdaBelief, LAMB and LARS under random combinations of all their options, against the published loops written out plainly.</summary>
-public class OptionOracleTests
+public class OptionOracleTests : ScopedTests
 {
     private const int Steps = 8;
 
-    private TensorScope _scope = null!;
     private Random _random = null!;
-
-    [SetUp]
-    public void Open() => _scope = new TensorScope();
-
-    [TearDown]
-    public void Close() => _scope.Dispose();
 
     [Test]
     public void AdaBelief_is_its_published_loop_under_any_options([Range(0, 15)] int draw)

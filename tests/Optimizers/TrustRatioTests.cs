@@ -6,23 +6,8 @@ using NUnit.Framework;
 namespace Moe.Tests.Optimizers;
 
 /// <summary>What LAMB's and LARS's trust ratios promise.</summary>
-public class TrustRatioTests
+public class TrustRatioTests : ScopedTests
 {
-    private TensorScope _scope = null!;
-    private Random _random = null!;
-
-    [SetUp]
-    public void Open()
-    {
-        _scope = new TensorScope();
-        var seed = Environment.TickCount;
-        TestContext.Out.WriteLine($"seed {seed}");
-        _random = new Random(seed);
-    }
-
-    [TearDown]
-    public void Close() => _scope.Dispose();
-
     [Test]
     public void Lamb_moves_every_matrix_by_the_learning_rate_as_a_share_of_its_norm([Values] LambDecay decay)
     {
@@ -107,7 +92,7 @@ public class TrustRatioTests
     private void Redraw(LogicalParameter parameter) => parameter.Gradient.CopyFrom_(Tensor.From(Draw(parameter.Value.Shape, 1), parameter.Value.Shape));
 
     private double[] Draw(long[] shape, double scale) =>
-        [.. Enumerable.Range(0, (int)shape.Aggregate((x, y) => x * y)).Select(_ => scale * (_random.NextDouble() - 0.5))];
+        [.. Enumerable.Range(0, (int)shape.Aggregate((x, y) => x * y)).Select(_ => scale * (Random.NextDouble() - 0.5))];
 
     private static double Norm(IEnumerable<double> values) => Math.Sqrt(values.Sum(value => value * value));
 

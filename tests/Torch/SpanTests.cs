@@ -6,16 +6,8 @@ namespace Moe.Tests.Torch;
 
 [TestFixtureSource(typeof(Devices), nameof(Devices.Fixtures))]
 [Parallelizable(ParallelScope.None)] // a recording is the process's
-public sealed class SpanTests(Device device)
+public sealed class SpanTests(Device device) : ScopedTests
 {
-    private TensorScope _scope = null!;
-
-    [SetUp]
-    public void Open() => _scope = new TensorScope();
-
-    [TearDown]
-    public void Close() => _scope.Dispose();
-
     [Test]
     public void Nothing_is_kept_or_allocated_while_no_recording_is_on()
     {

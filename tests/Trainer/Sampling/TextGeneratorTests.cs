@@ -1,7 +1,6 @@
 using Moe.Data;
 using Moe.Distributed;
 using Moe.Models;
-using Moe.Tests.Models;
 using Moe.Torch;
 using Moe.Training.Sampling;
 using NUnit.Framework;

@@ -1,7 +1,8 @@
 using Moe.Tests.Distributed;
+using Moe.Tests.Training;
 using NUnit.Framework;
 
-namespace Moe.Tests.Training;
+namespace Moe.Tests.Checkpoints;
 
 public class CheckpointFailureTests : TinyRunTests
 {

@@ -1,7 +1,7 @@
 using Moe.Training.Hosting;
 using NUnit.Framework;
 
-namespace Moe.Tests.Launch;
+namespace Moe.Tests.Hosting;
 
 /// <summary>A rank finds its place whoever started it.</summary>
 internal sealed class RankEnvironmentTests

@@ -1,12 +1,13 @@
 using System.Text.Json;
 using Moe.Distributed;
+using Moe.Tests.Training;
 using Moe.Torch;
 using Moe.Training;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
 using NUnit.Framework;
 
-namespace Moe.Tests.Training;
+namespace Moe.Tests.Checkpoints;
 
 /// <summary>What the ranks of <see cref="CheckpointMeshTests"/> and <see cref="CheckpointFailureTests"/> do. The first argument is the folder.</summary>
 internal static class CheckpointScenarios

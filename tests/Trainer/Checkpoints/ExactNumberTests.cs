@@ -2,7 +2,7 @@ using System.Text.Json;
 using Moe.Training.Checkpoints;
 using NUnit.Framework;
 
-namespace Moe.Tests.Training;
+namespace Moe.Tests.Checkpoints;
 
 public class ExactNumberTests
 {

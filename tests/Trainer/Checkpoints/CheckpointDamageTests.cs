@@ -1,8 +1,9 @@
 using System.Security.Cryptography;
+using Moe.Tests.Training;
 using Moe.Training.Checkpoints;
 using NUnit.Framework;
 
-namespace Moe.Tests.Training;
+namespace Moe.Tests.Checkpoints;
 
 /// <summary>Files of a checkpoint that are not as they were written, and leftovers of saves that never ended.</summary>
 public class CheckpointDamageTests : TinyRunTests

@@ -2,7 +2,7 @@ using Moe.Tests.Torch;
 using Moe.Torch;
 using NUnit.Framework;
 
-namespace Moe.Tests.Models;
+namespace Moe.Tests;
 
 /// <summary>A test fixture whose tests run inside a tensor scope, with fresh random numbers.</summary>
 public abstract class ScopedTests

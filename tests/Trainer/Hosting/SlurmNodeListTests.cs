@@ -1,7 +1,7 @@
 using Moe.Training.Hosting;
 using NUnit.Framework;
 
-namespace Moe.Tests.Launch;
+namespace Moe.Tests.Hosting;
 
 /// <summary>Slurm's compressed lists, as <c>scontrol show hostnames</c> of Slurm 22.05.8 reads them.</summary>
 internal sealed class SlurmNodeListTests

@@ -1,10 +1,11 @@
 using Moe.Tests.Distributed;
+using Moe.Tests.Training;
 using Moe.Torch;
 using Moe.Training.Configuration;
 using Moe.Training.Verification;
 using NUnit.Framework;
 
-namespace Moe.Tests.Training;
+namespace Moe.Tests.Verification;
 
 public class VerificationTests : TinyRunTests
 {

@@ -1,9 +1,10 @@
 using Moe.Distributed;
+using Moe.Tests.Training;
 using Moe.Training.Checkpoints;
 using Moe.Training.Configuration;
 using NUnit.Framework;
 
-namespace Moe.Tests.Training;
+namespace Moe.Tests.Checkpoints;
 
 /// <summary>What a checkpoint demands of the configuration that continues it. The checkpoint has eight sequences a step.</summary>
 public class ResumeTests : TinyRunTests

@@ -5,7 +5,7 @@ using Moe.Launch.Supervision;
 using Moe.Training.Hosting;
 using NUnit.Framework;
 
-namespace Moe.Tests.Launch;
+namespace Moe.Tests.Hosting;
 
 /// <summary>Who may speak on the control channel, and that what is said arrives as it was.</summary>
 [CancelAfter(20_000)]

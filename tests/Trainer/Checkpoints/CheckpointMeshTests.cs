@@ -1,8 +1,9 @@
 using Moe.Distributed;
 using Moe.Tests.Distributed;
+using Moe.Tests.Training;
 using NUnit.Framework;
 
-namespace Moe.Tests.Training;
+namespace Moe.Tests.Checkpoints;
 
 /// <summary>A checkpoint of any mesh goes on on any other: on its own with the same bits, elsewhere with the same losses.</summary>
 public class CheckpointMeshTests : TinyRunTests

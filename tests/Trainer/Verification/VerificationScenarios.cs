@@ -1,9 +1,10 @@
 using Moe.Distributed;
+using Moe.Tests.Training;
 using Moe.Training.Configuration;
 using Moe.Training.Verification;
 using NUnit.Framework;
 
-namespace Moe.Tests.Training;
+namespace Moe.Tests.Verification;
 
 /// <summary>What the ranks of <see cref="VerificationTests"/> do. Argument: folder.</summary>
 internal static class VerificationScenarios
