@@ -14,14 +14,14 @@ internal sealed class PlainSweepView(TextWriter output, string metric) : ISweepV
     {
         foreach (var point in points)
         {
-            Line($"point={point.Record.Name} status={point.Record.Status}{Numbers(point)}");
+            output.WriteStamped($"point={point.Record.Name} status={point.Record.Status}{Numbers(point)}");
         }
     }
 
     public void Changed(PointProgress point)
     {
         var error = point.Record.Error is { } text ? $" error=\"{text.Replace('"', '\'')}\"" : "";
-        Line($"point={point.Record.Name} status={point.Record.Status}{(point.Record.ExitCode is { } code ? $" exit_code={code}" : "")}{Numbers(point)}{error}");
+        output.WriteStamped($"point={point.Record.Name} status={point.Record.Status}{(point.Record.ExitCode is { } code ? $" exit_code={code}" : "")}{Numbers(point)}{error}");
         _saidAt[point] = DateTime.UtcNow;
     }
 
@@ -30,11 +30,11 @@ internal sealed class PlainSweepView(TextWriter output, string metric) : ISweepV
         if (DateTime.UtcNow - _saidAt.GetValueOrDefault(point) >= Interval)
         {
             _saidAt[point] = DateTime.UtcNow;
-            Line($"point={point.Record.Name}{Numbers(point)}");
+            output.WriteStamped($"point={point.Record.Name}{Numbers(point)}");
         }
     }
 
-    public void Notice(string text) => Line($"notice=\"{text.Replace('"', '\'')}\"");
+    public void Notice(string text) => output.WriteStamped($"notice=\"{text.Replace('"', '\'')}\"");
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
@@ -47,6 +47,4 @@ internal sealed class PlainSweepView(TextWriter output, string metric) : ISweepV
     }
 
     private static string Number(string name, double? value) => value is { } number ? MetricText.Invariant($"{name}={number:F5}") : "";
-
-    private void Line(string text) => PlainLine.Write(output, text);
 }

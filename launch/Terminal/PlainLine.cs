@@ -6,7 +6,7 @@ namespace Moe.Launch.Terminal;
 internal static class PlainLine
 {
     /// <summary>Writes the text behind the time, at once.</summary>
-    public static void Write(TextWriter output, string text)
+    public static void WriteStamped(this TextWriter output, string text)
     {
         output.WriteLine($"{DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture)} {text}");
         output.Flush();

@@ -15,24 +15,24 @@ internal sealed class PlainView(TextWriter output) : IRunView
     {
         _lastStep = header.Steps;
         output.WriteLine(header.FirstLine);
-        Line($"run={header.Id} folder={header.Folder} mode={header.Mode} backend={header.Backend} world_size={header.WorldSize}"
+        output.WriteStamped($"run={header.Id} folder={header.Folder} mode={header.Mode} backend={header.Backend} world_size={header.WorldSize}"
             + (header.Dashboard is null ? "" : $" dashboard={header.Dashboard}"));
     }
 
     public void Info(InfoMessage info)
     {
         _lastStep = info.LastStep;
-        Line($"mesh=\"{info.Mesh}\" parameters={info.ParametersTotal} active={info.ParametersActive} from_step={info.FirstStep}"
+        output.WriteStamped($"mesh=\"{info.Mesh}\" parameters={info.ParametersTotal} active={info.ParametersActive} from_step={info.FirstStep}"
             + (info.ResumedFrom is null ? "" : $" resumed_from={info.ResumedFrom}"));
     }
 
     public void Metrics(MetricsMessage metrics)
     {
         var step = metrics.Row.GetValueOrDefault("step").ToString("F0", CultureInfo.InvariantCulture);
-        Line($"step={step}/{_lastStep} {string.Join(' ', MetricText.Pairs(metrics.Row))}{Slowest(metrics)}");
+        output.WriteStamped($"step={step}/{_lastStep} {string.Join(' ', MetricText.Pairs(metrics.Row))}{Slowest(metrics)}");
     }
 
-    public void Event(EventMessage e) => Line($"event={e.Kind} step={e.Step} text={Quoted(e.Text)}");
+    public void Event(EventMessage e) => output.WriteStamped($"event={e.Kind} step={e.Step} text={Quoted(e.Text)}");
 
     public void Text(string line) => output.WriteLine(line);
 
@@ -46,9 +46,9 @@ internal sealed class PlainView(TextWriter output) : IRunView
         output.Flush();
     }
 
-    public void Notice(string text) => Line($"notice={Quoted(text)}");
+    public void Notice(string text) => output.WriteStamped($"notice={Quoted(text)}");
 
-    public void Ended(RunOutcome outcome) => Line(
+    public void Ended(RunOutcome outcome) => output.WriteStamped(
         $"status={outcome.Status} exit_code={outcome.ExitCode} elapsed_s={outcome.Elapsed.TotalSeconds.ToString("F1", CultureInfo.InvariantCulture)}");
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
@@ -66,6 +66,4 @@ internal sealed class PlainView(TextWriter output) : IRunView
     }
 
     private static string Quoted(string text) => $"\"{text.Replace("\\", "\\\\").Replace("\"", "\\\"").ReplaceLineEndings(" ")}\"";
-
-    private void Line(string text) => PlainLine.Write(output, text);
 }

@@ -9,23 +9,20 @@ namespace Moe.Tests.Launch;
 
 /// <summary>The job script: as it stands in launch/slurm, and what it does, with programs in the place of Slurm's.</summary>
 [Parallelizable(ParallelScope.None)]
-internal sealed class SlurmScriptTests
+internal sealed class SlurmScriptTests : LaunchTests
 {
     private static readonly string[] Launchers = ["--config", "configs/quickstart.yaml", "--nodes", "4", "--procs-per-node", "2", "--cpus-per-task", "16", "--time", "04:00:00"];
     private static readonly string[] Ranks = ["--config", "configs/quickstart.yaml", "--nodes", "4", "--procs-per-node", "2", "--tasks", "ranks", "--backend", "mpi", "--cpus-per-task", "8", "--time", "04:00:00"];
     private static readonly string[] Gpus = ["--config", "configs/quickstart.yaml", "--nodes", "2", "--gpus-per-node", "8", "--cpus-per-task", "96", "--mem", "0", "--time", "1-00:00:00", "--partition", "gpu", "--set", "parallel.device=cuda"];
 
-    private LaunchedRun _run = null!;
     private Process? _job;
 
     [SetUp]
-    public void CreateRun()
+    public void Prepare()
     {
         _job = null;
-        _run = new LaunchedRun();
-
         // Notes its words, and is the job step: ends with FAKE_CODE at once, or waits for SIGUSR1, on which it "saves" and leaves with 75.
-        _run.AddProgram("srun", $$"""
+        Launched.AddProgram("srun", $$"""
             #!/bin/bash
             echo "srun $*" >> '{{Calls}}'
             [ -z "${FAKE_CODE:-}" ] || exit "$FAKE_CODE"
@@ -33,7 +30,7 @@ internal sealed class SlurmScriptTests
             echo ready >> '{{Calls}}'
             for i in $(seq 200); do sleep 0.1; done
             """);
-        _run.AddProgram("scontrol", $$"""
+        Launched.AddProgram("scontrol", $$"""
             #!/bin/bash
             [ "$1" != show ] || { echo node0; echo node1; exit; }
             echo "scontrol $*" >> '{{Calls}}'
@@ -41,7 +38,7 @@ internal sealed class SlurmScriptTests
     }
 
     [TearDown]
-    public void DisposeRun()
+    public void EndJob()
     {
         if (_job is { HasExited: false })
         {
@@ -49,10 +46,9 @@ internal sealed class SlurmScriptTests
         }
 
         _job?.Dispose();
-        _run.Dispose();
     }
 
-    private string Calls => Path.Combine(_run.Scratch, "calls");
+    private string Calls => Path.Combine(Launched.Scratch, "calls");
 
     private string Called => File.Exists(Calls) ? File.ReadAllText(Calls) : "";
 
@@ -130,8 +126,8 @@ internal sealed class SlurmScriptTests
     [Test]
     public async Task Configuration_whose_name_has_a_line_end_is_refused()
     {
-        var file = Path.Combine(_run.Scratch, "odd\ntouch spoiled #.yaml");
-        File.Copy(_run.ConfigFile, file);
+        var file = Path.Combine(Launched.Scratch, "odd\ntouch spoiled #.yaml");
+        File.Copy(Launched.ConfigFile, file);
 
         var (code, script, error) = await Launch("slurm", "render", "--config", file);
 
@@ -143,13 +139,13 @@ internal sealed class SlurmScriptTests
     [TestCase("", "bin/launch"), TestCase("bin", "./launch"), TestCase("configs", "{0}/bin/launch")]
     public async Task Published_folder_is_called_by_its_own_executable(string folder, string program)
     {
-        var published = new RankProgram(Path.Combine(_run.Scratch, "bin", "launch"), [], NeedsNativeLibraries: true);
-        var from = Directory.CreateDirectory(Path.Combine(_run.Scratch, folder)).FullName;
+        var published = new RankProgram(Path.Combine(Launched.Scratch, "bin", "launch"), [], NeedsNativeLibraries: true);
+        var from = Directory.CreateDirectory(Path.Combine(Launched.Scratch, folder)).FullName;
 
-        var (code, script, error) = await Launch(published, from, "slurm", "render", "--config", _run.ConfigFile, "--nodes", "2");
+        var (code, script, error) = await Launch(published, from, "slurm", "render", "--config", Launched.ConfigFile, "--nodes", "2");
 
         Assert.That(code, Is.Zero, error);
-        Assert.That(script, Does.Contain($"\nsrun --kill-on-bad-exit=0 {string.Format(program, _run.Scratch)} train \\\n").And.Not.Contain("dotnet"));
+        Assert.That(script, Does.Contain($"\nsrun --kill-on-bad-exit=0 {string.Format(program, Launched.Scratch)} train \\\n").And.Not.Contain("dotnet"));
     }
 
     [Test]
@@ -186,37 +182,37 @@ internal sealed class SlurmScriptTests
     [Test]
     public void Submit_prints_the_job_and_how_to_watch_it()
     {
-        _run.AddProgram("sbatch", $"#!/bin/sh\necho \"sbatch $*\" >> '{Calls}'; cat > '{_run.Scratch}/script'; echo '4711;cluster'\n");
+        Launched.AddProgram("sbatch", $"#!/bin/sh\necho \"sbatch $*\" >> '{Calls}'; cat > '{Launched.Scratch}/script'; echo '4711;cluster'\n");
 
-        var code = _run.StartBare("done", "slurm", "submit", "--config", _run.ConfigFile, "--job-name", "mine", "--output", "%x-%j.log").End();
+        var code = Launched.StartBare("done", "slurm", "submit", "--config", Launched.ConfigFile, "--job-name", "mine", "--output", "%x-%j.log").End();
 
-        Assert.That(code, Is.Zero, _run.Error);
+        Assert.That(code, Is.Zero, Launched.Error);
         Assert.That(Called, Is.EqualTo("sbatch --parsable\n"));
-        Assert.That(_run.Output, Does.StartWith("job=4711 log=mine-4711.log run=runs/mine-4711\n").And.Contain("squeue --jobs 4711").And.Contain("scancel 4711"));
-        Assert.That(File.ReadAllText(Path.Combine(_run.Scratch, "script")), Does.StartWith("#!/bin/bash\n").And.EndsWith("exit \"$code\"\n"));
+        Assert.That(Launched.Output, Does.StartWith("job=4711 log=mine-4711.log run=runs/mine-4711\n").And.Contain("squeue --jobs 4711").And.Contain("scancel 4711"));
+        Assert.That(File.ReadAllText(Path.Combine(Launched.Scratch, "script")), Does.StartWith("#!/bin/bash\n").And.EndsWith("exit \"$code\"\n"));
     }
 
     [Test]
     public void Dry_run_submits_nothing()
     {
-        _run.AddProgram("sbatch", $"#!/bin/sh\necho called >> '{Calls}'\n");
+        Launched.AddProgram("sbatch", $"#!/bin/sh\necho called >> '{Calls}'\n");
 
-        var code = _run.StartBare("done", "slurm", "submit", "--config", _run.ConfigFile, "--dry-run").End();
+        var code = Launched.StartBare("done", "slurm", "submit", "--config", Launched.ConfigFile, "--dry-run").End();
 
-        Assert.That(code, Is.Zero, _run.Error);
-        Assert.That(_run.Output, Does.StartWith("#!/bin/bash\n"));
+        Assert.That(code, Is.Zero, Launched.Error);
+        Assert.That(Launched.Output, Does.StartWith("#!/bin/bash\n"));
         Assert.That(Called, Is.Empty);
     }
 
     [Test]
     public void Refusal_of_sbatch_is_passed_on()
     {
-        _run.AddProgram("sbatch", "#!/bin/sh\ncat > /dev/null; echo 'sbatch: error: invalid partition specified: nope' >&2; exit 1\n");
+        Launched.AddProgram("sbatch", "#!/bin/sh\ncat > /dev/null; echo 'sbatch: error: invalid partition specified: nope' >&2; exit 1\n");
 
-        var code = _run.StartBare("done", "slurm", "submit", "--config", _run.ConfigFile, "--partition", "nope").End();
+        var code = Launched.StartBare("done", "slurm", "submit", "--config", Launched.ConfigFile, "--partition", "nope").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
-        Assert.That(_run.Error, Does.Contain("sbatch refuses the job: sbatch: error: invalid partition specified: nope"));
+        Assert.That(Launched.Error, Does.Contain("sbatch refuses the job: sbatch: error: invalid partition specified: nope"));
     }
 
     [TestCase(0), TestCase(3), TestCase(75)]
@@ -276,8 +272,8 @@ internal sealed class SlurmScriptTests
 
     private FakeJob StartJob(string number, params string[] variables)
     {
-        var start = new ProcessStartInfo("bash", [Path.Combine(Root, "launch", "slurm", "launcher-a-node.sbatch")]) { RedirectStandardError = true, WorkingDirectory = _run.Scratch };
-        foreach (var (name, value) in _run.Environment)
+        var start = new ProcessStartInfo("bash", [Path.Combine(Root, "launch", "slurm", "launcher-a-node.sbatch")]) { RedirectStandardError = true, WorkingDirectory = Launched.Scratch };
+        foreach (var (name, value) in Launched.Environment)
         {
             start.Environment[name] = value;
         }

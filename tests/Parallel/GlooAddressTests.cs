@@ -18,18 +18,17 @@ public sealed class GlooAddressTests
         new("ib0", IPAddress.Parse("192.168.9.5"), HasGateway: false),
     ];
 
-    [TestCase("node0", true, "127.0.0.1", "10.0.0.5", TestName = "Own_name_on_the_loopback_gives_way_to_a_network_where_others_come_from_elsewhere")]
-    [TestCase("node0", true, "::1", "fd00::5", TestName = "A_network_of_the_stores_family_comes_first")]
-    [TestCase("node0", false, "127.0.0.1", "127.0.0.1", TestName = "Own_name_on_the_loopback_stays_there_where_all_ranks_are_here")]
-    [TestCase("127.0.0.1", true, "127.0.0.1", "127.0.0.1", TestName = "Nodes_that_are_all_this_machine_stay_on_its_loopback")]
-    [TestCase("localhost", true, "127.0.0.1", "127.0.0.1", TestName = "Localhost_means_this_machine")]
-    [TestCase("node0", true, "192.168.9.5", "192.168.9.5", TestName = "The_way_to_a_store_elsewhere_is_taken")]
-    public void Address(string host, bool spansMachines, string towards, string expected) =>
-        Assert.That(GlooAddress.Choose([IPAddress.Parse(towards)], Machine, host, spansMachines), Is.EqualTo(IPAddress.Parse(expected)));
+    [TestCase("node0", "127.0.0.1", "10.0.0.5", TestName = "Own_name_on_the_loopback_gives_way_to_a_network_where_others_come_from_elsewhere")]
+    [TestCase("node0", "::1", "fd00::5", TestName = "A_network_of_the_stores_family_comes_first")]
+    [TestCase("127.0.0.1", "127.0.0.1", "127.0.0.1", TestName = "Nodes_that_are_all_this_machine_stay_on_its_loopback")]
+    [TestCase("localhost", "127.0.0.1", "127.0.0.1", TestName = "Localhost_means_this_machine")]
+    [TestCase("node0", "192.168.9.5", "192.168.9.5", TestName = "The_way_to_a_store_elsewhere_is_taken")]
+    public void Address(string host, string towards, string expected) =>
+        Assert.That(GlooAddress.Choose([IPAddress.Parse(towards)], Machine, host), Is.EqualTo(IPAddress.Parse(expected)));
 
     [Test]
     public void A_machine_without_a_network_has_its_loopback_alone() =>
-        Assert.That(GlooAddress.Choose([IPAddress.Loopback], Machine[..2], "node0", spansMachines: true), Is.EqualTo(IPAddress.Loopback));
+        Assert.That(GlooAddress.Choose([IPAddress.Loopback], Machine[..2], "node0"), Is.EqualTo(IPAddress.Loopback));
 
     [Test]
     public void A_named_interface_is_taken() =>

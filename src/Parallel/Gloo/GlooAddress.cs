@@ -17,16 +17,15 @@ internal static class GlooAddress
         select new InterfaceAddress(network.Name, unicast.Address, properties.GatewayAddresses.Count > 0),
     ];
 
-    /// <summary>The address on the way to the store, unless that is one that the other machines cannot reach.</summary>
+    /// <summary>For ranks on several machines: the address on the way to the store, unless that is one that the others cannot reach.</summary>
     /// <param name="towards">Addresses of this machine on the way to the store; the first comes first.</param>
     /// <param name="machine">All addresses of this machine.</param>
     /// <param name="storeHost">As it was given.</param>
-    /// <param name="spansMachines">Whether some ranks may be on other machines.</param>
-    public static IPAddress Choose(IReadOnlyList<IPAddress> towards, IReadOnlyList<InterfaceAddress> machine, string storeHost, bool spansMachines)
+    public static IPAddress Choose(IReadOnlyList<IPAddress> towards, IReadOnlyList<InterfaceAddress> machine, string storeHost)
     {
         // A machine may know its own name as an address of its loopback (Debian's /etc/hosts: 127.0.1.1). Then that is the way to the store for the ranks beside it.
         var isHere = storeHost == "localhost" || (IPAddress.TryParse(storeHost, out var given) && IPAddress.IsLoopback(given));
-        IEnumerable<IPAddress> reachable = isHere || !spansMachines ? [] : [.. towards, .. Ordered(machine, towards[0])];
+        IEnumerable<IPAddress> reachable = isHere ? [] : [.. towards, .. Ordered(machine, towards[0])];
         return reachable.FirstOrDefault(address => !IPAddress.IsLoopback(address)) ?? towards[0];
     }
 

@@ -68,10 +68,10 @@ public sealed class GlooProcessGroup : ProcessGroup
         try
         {
             connection = new StoreConnection(store.Host, store.Port, startTimeout ?? DefaultStartTimeout);
-            var (towards, machine) = (connection.LocalAddresses, GlooAddress.OfThisMachine());
-            var address = networkInterface is null
-                ? GlooAddress.Choose(towards, machine, store.Host, spansMachines)
-                : GlooAddress.Of(networkInterface, machine, towards[0]);
+            var towards = connection.LocalAddresses;
+            var address = networkInterface is not null ? GlooAddress.Of(networkInterface, GlooAddress.OfThisMachine(), towards[0])
+                : spansMachines ? GlooAddress.Choose(towards, GlooAddress.OfThisMachine(), store.Host)
+                : towards[0];
             connection.Meet(store.Meeting, size);
             int[] members = [.. Enumerable.Range(0, size)];
             return new GlooProcessGroup(connection, address, store.Meeting, "world", members, rank, timeout, trace ?? new CollectiveTrace(), isWorld: true);

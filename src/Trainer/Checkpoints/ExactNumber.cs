@@ -1,10 +1,10 @@
-using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Moe.Training.Configuration;
 
 namespace Moe.Training.Checkpoints;
 
-/// <summary>Writes a number with 17 digits, which read back as the same bits. The shortest text that .NET 10 makes of 2^-25 and of 2^-958 does not.</summary>
+/// <summary>Writes numbers as <see cref="ConfigScalar.Exact"/> does: they read back as the same bits.</summary>
 internal sealed class ExactNumber : JsonConverter<double>
 {
     /// <inheritdoc/>
@@ -20,6 +20,6 @@ internal sealed class ExactNumber : JsonConverter<double>
             throw new ArgumentException("JSON has no text for a number that is not finite", nameof(value));
         }
 
-        writer.WriteRawValue(value.ToString("G17", CultureInfo.InvariantCulture));
+        writer.WriteRawValue(ConfigScalar.Exact(value));
     }
 }

@@ -48,11 +48,18 @@ internal static partial class ConfigScalar
     {
         null => "null",
         bool b => b ? "true" : "false",
-        double d => d.ToString("R", CultureInfo.InvariantCulture).ToLowerInvariant(),
+        double d => Exact(d).ToLowerInvariant(),
         Enum e => ConfigChoices.Spelling(e),
         string s => IsSafePlain(s) ? s : Quote(s),
         _ => Convert.ToString(value, CultureInfo.InvariantCulture)!,
     };
+
+    /// <summary>The shortest text that reads back as the number; all 17 digits for 2^-25 and 2^-958, whose shortest text by .NET 10 reads back as their neighbours.</summary>
+    public static string Exact(double number)
+    {
+        var text = number.ToString("R", CultureInfo.InvariantCulture);
+        return double.IsNaN(number) || double.Parse(text, CultureInfo.InvariantCulture) == number ? text : number.ToString("G17", CultureInfo.InvariantCulture);
+    }
 
     /// <summary>The type and range of a key's values, e.g. "a whole number from 1 to 1024".</summary>
     public static string Describe(ConfigKey key)

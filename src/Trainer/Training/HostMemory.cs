@@ -26,7 +26,7 @@ internal sealed class HostMemory(string root = "/", int processes = 1, Func<Heap
     /// Bytes that new tensors may take: the share of what the kernel would give to new work, or of what the limits of this process's control group and of those around
     /// it leave where that is less, and what the heap holds unused. <see cref="long.MaxValue"/> where nothing says.
     /// </summary>
-    /// <remarks>The kernel is asked once a second. What the heap has taken of it since then is no longer there.</remarks>
+    /// <remarks>The kernel is asked once a second. What the heap takes of it until the next time is subtracted.</remarks>
     public long Available()
     {
         var now = _heap();

@@ -7,7 +7,7 @@ namespace Moe.Tests.Profiling;
 
 /// <summary>A profile as a user has it: the launch command with its own ranks.</summary>
 [Parallelizable(ParallelScope.None)]
-internal sealed class LaunchedProfileTests
+internal sealed class LaunchedProfileTests : LaunchTests
 {
     private const string Config = """
         model:
@@ -23,17 +23,11 @@ internal sealed class LaunchedProfileTests
         train: {steps: 6, micro_batch: 2, log_every: 1, eval_every: 3, eval_sequences: 8, checkpoint_every: 0}
         """;
 
-    private LaunchedRun _run = null!;
-
     [SetUp]
-    public void CreateRun()
+    public void Prepare()
     {
-        _run = new LaunchedRun();
-        File.WriteAllText(_run.ConfigFile, Config);
+        File.WriteAllText(Launched.ConfigFile, Config);
     }
-
-    [TearDown]
-    public void DisposeRun() => _run.Dispose();
 
     [Test]
     public void Training_leaves_a_trace_and_a_table_and_says_how_much_of_the_peak_it_uses()
@@ -41,17 +35,17 @@ internal sealed class LaunchedProfileTests
         const double Peak = 0.25; // TFLOP/s a rank
         var code = Train("--ui", "json", "--profile", "trace.json", "--profile-steps", "3-4", "--set", $"train.peak_tflops={Peak}");
 
-        Assert.That(code, Is.EqualTo(ExitCodes.Done), _run.Error);
-        var trace = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(_run.Scratch, "trace.json"))).RootElement.GetProperty("traceEvents");
+        Assert.That(code, Is.EqualTo(ExitCodes.Done), Launched.Error);
+        var trace = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Launched.Scratch, "trace.json"))).RootElement.GetProperty("traceEvents");
         Assert.That(trace.EnumerateArray().Select(e => e.GetProperty("pid").GetInt32()).Distinct(), Is.EquivalentTo([0, 1]));
         Assert.That(trace.EnumerateArray().Select(e => e.GetProperty("name").GetString()), Is.SupersetOf(new[] { "step 3", "step 4", "evaluation", "logging" }));
-        Assert.That(Directory.GetFiles(_run.Scratch, "trace.json*"), Has.Length.EqualTo(1));
+        Assert.That(Directory.GetFiles(Launched.Scratch, "trace.json*"), Has.Length.EqualTo(1));
 
-        var said = _run.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement);
+        var said = Launched.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement);
         var table = said.Single(line => line.GetProperty("type").GetString() == "profile").GetProperty("profile");
         Assert.That(table.GetProperty("parts").EnumerateArray().Sum(part => part.GetProperty("ms").GetDouble()), Is.EqualTo(table.GetProperty("step").GetProperty("ms").GetDouble()).Within(1).Percent);
         Assert.That(table.GetProperty("beside")[0].GetProperty("part").GetString(), Is.EqualTo("evaluation"));
-        Assert.That(File.ReadAllText(Path.Combine(_run.Folder.Path, "profile.txt")), Does.StartWith("where a step goes: steps 3-4, 2 ranks;").And.Contain("backward: dispatch"));
+        Assert.That(File.ReadAllText(Path.Combine(Launched.Folder.Path, "profile.txt")), Does.StartWith("where a step goes: steps 3-4, 2 ranks;").And.Contain("backward: dispatch"));
         CheckUtilisation(Peak);
     }
 
@@ -61,10 +55,10 @@ internal sealed class LaunchedProfileTests
     [TestCase("but parallel.device is cpu", "--profile", "t.json", "--profile-kernels")]
     public void What_cannot_be_profiled_is_refused_before_any_rank_starts(string because, params string[] options)
     {
-        Assert.That(Train(options), Is.EqualTo(ExitCodes.Usage), _run.Output);
-        Assert.That(_run.Error, Does.Contain(because));
-        Assert.That(Directory.Exists(_run.Folder.Path), Is.False);
-        Assert.That(Directory.GetFiles(_run.Scratch, "t*.json*"), Is.Empty);
+        Assert.That(Train(options), Is.EqualTo(ExitCodes.Usage), Launched.Output);
+        Assert.That(Launched.Error, Does.Contain(because));
+        Assert.That(Directory.Exists(Launched.Folder.Path), Is.False);
+        Assert.That(Directory.GetFiles(Launched.Scratch, "t*.json*"), Is.Empty);
     }
 
     // Six operations for each weight that a token meets, and the causal half of attention; the embedding is looked up.
@@ -73,7 +67,7 @@ internal sealed class LaunchedProfileTests
         const int Layer = (4 * 16 * 16) + (2 * 16) + (8 * 16) + (2 * 3 * 12 * 16); // attention, norms, router, two experts
         const int Weights = (2 * Layer) + 16 + (256 * 16); // the last norm, the head
         const double Operations = (6.0 * Weights) + (6.0 * 2 * 16 * 16);
-        foreach (var row in File.ReadLines(_run.Folder.MetricsFile).Select(line => JsonDocument.Parse(line).RootElement).Where(row => row.TryGetProperty("train/loss", out _)))
+        foreach (var row in File.ReadLines(Launched.Folder.MetricsFile).Select(line => JsonDocument.Parse(line).RootElement).Where(row => row.TryGetProperty("train/loss", out _)))
         {
             var rate = Operations * row.GetProperty("perf/tokens_per_s").GetDouble() / 2 / 1e12;
             Assert.That(row.GetProperty("perf/tflops_per_rank").GetDouble(), Is.EqualTo(rate).Within(1e-6).Percent);
@@ -83,5 +77,5 @@ internal sealed class LaunchedProfileTests
     }
 
     private int Train(params string[] options) =>
-        _run.StartTrainer(["--config", _run.ConfigFile, "--nodes", "2", "--run-dir", _run.Folder.Path, .. options]).End();
+        Launched.StartTrainer(["--config", Launched.ConfigFile, "--nodes", "2", "--run-dir", Launched.Folder.Path, .. options]).End();
 }

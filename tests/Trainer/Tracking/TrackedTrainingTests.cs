@@ -8,7 +8,7 @@ namespace Moe.Tests.Tracking;
 
 /// <summary>Trainings as a user has them, told to a server in this process: the launch command and its own ranks.</summary>
 [Parallelizable(ParallelScope.None)]
-internal sealed class TrackedTrainingTests
+internal sealed class TrackedTrainingTests : LaunchTests
 {
     private const string Secret = "t0ken-of-the-test";
 
@@ -29,23 +29,19 @@ internal sealed class TrackedTrainingTests
         """;
 
     private FakeMlflow _server = null!;
-    private LaunchedRun _run = null!;
-
     [SetUp]
     public void Start()
     {
         _server = new FakeMlflow { Authorization = "Bearer " + Secret };
-        _run = new LaunchedRun();
-        File.WriteAllText(_run.ConfigFile, Config);
-        _run.Environment["MLFLOW_TRACKING_URI"] = _server.Uri;
-        _run.Environment["MLFLOW_TRACKING_TOKEN"] = Secret;
-        _run.Environment["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = "0.1";
+        File.WriteAllText(Launched.ConfigFile, Config);
+        Launched.Environment["MLFLOW_TRACKING_URI"] = _server.Uri;
+        Launched.Environment["MLFLOW_TRACKING_TOKEN"] = Secret;
+        Launched.Environment["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = "0.1";
     }
 
     [TearDown]
     public void Stop()
     {
-        _run.Dispose();
         _server.Dispose();
     }
 
@@ -54,33 +50,33 @@ internal sealed class TrackedTrainingTests
     [Test]
     public void Training_is_told_from_its_configuration_to_its_sample()
     {
-        Assert.That(Train(), Is.EqualTo(ExitCodes.Done), _run.Error);
+        Assert.That(Train(), Is.EqualTo(ExitCodes.Done), Launched.Error);
 
-        Assert.That(OnlyRun.Status, Is.EqualTo("FINISHED"), _run.Error);
+        Assert.That(OnlyRun.Status, Is.EqualTo("FINISHED"), Launched.Error);
         Assert.That(_server.Store.Experiments, Contains.Key("tracked"));
         AssertRowsAreTheRunFolders(steps: 12);
         Assert.That(OnlyRun.Parameters["model.moe.experts"], Is.EqualTo("4"));
         Assert.That(OnlyRun.Parameters["ranks"], Is.EqualTo("1"));
         Assert.That(OnlyRun.Tags["moe.command"], Does.Contain("launch.dll").And.Contain("--run-dir"));
         Assert.That(OnlyRun.Tags["moe.hosts"], Is.EqualTo($"{Environment.MachineName} x 1"));
-        Assert.That(Artifact("config.yaml"), Is.EqualTo(File.ReadAllText(_run.Folder.ConfigFile)));
-        Assert.That(Artifact("sample.txt"), Does.StartWith("The").And.EqualTo(File.ReadAllText(_run.Folder.SampleFile)));
+        Assert.That(Artifact("config.yaml"), Is.EqualTo(File.ReadAllText(Launched.Folder.ConfigFile)));
+        Assert.That(Artifact("sample.txt"), Does.StartWith("The").And.EqualTo(File.ReadAllText(Launched.Folder.SampleFile)));
         Assert.That(Artifact("checkpoints/step_00000012/manifest.json"), Does.Contain("12"));
         AssertNoSecret();
 
-        Assert.That(_run.StartTrainer("mlflow", "sync", "--run", _run.Folder.Path).End(), Is.Zero, _run.Error);
-        Assert.That(_run.Output, Does.Contain("sent=0").And.Contain(OnlyRun.Id));
-        Assert.That(_run.StartTrainer("mlflow", "status", "--all", Path.GetDirectoryName(_run.Folder.Path)!).End(), Is.Zero, _run.Error);
-        Assert.That(_run.Output, Does.Contain("status=FINISHED pending_bytes=0 refused=0"));
+        Assert.That(Launched.StartTrainer("mlflow", "sync", "--run", Launched.Folder.Path).End(), Is.Zero, Launched.Error);
+        Assert.That(Launched.Output, Does.Contain("sent=0").And.Contain(OnlyRun.Id));
+        Assert.That(Launched.StartTrainer("mlflow", "status", "--all", Path.GetDirectoryName(Launched.Folder.Path)!).End(), Is.Zero, Launched.Error);
+        Assert.That(Launched.Output, Does.Contain("status=FINISHED pending_bytes=0 refused=0"));
     }
 
     [Test]
     public void Training_that_stops_and_is_resumed_is_one_run_with_each_point_once()
     {
-        Assert.That(Train("--set", "train.stop_at_step=5"), Is.EqualTo(ExitCodes.Stopped), _run.Error);
+        Assert.That(Train("--set", "train.stop_at_step=5"), Is.EqualTo(ExitCodes.Stopped), Launched.Error);
         Assert.That(OnlyRun.Status, Is.EqualTo("SCHEDULED"), "it waits to be continued");
 
-        Assert.That(Train(), Is.EqualTo(ExitCodes.Done), _run.Error);
+        Assert.That(Train(), Is.EqualTo(ExitCodes.Done), Launched.Error);
         Assert.That(OnlyRun.Status, Is.EqualTo("FINISHED"));
         AssertRowsAreTheRunFolders(steps: 12);
     }
@@ -91,21 +87,21 @@ internal sealed class TrackedTrainingTests
         _server.Stop();
         var more = new[] { "--set", "train.steps=100000", "--set", "train.checkpoint_every=20", "--set", "train.eval_every=0" };
         StartTraining(more);
-        _run.Wait(() => File.Exists(_run.Folder.LatestFile), "a checkpoint");
-        LaunchedRun.SignalProcess(_run.ProcessOfRank(0), 9);
-        Assert.That(_run.End(), Is.EqualTo(ExitCodes.Failed));
-        Assert.That(_run.Error, Does.Contain($"mlflow sync --run").And.Contain("cannot be reached"));
+        Launched.Wait(() => File.Exists(Launched.Folder.LatestFile), "a checkpoint");
+        LaunchedRun.SignalProcess(Launched.ProcessOfRank(0), 9);
+        Assert.That(Launched.End(), Is.EqualTo(ExitCodes.Failed));
+        Assert.That(Launched.Error, Does.Contain($"mlflow sync --run").And.Contain("cannot be reached"));
 
-        Assert.That(_run.StartTrainer("mlflow", "sync", "--run", _run.Folder.Path, "--wait", "1").End(), Is.EqualTo(ExitCodes.Communication));
-        Assert.That(_run.Error, Does.Contain("✗ MLflow lacks a part").And.Not.Contain("   at "));
+        Assert.That(Launched.StartTrainer("mlflow", "sync", "--run", Launched.Folder.Path, "--wait", "1").End(), Is.EqualTo(ExitCodes.Communication));
+        Assert.That(Launched.Error, Does.Contain("✗ MLflow lacks a part").And.Not.Contain("   at "));
         _server.Start();
-        Assert.That(_run.StartTrainer("mlflow", "sync", "--all", Path.GetDirectoryName(_run.Folder.Path)!).End(), Is.Zero, _run.Error);
+        Assert.That(Launched.StartTrainer("mlflow", "sync", "--all", Path.GetDirectoryName(Launched.Folder.Path)!).End(), Is.Zero, Launched.Error);
         Assert.That(OnlyRun.Status, Is.EqualTo("FAILED"));
         var first = Rows.Of(OnlyRun, "train/loss");
         Assert.That(first.Select(point => point.Step), Is.EqualTo(Enumerable.Range(1, first.Length)));
 
         var last = first.Length + 40;
-        Assert.That(Train([.. more, "--set", $"train.stop_at_step={last}"]), Is.EqualTo(ExitCodes.Stopped), _run.Error);
+        Assert.That(Train([.. more, "--set", $"train.stop_at_step={last}"]), Is.EqualTo(ExitCodes.Stopped), Launched.Error);
         AssertRowsAreTheRunFolders(last);
         AssertNoSecret();
     }
@@ -115,7 +111,7 @@ internal sealed class TrackedTrainingTests
     {
         var code = Train("--set", "balance.z_loss=1e38", "--set", "train.max_skipped_steps=0");
 
-        Assert.That(code, Is.EqualTo(ExitCodes.Failed), _run.Output);
+        Assert.That(code, Is.EqualTo(ExitCodes.Failed), Launched.Output);
         Assert.That(OnlyRun.Status, Is.EqualTo("FAILED"));
         Assert.That(OnlyRun.Parameters["balance.z_loss"], Is.EqualTo("1e+38"));
     }
@@ -124,8 +120,8 @@ internal sealed class TrackedTrainingTests
     public void Training_without_a_server_ends_as_well_and_says_which_command_sends_it()
     {
         _server.Stop();
-        Assert.That(Train("--set", "tracking.finish_wait_seconds=0.2"), Is.EqualTo(ExitCodes.Done), _run.Error);
-        Assert.That(_run.Error.Split('\n').Count(line => line.Contains("mlflow sync --run", StringComparison.Ordinal)), Is.EqualTo(1), _run.Error);
+        Assert.That(Train("--set", "tracking.finish_wait_seconds=0.2"), Is.EqualTo(ExitCodes.Done), Launched.Error);
+        Assert.That(Launched.Error.Split('\n').Count(line => line.Contains("mlflow sync --run", StringComparison.Ordinal)), Is.EqualTo(1), Launched.Error);
         AssertNoSecret();
     }
 
@@ -134,25 +130,25 @@ internal sealed class TrackedTrainingTests
     {
         _server.Stop();
         var code = Train("--nodes", "2", "--set", "parallel.timeout_seconds=4", "--set", "tracking.finish_wait_seconds=10", "--set", "train.micro_batch=1");
-        Assert.That(code, Is.EqualTo(ExitCodes.Done), _run.Error);
-        Assert.That(_run.Error, Does.Contain("mlflow sync --run"));
+        Assert.That(code, Is.EqualTo(ExitCodes.Done), Launched.Error);
+        Assert.That(Launched.Error, Does.Contain("mlflow sync --run"));
     }
 
     [Test]
     public void Rank_without_a_launcher_tells_its_run_by_itself()
     {
-        Directory.CreateDirectory(_run.Folder.Path);
-        var config = Path.Combine(_run.Folder.Path, "config.yaml");
+        Directory.CreateDirectory(Launched.Folder.Path);
+        var config = Path.Combine(Launched.Folder.Path, "config.yaml");
         File.WriteAllText(config, Config.Replace("path: text.txt", "path: text.tokens", StringComparison.Ordinal));
-        Assert.That(_run.StartTrainer("data", "prepare", Path.Combine(Path.GetDirectoryName(_run.ConfigFile)!, "text.txt"), "-o", Path.Combine(_run.Folder.Path, "text.tokens")).End(), Is.Zero, _run.Error);
+        Assert.That(Launched.StartTrainer("data", "prepare", Path.Combine(Path.GetDirectoryName(Launched.ConfigFile)!, "text.txt"), "-o", Path.Combine(Launched.Folder.Path, "text.tokens")).End(), Is.Zero, Launched.Error);
 
-        Assert.That(_run.StartRank("train", "--config", config, "--backend", "single").End(), Is.Zero, _run.Output + _run.Error);
-        Assert.That(OnlyRun.Status, Is.EqualTo("FINISHED"), _run.Output);
+        Assert.That(Launched.StartRank("train", "--config", config, "--backend", "single").End(), Is.Zero, Launched.Output + Launched.Error);
+        Assert.That(OnlyRun.Status, Is.EqualTo("FINISHED"), Launched.Output);
         AssertRowsAreTheRunFolders(12);
     }
 
     private LaunchedRun StartTraining(params string[] more) =>
-        _run.StartTrainer(["--config", _run.ConfigFile, "--run-dir", _run.Folder.Path, "--ui", "plain", "--backend", "gloo", .. more]);
+        Launched.StartTrainer(["--config", Launched.ConfigFile, "--run-dir", Launched.Folder.Path, "--ui", "plain", "--backend", "gloo", .. more]);
 
     private int Train(params string[] more) => StartTraining(more).End();
 
@@ -161,7 +157,7 @@ internal sealed class TrackedTrainingTests
     private void AssertRowsAreTheRunFolders(int steps)
     {
         Assert.That(Rows.Of(OnlyRun, "train/loss").Select(point => point.Step), Is.EqualTo(Enumerable.Range(1, steps)));
-        var rows = File.ReadLines(_run.Folder.MetricsFile).Select(line => JsonNode.Parse(line)!).ToList();
+        var rows = File.ReadLines(Launched.Folder.MetricsFile).Select(line => JsonNode.Parse(line)!).ToList();
         foreach (var key in new[] { "train/loss", "train/grad_norm", "train/lr", "eval/loss" })
         {
             var expected = rows.Where(row => row[key] is not null).Select(row => ((long)row["step"]!, (double)row[key]!));
@@ -171,8 +167,8 @@ internal sealed class TrackedTrainingTests
 
     private void AssertNoSecret()
     {
-        var files = Directory.EnumerateFiles(_run.Folder.Path, "*", SearchOption.AllDirectories).Where(file => !file.EndsWith(".safetensors", StringComparison.Ordinal));
+        var files = Directory.EnumerateFiles(Launched.Folder.Path, "*", SearchOption.AllDirectories).Where(file => !file.EndsWith(".safetensors", StringComparison.Ordinal));
         Assert.That(files.Where(file => File.ReadAllText(file).Contains(Secret, StringComparison.Ordinal)), Is.Empty);
-        Assert.That(_run.Output + _run.Error, Does.Not.Contain(Secret));
+        Assert.That(Launched.Output + Launched.Error, Does.Not.Contain(Secret));
     }
 }
