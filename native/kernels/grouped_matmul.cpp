@@ -117,7 +117,7 @@ at::Tensor by_hopper(const at::Tensor& a, const at::Tensor& b, const at::Tensor&
   int64_t each = tiles(b.size(1), moe::cuda::kTileColumns) * moe::cuda::kTileSquares;
   auto squares = at::empty({offsets.numel() * tiles(a.size(0), moe::cuda::kTileRows) * each}, a.options().dtype(at::kDouble));
   moe::cuda::grouped_matrices({a.data_ptr(), b.data_ptr(), result.data_ptr(), ends, ticket.data_ptr<int32_t>(), maps.data_ptr(), squares.data_ptr<double>(),
-                               offsets.numel(), b.size(0), a.size(0), b.size(1), a.stride(1), b.stride(0)},
+                               offsets.numel(), b.size(0), a.size(0), b.size(1), a.stride(1), b.stride(0), nullptr},
                               moe::stream_of(result));
   moe::note_squares(result, {squares, a.size(0), b.size(1), moe::cuda::kTileRows, each});
   return result;

@@ -29,6 +29,12 @@ struct GroupedRows {
   const float* weights;  // [rows]; null for 1
 };
 
+// An update of bfloat16 matrices [groups, m, n] by their gradients as they are made: AdamW's (Rule::Adam).
+struct MatrixStep {
+  void* slots[3];              // values, means, mean squares
+  const double* coefficients;  // of the rule, for all matrices
+};
+
 // c [groups, m, n] = each group's rows of a [rows, m], transposed, times its rows of b [rows, n].
 struct GroupedMatrices {
   const void* a;
@@ -44,6 +50,7 @@ struct GroupedMatrices {
   int64_t n;
   int64_t a_stride;
   int64_t b_stride;
+  const MatrixStep* step;  // null for none; else c, which is a gradient then, is written nowhere but rounded into the step
 };
 
 constexpr int64_t kTileRows = 256;

@@ -12,12 +12,16 @@
 //
 // Rows beyond a group's end: where rows are of the result they are computed and not stored. Where the sum runs over rows, each group has maps of its own,
 // made before on the device, whose tensors end where the group does: copies bring zeros from there on.
+#include <algorithm>
+#include <type_traits>
+
 #include "kernels/cuda.cuh"
 #include "kernels/grouped_matmul.h"
 #include "kernels/hopper.cuh"
 #include "kernels/hopper_maps.h"
 #include "kernels/hopper_results.cuh"
 #include "kernels/hopper_tiles.cuh"
+#include "kernels/optimizer.cuh"
 
 namespace moe::cuda {
 namespace {
@@ -59,6 +63,24 @@ struct Turn {
   }
 };
 
+// Stages of a tile in which slots of a stepped matrix arrive, 64 columns of each: as large as those of factors.
+__device__ __forceinline__ int step_stages(const Tile& tile, int width) { return (min(width - tile.column, kColumns) + 63) / 64; }
+constexpr int kSlotBytes = kRows * 64 * 2;
+static_assert(kStepSlots * kSlotBytes <= kStageBytes);
+
+// Asks for the slots of one; nothing but this block's own.
+template <class R>
+__device__ __forceinline__ void fetch_slots(const Tile& tile, int step, uint32_t stage, uint32_t full, const Stepping& from) {
+  constexpr int kSlots = R::kSlots - 1;
+  barrier_expect(full, tile.rows > 0 ? kSlots * kSlotBytes : 0);
+  if (tile.rows > 0) {
+#pragma unroll
+    for (int slot = 0; slot < kSlots; ++slot) {
+      load_box(stage + slot * kSlotBytes, from.read[slot], full, tile.column + step * 64, tile.row, tile.group);
+    }
+  }
+}
+
 template <Form kForm>
 __device__ __forceinline__ void fetch(const Tile& tile, int step, int rank, int width, uint32_t stage, uint32_t full, const CUtensorMap& a,
                                       const CUtensorMap& b) {
@@ -66,7 +88,7 @@ __device__ __forceinline__ void fetch(const Tile& tile, int step, int rank, int 
   uint32_t right = stage + kLeftBytes + rank * (kRightBytes / 2);
   int column = tile.column + rank * (kForm == Form::kGated ? width : kColumns / 2);
   barrier_expect(full, kRightBytes + (tile.rows > 0 ? kLeftBytes : 0));
-  if constexpr (kForm == Form::kMatrices) {
+  if constexpr (kIsMatrices<kForm>) {
     int at = tile.start + step * kDepth;
     if (tile.rows > 0) {
       load_box(stage, a, full, tile.row, at, 0);
@@ -100,7 +122,7 @@ __device__ __forceinline__ void release(Shared& shared, int place) {
 // The warpgroup's 64 x 256 sums of a tile.
 template <Form kForm>
 __device__ __forceinline__ void sum(float (&d)[128], const Tile& tile, Shared& shared, int member, Turn<kStages>& stage) {
-  constexpr int kAcrossA = kForm == Form::kMatrices ? 1 : 0;
+  constexpr int kAcrossA = kIsMatrices<kForm> ? 1 : 0;
   constexpr int kAcrossB = kIsDeep<kForm> ? 0 : 1;
   constexpr int kEight = 8 * 128;  // bytes of 8 rows in shared memory
   // Of 16 more along the sum, in units of 16 bytes.
@@ -129,10 +151,47 @@ __device__ __forceinline__ void sum(float (&d)[128], const Tile& tile, Shared& s
   release(shared, before);
 }
 
-template <Form kForm>
+// The warpgroup's sums of a tile as gradients: steps the matrices' numbers there. Returns the lane's part of the sum of the gradients' squares.
+template <class R>
+__device__ __forceinline__ double step(const float (&d)[128], const Tile& tile, int row, const Problem& x, const Stepping& by, Shared& shared, int warp,
+                                       Turn<kStages>& stage) {
+  Quick c[R::kCoefficients];
+#pragma unroll
+  for (int i = 0; i < R::kCoefficients; ++i) {
+    c[i].value = by.coefficients[i];
+  }
+  double squares = 0;
+  int stages = step_stages(tile, x.width), before = 0;
+#pragma unroll
+  for (int box = 0; box < kColumns / 64; ++box) {
+    if (box < stages) {
+      unsigned pairs[16];
+      round_box(d + box * 32, pairs);
+      barrier_wait(shared_address(&shared.full[stage.place]), stage.parity);
+      step_box<R>(pairs, c, by, tile.group, row, tile.column + box * 64, shared_address(shared.stages[stage.place]) + warp * kBoxBytes, kSlotBytes);
+      add_squares(pairs, squares);
+      if (box > 0) {
+        if (threadIdx.x % 32 == 0) {
+          stores_wait_read<1>();
+        }
+        release(shared, before);
+      }
+      before = stage.place;
+      stage.next();
+    }
+  }
+  if (threadIdx.x % 32 == 0) {
+    stores_wait_read<0>();
+  }
+  release(shared, before);
+  return squares;
+}
+
+// R: the rule by which matrices are stepped; of other forms any.
+template <Form kForm, class R>
 __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
     multiply(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, const __grid_constant__ CUtensorMap c,
-             const __grid_constant__ CUtensorMap e, const Problem x) {
+             const __grid_constant__ CUtensorMap e, const Problem x, const __grid_constant__ StepOf<kForm> by) {
   extern __shared__ uint8_t raw[];
   Shared& shared = *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(raw) + 1023) / 1024 * 1024);
   int rank = static_cast<int>(cluster_rank());
@@ -186,9 +245,9 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
           break;
         }
         int late = max(0, tile.stages - kStages);  // just early enough to arrive: a number that is held is a tile that idle blocks can't take
-        const CUtensorMap& left = kForm == Form::kMatrices ? x.maps[2 * tile.group] : a;
-        const CUtensorMap& right = kForm == Form::kMatrices ? x.maps[2 * tile.group + 1] : b;
-        if constexpr (kForm == Form::kMatrices) {
+        const CUtensorMap& left = kIsMatrices<kForm> ? x.maps[2 * tile.group] : a;
+        const CUtensorMap& right = kIsMatrices<kForm> ? x.maps[2 * tile.group + 1] : b;
+        if constexpr (kIsMatrices<kForm>) {
           acquire_map(&left);
           acquire_map(&right);
         }
@@ -198,6 +257,12 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
           }
           barrier_wait(shared_address(&shared.empty[stage.place]), stage.parity ^ 1);
           fetch<kForm>(tile, step, rank, x.width, shared_address(shared.stages[stage.place]), shared_address(&shared.full[stage.place]), left, right);
+        }
+        if constexpr (kForm == Form::kStepped) {
+          for (int step = 0; step < step_stages(tile, x.width); ++step, stage.next()) {
+            barrier_wait(shared_address(&shared.empty[stage.place]), stage.parity ^ 1);
+            fetch_slots<R>(tile, step, shared_address(shared.stages[stage.place]), shared_address(&shared.full[stage.place]), by);
+          }
         }
       }
     }
@@ -226,6 +291,8 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
         uint32_t boxes = shared_address(shared.results[warp]);
         if constexpr (kForm == Form::kGated) {
           store_gated(d, tile, first, rows - down, x, c, e, boxes, used);
+        } else if constexpr (kForm == Form::kStepped) {
+          leave_squares(x, number, rank, warp, warp_sum(step<R>(d, tile, first, x, by, shared, warp, stage)));
         } else {
           double squares = store<kForm>(d, tile, first, rows - down, x, c, boxes, used);
           if constexpr (kForm == Form::kMatrices) {
@@ -233,11 +300,15 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
           }
         }
       } else {
-        if constexpr (kForm == Form::kMatrices) {
+        int stages = tile.stages;
+        if constexpr (kIsMatrices<kForm>) {
           leave_squares(x, number, rank, warp, 0);
         }
+        if constexpr (kForm == Form::kStepped) {
+          stages += step_stages(tile, x.width);
+        }
 #pragma unroll 1
-        for (int step = 0; step < tile.stages; ++step, stage.next()) {
+        for (int step = 0; step < stages; ++step, stage.next()) {
           barrier_wait(shared_address(&shared.full[stage.place]), stage.parity);
           release(shared, stage.place);
         }
@@ -267,19 +338,19 @@ __global__ void __launch_bounds__(kMostGroups)
   }
 }
 
-template <Form kForm>
-void launch(const CUtensorMap& a, const CUtensorMap& b, const CUtensorMap& c, const CUtensorMap& e, const Problem& x, void* on) {
-  check(cudaFuncSetAttribute(multiply<kForm>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes), "shared memory of a grouped product");
+template <Form kForm, class R = rules::ScaledSum>
+void launch(const CUtensorMap& a, const CUtensorMap& b, const CUtensorMap& c, const CUtensorMap& e, const Problem& x, void* on, const StepOf<kForm>& by = {}) {
+  check(cudaFuncSetAttribute(multiply<kForm, R>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes), "shared memory of a grouped product");
   int device = 0, processors = 0;
   check(cudaGetDevice(&device), "the current device");
   check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "the device's multiprocessors");
-  if constexpr (kForm == Form::kMatrices) {
+  if constexpr (kIsMatrices<kForm>) {
     cut<<<1, kMostGroups, 0, stream(on)>>>(a, b, x.ends, x.groups, const_cast<CUtensorMap*>(x.maps), x.ticket);
     check_launch("maps of a grouped product");
   } else {
     check(cudaMemsetAsync(x.ticket, 0, sizeof(int32_t), stream(on)), "the ticket of a grouped product");
   }
-  multiply<kForm><<<static_cast<unsigned>(processors / kBlocks * kBlocks), kThreads, kSharedBytes, stream(on)>>>(a, b, c, e, x);
+  multiply<kForm, R><<<static_cast<unsigned>(processors / kBlocks * kBlocks), kThreads, kSharedBytes, stream(on)>>>(a, b, c, e, x, by);
   check_launch("grouped product");
 }
 
@@ -316,8 +387,19 @@ void grouped_matrices(const GroupedMatrices& x, void* on) {
                   static_cast<const CUtensorMap*>(x.maps), x.squares};
   auto a = map_of(x.a, x.m, x.rows, 1, x.a_stride, x.a_stride * x.rows, 64, kDepth);
   auto b = map_of(x.b, x.n, x.rows, 1, x.b_stride, x.b_stride * x.rows, 64, kDepth);
-  auto c = map_of(x.c, x.n, x.m, x.groups, x.n, x.n * x.m, 64, kBoxRows);
-  launch<Form::kMatrices>(a, b, c, c, problem, on);
+  if (x.step == nullptr) {
+    auto c = map_of(x.c, x.n, x.m, x.groups, x.n, x.n * x.m, 64, kBoxRows);
+    launch<Form::kMatrices>(a, b, c, c, problem, on);
+    return;
+  }
+  using R = rules::Adam<false>;
+  Stepping by;
+  std::copy_n(x.step->coefficients, R::kCoefficients, by.coefficients);
+  for (int slot = 0; slot < kStepSlots; ++slot) {
+    by.read[slot] = map_of(x.step->slots[slot], x.n, x.m, x.groups, x.n, x.n * x.m, 64, kRows);
+    by.write[slot] = map_of(x.step->slots[slot], x.n, x.m, x.groups, x.n, x.n * x.m, 64, kBoxRows);
+  }
+  launch<Form::kStepped, R>(a, b, by.write[0], by.write[0], problem, on, by);
 }
 
 }  // namespace moe::cuda

@@ -4,6 +4,7 @@
 #include "kernels/cuda.cuh"
 #include "kernels/hopper.cuh"
 #include "kernels/hopper_tiles.cuh"
+#include "kernels/optimizer.cuh"
 #include "kernels/swiglu.cuh"
 
 namespace moe::cuda::hopper {
@@ -11,6 +12,7 @@ namespace moe::cuda::hopper {
 constexpr int kBoxes = 2;  // on their way, a warp's
 constexpr int kBoxRows = 16;
 constexpr int kBoxBytes = kBoxRows * 64 * 2;
+constexpr int kGradientSlot = 1;  // of every rule that steps matrices here
 
 // Adds the squares of 32 numbers, two in each register. They are exact in float32, and added
 // there, which loses 2^-22 of the sum at most, unless that is so far from one that float32 might lose more (as in optimizer.cu, whose sums keep what is rounded off).
@@ -135,6 +137,48 @@ __device__ __forceinline__ void store_gated(const float (&d)[128], const Tile& t
       }
       put_box(gates, {e, x.activation, x.width}, 0, row, column, rows, boxes, used);
     }
+  }
+}
+
+// 16 x 64 of a stepped matrix, whose slots stand in shared memory at `slots`, kSlotBytes after one another: the sums are their gradient, in `pairs`. Each takes its
+// new numbers there, and they start on their way to memory.
+template <class R>
+__device__ __forceinline__ void step_box(const unsigned (&pairs)[16], const Quick (&c)[R::kCoefficients], const Stepping& to, int group, int row, int column,
+                                         uint32_t slots, uint32_t slot_bytes) {
+  int lane = threadIdx.x % 32;
+  int line = lane & 15;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    uint32_t at = slots + line * 128 + ((i * 2 + (lane >> 4)) ^ (line & 7)) * 16;
+    unsigned four[4][R::kSlots];
+#pragma unroll
+    for (int slot = 0, other = 0; slot < R::kSlots; ++slot) {
+      if (slot == kGradientSlot) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) four[j][slot] = pairs[4 * i + j];
+      } else {
+        load_matrices(at + other++ * slot_bytes, four[0][slot], four[1][slot], four[2][slot], four[3][slot]);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      step_pair<R>(four[j], c);
+    }
+#pragma unroll
+    for (int slot = 0, other = 0; slot < R::kSlots; ++slot) {
+      if (slot != kGradientSlot) {
+        store_matrices(at + other++ * slot_bytes, four[0][slot], four[1][slot], four[2][slot], four[3][slot]);
+      }
+    }
+  }
+  fence_for_copies();
+  __syncwarp();
+  if (lane == 0) {
+#pragma unroll
+    for (int other = 0; other < R::kSlots - 1; ++other) {
+      store_box(to.write[other], slots + other * slot_bytes, column, row, group);
+    }
+    stores_commit();
   }
 }
 

@@ -1,6 +1,8 @@
 // What a grouped product on Hopper multiplies, and its tiles: how they are numbered, group by group, and found by growing numbers.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda.cuh"
 #include "kernels/grouped_matmul.h"
 #include "kernels/hopper.cuh"
@@ -14,13 +16,19 @@ constexpr int kDepth = 64;               // of a stage along the sum
 constexpr int kGroup = 128;              // threads of a warpgroup
 constexpr int kWarps = 2 * kGroup / 32;  // of a block that multiply
 constexpr int kMostGroups = 256;
+constexpr int kStepSlots = 3;         // of a stepped matrix, the gradient not counted
+constexpr int kMostCoefficients = 10;
 
 enum class Form {
   kRowsDeep,  // c [R, N]: a [R, K], b [E, N, K]
   kRowsWide,  // c [R, N]: a [R, K], b [E, K, N]
   kGated,     // c [R, 2N]: a [R, K], b [E, 2N, K], gates before ups; and their activation [R, N]
   kMatrices,  // c [E, M, N]: a [R, M], b [R, N]
+  kStepped,   // the same, as gradients of matrices that are stepped by them where they stand; c is written nowhere
 };
+
+template <Form kForm>
+constexpr bool kIsMatrices = kForm == Form::kMatrices || kForm == Form::kStepped;
 
 template <Form kForm>
 constexpr bool kIsDeep = kForm == Form::kRowsDeep || kForm == Form::kGated;  // of b
@@ -43,7 +51,19 @@ struct Problem {
   const CUtensorMap* maps;  // of matrices: left and right of each group
   double* squares;          // of matrices: kTileSquares a tile
 };
+
+// What the matrices are stepped by.
+struct Stepping {
+  float coefficients[kMostCoefficients];
+  // Slots but the gradient, [E, M, N]: boxes of 64 columns of a block's rows to read, and of a warp's to write.
+  CUtensorMap read[kStepSlots];
+  CUtensorMap write[kStepSlots];
+};
 static_assert(kTileRows == kBlocks * kRows && kTileColumns == kColumns && kTileSquares == kBlocks * kWarps);
+
+struct NoStepping {};
+template <Form kForm>
+using StepOf = std::conditional_t<kForm == Form::kStepped, Stepping, NoStepping>;
 
 // A block's part of a tile.
 struct Tile {
@@ -65,7 +85,7 @@ struct Walk {
 
   __device__ __forceinline__ int begin() const { return group == 0 ? 0 : ends[group - 1]; }
 
-  __device__ __forceinline__ int tall() const { return kForm == Form::kMatrices ? x.height : ends[group] - begin(); }
+  __device__ __forceinline__ int tall() const { return kIsMatrices<kForm> ? x.height : ends[group] - begin(); }
 
   // False where there is no such tile.
   __device__ __forceinline__ bool find(int number, int rank, Tile& tile) {
@@ -88,7 +108,7 @@ struct Walk {
     tile.column = (number - first) % across * kAcross<kForm>;
     tile.rows = max(0, min(left - rank * each, each));
     tile.row = down + rank * each;
-    if (kForm == Form::kMatrices) {
+    if (kIsMatrices<kForm>) {
       tile.start = begin();
       tile.stages = (ends[group] - tile.start + kDepth - 1) / kDepth;
       if (tile.stages == 0) {  // one of zeros, from beyond the tensor

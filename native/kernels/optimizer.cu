@@ -3,9 +3,9 @@
 //
 // Bytes: those of the slots read and written, 14 a parameter for AdamW in bfloat16, 28 in float32; at 3 TB/s 4.7 and 9.3 ms for a thousand
 // million. Compiled without fused multiply-add, so that a float32 step gives the bits of the CPU's. Where a tensor's slots are all bfloat16, a root and a
-// quotient to the last bit of a float32 would cost more time than the memory: there they are the device's quick ones, 2^-21 off at most, of which rounding
-// keeps 2^-9.
+// quotient to the last bit of a float32 would cost more time than the memory: there they are quick ones (optimizer.cuh).
 #include "kernels/cuda.cuh"
+#include "kernels/optimizer.cuh"
 #include "kernels/optimizer_rules.h"
 
 namespace moe::cuda {
@@ -71,21 +71,6 @@ __device__ __forceinline__ void store_eight(void* to, Type type, int64_t at, con
   }
 }
 
-// A float32 whose root and quotient are quick.
-struct Quick {
-  float value;
-};
-__device__ __forceinline__ Quick operator+(Quick x, Quick y) { return {x.value + y.value}; }
-__device__ __forceinline__ Quick operator-(Quick x, Quick y) { return {x.value - y.value}; }
-__device__ __forceinline__ Quick operator*(Quick x, Quick y) { return {x.value * y.value}; }
-__device__ __forceinline__ Quick operator/(Quick x, Quick y) { return {__fdividef(x.value, y.value)}; }
-__device__ __forceinline__ bool operator>=(Quick x, Quick y) { return x.value >= y.value; }
-__device__ __forceinline__ Quick square_root(Quick x) {
-  float root;
-  asm("sqrt.approx.f32 %0, %1;" : "=f"(root) : "f"(x.value));
-  return {root};
-}
-
 // Elements [begin, end) of a tensor whose slots are all bfloat16: eights where they are aligned, the next ones under way while a thread works on some, and the rest
 // one by one.
 template <class R>
@@ -116,19 +101,12 @@ __device__ __forceinline__ void step_short(const StepEntry& entry, const float* 
     fetch(at + kThreads * kEach);
 #pragma unroll
     for (int pair = 0; pair < kEach / 2; ++pair) {
-      Quick low[kMostSlots], high[kMostSlots];
+      unsigned slots[R::kSlots];
 #pragma unroll
-      for (int slot = 0; slot < R::kSlots; ++slot) {
-        unsigned bits = reinterpret_cast<const unsigned*>(&raw[slot])[pair];
-        low[slot].value = __uint_as_float(bits << 16);
-        high[slot].value = __uint_as_float(bits & 0xffff0000u);
-      }
-      R::apply(low, c);
-      R::apply(high, c);
+      for (int slot = 0; slot < R::kSlots; ++slot) slots[slot] = reinterpret_cast<const unsigned*>(&raw[slot])[pair];
+      step_pair<R>(slots, c);
 #pragma unroll
-      for (int slot = 0; slot < R::kSlots; ++slot) {
-        reinterpret_cast<unsigned*>(&raw[slot])[pair] = bf16_pair(low[slot].value, high[slot].value);
-      }
+      for (int slot = 0; slot < R::kSlots; ++slot) reinterpret_cast<unsigned*>(&raw[slot])[pair] = slots[slot];
     }
 #pragma unroll
     for (int slot = 0; slot < R::kSlots; ++slot) {
