@@ -8,12 +8,15 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "kernels/checks.h"
 #include "kernels/device.h"
 #include "kernels/matmul.h"
 #include "kernels/noted_squares.h"
+#include "kernels/optimizer_rules.h"
 
 namespace {
 
@@ -105,21 +108,33 @@ at::Tensor rows_by_hopper(const at::Tensor& a, const at::Tensor& b, const at::Te
   return result;
 }
 
-at::Tensor by_hopper(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
-  if (b.dim() == 3) {
-    return rows_by_hopper(a, b, offsets, {}, nullptr);
-  }
+// Of tiles of matrices [E, M, N], `each` a row of tiles.
+struct TileSquares {
+  at::Tensor sums;
+  int64_t each;
+};
+
+// c: [E, M, N], written; or null, where `step` takes the gradients.
+TileSquares matrices_by_hopper(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets, void* c, const moe::cuda::MatrixStep* step) {
   auto ends = offsets.data_ptr<int32_t>();
   auto ticket = at::empty({1}, offsets.options());
-  auto result = at::empty({offsets.numel(), a.size(0), b.size(1)}, a.options());
   auto maps = at::empty({offsets.numel() * moe::cuda::kMapBytes}, offsets.options().dtype(at::kByte));
   auto tiles = [](int64_t length, int64_t of) { return (length + of - 1) / of; };
   int64_t each = tiles(b.size(1), moe::cuda::kTileColumns) * moe::cuda::kTileSquares;
   auto squares = at::empty({offsets.numel() * tiles(a.size(0), moe::cuda::kTileRows) * each}, a.options().dtype(at::kDouble));
-  moe::cuda::grouped_matrices({a.data_ptr(), b.data_ptr(), result.data_ptr(), ends, ticket.data_ptr<int32_t>(), maps.data_ptr(), squares.data_ptr<double>(),
-                               offsets.numel(), b.size(0), a.size(0), b.size(1), a.stride(1), b.stride(0), nullptr},
-                              moe::stream_of(result));
-  moe::note_squares(result, {squares, a.size(0), b.size(1), moe::cuda::kTileRows, each});
+  moe::cuda::grouped_matrices({a.data_ptr(), b.data_ptr(), c, ends, ticket.data_ptr<int32_t>(), maps.data_ptr(), squares.data_ptr<double>(), offsets.numel(),
+                               b.size(0), a.size(0), b.size(1), a.stride(1), b.stride(0), step},
+                              moe::stream_of(a));
+  return {squares, each};
+}
+
+at::Tensor by_hopper(const at::Tensor& a, const at::Tensor& b, const at::Tensor& offsets) {
+  if (b.dim() == 3) {
+    return rows_by_hopper(a, b, offsets, {}, nullptr);
+  }
+  auto result = at::empty({offsets.numel(), a.size(0), b.size(1)}, a.options());
+  auto squares = matrices_by_hopper(a, b, offsets, result.data_ptr(), nullptr);
+  moe::note_squares(result, {squares.sums, a.size(0), b.size(1), moe::cuda::kTileRows, squares.each});
   return result;
 }
 #endif
@@ -191,6 +206,48 @@ std::pair<at::Tensor, at::Tensor> gated_at_once(const at::Tensor& a, const at::T
   return {};
 }
 
+constexpr int64_t kStepSlots = 3;
+
+// What the gradients' squares add up to, [E] float64, where one kernel makes them and steps the matrices; else undefined.
+at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends, moe::Rule rule, const moe::Handle* slots,
+                           const double* coefficients, bool skips_idle) {
+#ifdef MOE_HOPPER
+  if (!a.is_cuda() || !ends.defined() || rule != moe::Rule::Adam) {
+    return {};
+  }
+  c10::cuda::CUDAGuard guard(a.device());
+  if (!hopper_takes(a, b, ends)) {
+    return {};
+  }
+  int64_t groups = ends.numel();
+  moe::cuda::MatrixStep step{};
+  std::vector<const c10::StorageImpl*> written;
+  for (int64_t i = 0; i < kStepSlots; ++i) {
+    if (moe::borrow(slots[i]).scalar_type() != at::kBFloat16) {
+      return {};
+    }
+    step.slots[i] = moe::address("a slot of the update", slots[i], {groups, a.size(0), b.size(1)}, moe::Type::BFloat16, a);
+    if (reinterpret_cast<uintptr_t>(step.slots[i]) % 16 != 0) {
+      return {};
+    }
+    written.push_back(slots[i]->storage().unsafeGetStorageImpl());
+  }
+  int64_t count = 0;
+  moe::rules::with(rule, [&](auto r) { count = r.kCoefficients; });
+  auto pinned = at::empty({groups, count}, at::TensorOptions().dtype(at::kFloat).pinned_memory(true));
+  std::copy_n(coefficients, groups * count, pinned.data_ptr<float>());
+  auto table = pinned.to(a.device(), /*non_blocking=*/true);
+  step.coefficients = table.data_ptr<float>();
+  step.skips_idle = skips_idle;
+  auto squares = matrices_by_hopper(a, b, ends, nullptr, &step);
+  moe::forget_squares(written);
+  return squares.sums.view({groups, -1}).sum(1);
+#else
+  (void)a, (void)b, (void)ends, (void)rule, (void)slots, (void)coefficients, (void)skips_idle;
+  return {};
+#endif
+}
+
 }  // namespace
 
 // a [R, K], b [E, K, N] -> [R, N], or a [M, R], b [R, N] -> [E, M, N]. Any strides, so that transposes are views. offsets: [E] int32 beside them, or
@@ -217,6 +274,21 @@ MOE_EXPORT int32_t moe_gated_matmul(moe::Handle rows, moe::Handle gate_up, moe::
     auto [made, active] = gated_at_once(a, b, ends, weights);
     *product = moe::release(made.defined() ? std::move(made) : product_of(a, b, ends));
     *activation = moe::release(std::move(active));
+  }
+  MOE_CATCH
+}
+
+// a [M, R], b [R, N]: the gradients [E, M, N] of matrices, which are stepped by them where one kernel does both; else nothing is done, and squares is null. slots: [3]
+// [E, M, N], those of the rule but the gradient; coefficients: [E, of the rule]. skips_idle: whether matrices of groups without rows are left as they are.
+// squares: [E] float64, what those of each gradient add up to.
+MOE_EXPORT int32_t moe_grouped_matmul_step(moe::Handle left, moe::Handle right, moe::Handle offsets, int32_t rule, const moe::Handle* slots, const double* coefficients,
+                                           int32_t skips_idle, moe::Handle* squares) {
+  MOE_TRY {
+    at::AutoDispatchBelowADInplaceOrView unrecorded;
+    auto a = moe::borrow(left), b = moe::borrow(right);
+    TORCH_CHECK(b.dim() == 2, "the gradients of matrices are made of rows, not of ", b.sizes());
+    auto ends = checked_ends(a, b, offsets);
+    *squares = moe::release(stepped_at_once(a, b, ends, static_cast<moe::Rule>(rule), slots, coefficients, skips_idle != 0));
   }
   MOE_CATCH
 }

@@ -31,8 +31,9 @@ struct GroupedRows {
 
 // An update of bfloat16 matrices [groups, m, n] by their gradients as they are made: AdamW's (Rule::Adam).
 struct MatrixStep {
-  void* slots[3];              // values, means, mean squares
-  const double* coefficients;  // of the rule, for all matrices
+  void* slots[3];             // values, means, mean squares
+  const float* coefficients;  // [groups, of the rule], on the device
+  bool skips_idle;            // whether matrices of groups without rows are left as they are
 };
 
 // c [groups, m, n] = each group's rows of a [rows, m], transposed, times its rows of b [rows, n].

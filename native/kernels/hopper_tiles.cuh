@@ -17,7 +17,6 @@ constexpr int kGroup = 128;              // threads of a warpgroup
 constexpr int kWarps = 2 * kGroup / 32;  // of a block that multiply
 constexpr int kMostGroups = 256;
 constexpr int kStepSlots = 3;         // of a stepped matrix, the gradient not counted
-constexpr int kMostCoefficients = 10;
 
 enum class Form {
   kRowsDeep,  // c [R, N]: a [R, K], b [E, N, K]
@@ -54,7 +53,8 @@ struct Problem {
 
 // What the matrices are stepped by.
 struct Stepping {
-  float coefficients[kMostCoefficients];
+  const float* coefficients;  // of the rule, a row a group
+  bool skips_idle;            // whether matrices of groups without rows are left as they are
   // Slots but the gradient, [E, M, N]: boxes of 64 columns of a block's rows to read, and of a warp's to write.
   CUtensorMap read[kStepSlots];
   CUtensorMap write[kStepSlots];
@@ -73,12 +73,14 @@ struct Tile {
   int column;  // first column of the whole tile
   int start;   // first row of the sum; matrices only
   int stages;
+  int slot_stages;  // in which slots of stepped matrices arrive, 64 columns of each
 };
 
 // Finds tiles of growing numbers.
 template <Form kForm>
 struct Walk {
   const Problem& x;
+  const StepOf<kForm>& by;
   const int* ends;
   int group = 0;
   int first = 0;  // tile of the group
@@ -111,6 +113,9 @@ struct Walk {
     if (kIsMatrices<kForm>) {
       tile.start = begin();
       tile.stages = (ends[group] - tile.start + kDepth - 1) / kDepth;
+      if constexpr (kForm == Form::kStepped) {
+        tile.slot_stages = tile.stages == 0 && by.skips_idle ? 0 : (min(x.width - tile.column, kColumns) + 63) / 64;
+      }
       if (tile.stages == 0) {  // one of zeros, from beyond the tensor
         tile.start = max(1, tile.start);
         tile.stages = 1;

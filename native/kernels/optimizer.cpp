@@ -241,8 +241,7 @@ void run_on_host(const PreparedUpdate& update, const double* coefficients) {
   });
 }
 
-// Waits for the device.
-void norms_on_device(const moe::Handle* tensors, const std::vector<moe::StepEntry>& entries, double* squares) {
+at::Tensor squares_on_device(const moe::Handle* tensors, const std::vector<moe::StepEntry>& entries) {
   auto place = moe::borrow(tensors[0]);
 #ifdef MOE_CUDA
   c10::cuda::CUDAGuard guard(place.device());
@@ -265,12 +264,33 @@ void norms_on_device(const moe::Handle* tensors, const std::vector<moe::StepEntr
   moe::cuda::sum_squares(reinterpret_cast<const moe::StepEntry*>(from), reinterpret_cast<const int64_t*>(from + entry_bytes),
                          reinterpret_cast<const moe::cuda::SquareRange*>(from + entry_bytes + start_bytes), static_cast<int64_t>(count), starts.back(),
                          partial.data_ptr<double>(), sums.data_ptr<double>(), moe::stream_of(place));
-  auto host = sums.cpu();
-  std::copy_n(host.data_ptr<double>(), count, squares);
+  return sums;
 #else
-  (void)entries, (void)squares;
+  (void)entries;
   moe::stream_of(place);
+  return {};
 #endif
+}
+
+at::Tensor squares_on_host(const moe::Handle* tensors, const std::vector<moe::StepEntry>& entries, bool wide) {
+  auto blocks = blocks_of(tensors, static_cast<int64_t>(entries.size()));
+  std::vector<double> parts(blocks.size());
+  for_each_block(blocks.size(), [&](int64_t i) {
+    const auto& block = blocks[i];
+    const auto& entry = entries[block.tensor];
+    if (entry.types[0] == moe::Type::BFloat16) {
+      auto values = static_cast<const c10::BFloat16*>(entry.slots[0]);
+      std::vector<float> copy(values + block.begin, values + block.end);
+      parts[i] = MOE_FOR_ISA(sum_squares)(false, copy.data(), 0, block.end - block.begin);
+    } else {
+      parts[i] = MOE_FOR_ISA(sum_squares)(wide, entry.slots[0], block.begin, block.end);
+    }
+  });
+  auto sums = at::zeros({static_cast<int64_t>(entries.size())}, at::TensorOptions().dtype(at::kDouble));
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    sums.data_ptr<double>()[blocks[i].tensor] += parts[i];
+  }
+  return sums;
 }
 
 }  // namespace
@@ -329,36 +349,14 @@ MOE_EXPORT int32_t moe_optimizer_release(void* prepared) {
   MOE_CATCH
 }
 
-// norms: [count], the Euclidean norm of each tensor; the same bits whatever the number of threads. On a device, waits for it.
-MOE_EXPORT int32_t moe_norms(const moe::Handle* tensors, int64_t count, double* norms) {
+// sums: [count] float64 beside the tensors, of each what the squares of its elements add up to; the same bits whatever the number of threads. tensors: one at least.
+MOE_EXPORT int32_t moe_square_sums(const moe::Handle* tensors, int64_t count, moe::Handle* sums) {
   MOE_TRY {
-    if (count == 0) {
-      return 0;
-    }
+    at::AutoDispatchBelowADInplaceOrView unrecorded;
+    TORCH_CHECK(count > 0, "squares of no tensors");
     bool wide = check_alike(tensors, count);
     auto entries = entries_of(tensors, 1, count, nullptr);
-    std::fill(norms, norms + count, 0.0);
-    if (moe::borrow(tensors[0]).is_cuda()) {
-      norms_on_device(tensors, entries, norms);
-    } else {
-      auto blocks = blocks_of(tensors, count);
-      std::vector<double> sums(blocks.size());
-      for_each_block(blocks.size(), [&](int64_t i) {
-        const auto& block = blocks[i];
-        const auto& entry = entries[block.tensor];
-        if (entry.types[0] == moe::Type::BFloat16) {
-          auto values = static_cast<const c10::BFloat16*>(entry.slots[0]);
-          std::vector<float> copy(values + block.begin, values + block.end);
-          sums[i] = MOE_FOR_ISA(sum_squares)(false, copy.data(), 0, block.end - block.begin);
-        } else {
-          sums[i] = MOE_FOR_ISA(sum_squares)(wide, entry.slots[0], block.begin, block.end);
-        }
-      });
-      for (size_t i = 0; i < blocks.size(); ++i) {
-        norms[blocks[i].tensor] += sums[i];
-      }
-    }
-    std::transform(norms, norms + count, norms, [](double sum) { return std::sqrt(sum); });
+    *sums = moe::release(moe::borrow(tensors[0]).is_cuda() ? squares_on_device(tensors, entries) : squares_on_host(tensors, entries, wide));
   }
   MOE_CATCH
 }

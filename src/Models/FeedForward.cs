@@ -31,8 +31,8 @@ internal sealed class FeedForward
             Down.Value.To(x.DType).Unsqueeze(0),
             RowGroups.Whole(x.Size(0)),
             null,
-            GateUp.RowSums,
-            Down.RowSums,
+            MatrixUse.Of(GateUp),
+            MatrixUse.Of(Down),
             form);
     }
 }

@@ -12,8 +12,8 @@ namespace Moe.Models;
 /// </remarks>
 public sealed class GroupedSwiGlu : Function
 {
-    private readonly RowSums? _gateUpSums;
-    private readonly RowSums? _downSums;
+    private readonly MatrixUse _gateUpUse;
+    private readonly MatrixUse _downUse;
     private readonly SwiGluForm _form;
     private RowGroups _groups;
     private Tensor? _rows;
@@ -23,8 +23,8 @@ public sealed class GroupedSwiGlu : Function
     private Tensor? _hidden; // [R, 2F]
     private RowSource? _source;
 
-    private GroupedSwiGlu(RowGroups groups, RowSums? gateUpSums, RowSums? downSums, SwiGluForm form) =>
-        (_groups, _gateUpSums, _downSums, _form) = (groups, gateUpSums, downSums, form);
+    private GroupedSwiGlu(RowGroups groups, MatrixUse gateUpUse, MatrixUse downUse, SwiGluForm form) =>
+        (_groups, _gateUpUse, _downUse, _form) = (groups, gateUpUse, downUse, form);
 
     /// <summary>The experts' outputs, one a row.</summary>
     /// <param name="rows">[R, D], those of the first expert first.</param>
@@ -32,8 +32,8 @@ public sealed class GroupedSwiGlu : Function
     /// <param name="down">[E, D, F].</param>
     /// <param name="groups">The rows of each of the E experts.</param>
     /// <param name="rowWeights">[R], float32 (float64 beside float64 rows): how much each row counts; left out, 1.</param>
-    /// <param name="gateUpSums">Told of the rows at the first projection, in backward.</param>
-    /// <param name="downSums">Told of the rows at the second one: the activation without the weight, and the gradient with it.</param>
+    /// <param name="gateUpUse">Who uses what backward makes at the first projection.</param>
+    /// <param name="downUse">The same of the second one; the rows there are the activation without the weight, and the gradient with it.</param>
     /// <param name="form">What it keeps and makes; left out, all.</param>
     /// <returns>[R, D].</returns>
     public static Tensor Apply(
@@ -42,11 +42,11 @@ public sealed class GroupedSwiGlu : Function
         Tensor down,
         RowGroups groups,
         Tensor? rowWeights = null,
-        RowSums? gateUpSums = null,
-        RowSums? downSums = null,
+        MatrixUse gateUpUse = default,
+        MatrixUse downUse = default,
         SwiGluForm? form = null)
     {
-        var function = new GroupedSwiGlu(groups, gateUpSums, downSums, form ?? SwiGluForm.Whole);
+        var function = new GroupedSwiGlu(groups, gateUpUse, downUse, form ?? SwiGluForm.Whole);
         return rowWeights is null ? function.Apply(rows, gateUp, down)[0] : function.Apply(rows, gateUp, down, rowWeights)[0];
     }
 
@@ -88,10 +88,11 @@ public sealed class GroupedSwiGlu : Function
     {
         var arriving = outputGradients[0]!.Contiguous();
         var worked = new SwiGluRows(_rows ?? _source!.Gather(), _weights, _groups).With(_hidden);
-        var isWhole = NeedsGradient(1) && NeedsGradient(2) && _gateUpSums is null && _downSums is null;
+        var isWhole = NeedsGradient(1) && NeedsGradient(2) && _gateUpUse.Sums is null && _downUse.Sums is null;
         var parts = worked.Backward(_gateUp!, _down!, arriving, NeedsGradient(0), isWhole);
-        var (gateUp, down) = (NeedsGradient(1) ? new GradientTotal(parts: 1) : null, NeedsGradient(2) ? new GradientTotal(parts: 1) : null);
-        worked.Collect(parts, gateUp, down, _gateUpSums, _downSums);
+        var gateUp = NeedsGradient(1) ? new GradientTotal(parts: 1, _gateUpUse.Taker) : null;
+        var down = NeedsGradient(2) ? new GradientTotal(parts: 1, _downUse.Taker) : null;
+        worked.Collect(parts, gateUp, down, _gateUpUse.Sums, _downUse.Sums);
         Tensor?[] gradients = [parts.Rows, gateUp?.Take(), down?.Take()];
         return _weights is null ? gradients : [.. gradients, parts.Weights];
     }

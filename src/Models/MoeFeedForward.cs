@@ -70,8 +70,8 @@ internal sealed class MoeFeedForward : IDisposable
             return ForwardStepwise(x, routing, form, keep);
         }
 
-        var (result, course) = RoutedFeedForward.Apply(exchanging, x, routing, Matrices(x.DType), Sums, _name, form, keep: keep);
-        return (result, (again, decided, wanted) => RoutedFeedForward.Apply(exchanging, again, decided, Matrices(again.DType), Sums, _name, wanted, course).Result);
+        var (result, course) = RoutedFeedForward.Apply(exchanging, x, routing, Matrices(x.DType), Uses, _name, form, keep: keep);
+        return (result, (again, decided, wanted) => RoutedFeedForward.Apply(exchanging, again, decided, Matrices(again.DType), Uses, _name, wanted, course).Result);
     }
 
     /// <summary>The same by functions for dispatch, experts and combine, one after another, through any dispatcher: the slow reference where ranks exchange rows.</summary>
@@ -99,12 +99,12 @@ internal sealed class MoeFeedForward : IDisposable
             _down.Value.To(type),
             dispatched.Groups,
             dispatched.RowWeights,
-            _gateUp.RowSums,
-            _down.RowSums,
+            MatrixUse.Of(_gateUp),
+            MatrixUse.Of(_down),
             form with { Source = form.KeepsHidden ? null : dispatched.Source });
     }
 
-    private RoutedSums Sums => new(_gateUp.RowSums, _down.RowSums, _shared?.GateUp.RowSums, _shared?.Down.RowSums);
+    private RoutedUses Uses => new(MatrixUse.Of(_gateUp), MatrixUse.Of(_down), MatrixUse.Of(_shared?.GateUp), MatrixUse.Of(_shared?.Down));
 
     private Tensor[] Matrices(DType type)
     {

@@ -22,7 +22,7 @@ internal sealed class RoutedFeedForward : Function
     private readonly Tensor _ids; // [T, k]
     private readonly long _slots; // k
     private readonly string _name;
-    private readonly RoutedSums _sums;
+    private readonly RoutedUses _uses;
     private readonly SwiGluForm _form;
     private readonly RoutedCourse? _known;
     private readonly Func<Tensor, Tensor>? _keep;
@@ -37,15 +37,15 @@ internal sealed class RoutedFeedForward : Function
     private DType _weightsType;
 
     private RoutedFeedForward(
-        ExchangingDispatcher dispatcher, Tensor ids, string name, RoutedSums sums, SwiGluForm form, RoutedCourse? known, Func<Tensor, Tensor>? keep) =>
-        (_dispatcher, _ids, _slots, _name, _sums, _form, _known, _keep) = (dispatcher, ids, ids.Size(1), name, sums, form, known, keep);
+        ExchangingDispatcher dispatcher, Tensor ids, string name, RoutedUses uses, SwiGluForm form, RoutedCourse? known, Func<Tensor, Tensor>? keep) =>
+        (_dispatcher, _ids, _slots, _name, _uses, _form, _known, _keep) = (dispatcher, ids, ids.Size(1), name, uses, form, known, keep);
 
     /// <summary>[T, D]: the chosen experts' outputs by weight, and the shared ones'.</summary>
     /// <param name="dispatcher">The way to the experts.</param>
     /// <param name="x">[T, D].</param>
     /// <param name="routing">Where the tokens go.</param>
     /// <param name="matrices">gate_up and down of this rank's experts, and then of the shared ones where there are any; of x's type.</param>
-    /// <param name="sums">Told of the rows at each matrix.</param>
+    /// <param name="uses">Who uses what backward makes at each matrix.</param>
     /// <param name="name">The layer's experts, for messages.</param>
     /// <param name="form">What it keeps and makes; left out, all.</param>
     /// <param name="course">Of an earlier application to the same choices, whose sizes are then not exchanged again; null to find it.</param>
@@ -58,14 +58,14 @@ internal sealed class RoutedFeedForward : Function
         Tensor x,
         Routing routing,
         Tensor[] matrices,
-        RoutedSums sums,
+        RoutedUses uses,
         string name,
         SwiGluForm? form = null,
         RoutedCourse? course = null,
         Func<Tensor, Tensor>? keep = null)
     {
         using var span = Spans.Open("dispatch"); // what lies within it and is another part has a span of its own
-        var function = new RoutedFeedForward(dispatcher, routing.ExpertIds, name, sums, form ?? SwiGluForm.Whole, course, keep);
+        var function = new RoutedFeedForward(dispatcher, routing.ExpertIds, name, uses, form ?? SwiGluForm.Whole, course, keep);
         return (function.Apply([x, routing.Weights, .. matrices])[0], function._course);
     }
 
@@ -135,7 +135,8 @@ internal sealed class RoutedFeedForward : Function
             }
         });
         var parts = _plan.Parts(_routes);
-        var (gateUp, down) = (NeedsGradient(GateUp) ? new GradientTotal(parts) : null, NeedsGradient(Down) ? new GradientTotal(parts) : null);
+        var gateUp = NeedsGradient(GateUp) ? new GradientTotal(parts, _uses.GateUp.Taker) : null;
+        var down = NeedsGradient(Down) ? new GradientTotal(parts, _uses.Down.Taker) : null;
         for (var chunk = 0; chunk < _routes.Length; chunk++)
         {
             using var arriving = AwaitGradients(chunk, ref sent, gradient);
@@ -237,13 +238,16 @@ internal sealed class RoutedFeedForward : Function
 
         using var span = Spans.OpenBackward("feed-forward");
         using var scope = new TensorScope();
-        var (gateUp, down) = (NeedsGradient(SharedGateUp) ? new GradientTotal(1) : null, NeedsGradient(SharedDown) ? new GradientTotal(1) : null);
-        var isWhole = gateUp is not null && down is not null && !_sums.AreSharedWanted;
+        var gateUp = NeedsGradient(SharedGateUp) ? new GradientTotal(1, _uses.SharedGateUp.Taker) : null;
+        var down = NeedsGradient(SharedDown) ? new GradientTotal(1, _uses.SharedDown.Taker) : null;
+        var isWhole = gateUp is not null && down is not null && !_uses.WantSharedSums;
         var ofRows = _shared.Backward(_matrices[SharedGateUp - GateUp], _matrices[SharedDown - GateUp], gradient, NeedsGradient(X), isWhole);
-        _shared.Collect(ofRows, gateUp, down, _sums.SharedGateUp, _sums.SharedDown);
-        gradients[SharedGateUp] = gateUp is null ? null : scope.Keep(gateUp.Take());
-        gradients[SharedDown] = down is null ? null : scope.Keep(down.Take());
-        return ofRows.Rows is null ? null : scope.Keep(ofRows.Rows);
+        _shared.Collect(ofRows, gateUp, down, _uses.SharedGateUp.Sums, _uses.SharedDown.Sums);
+        gradients[SharedGateUp] = Kept(gateUp?.Take());
+        gradients[SharedDown] = Kept(down?.Take());
+        return Kept(ofRows.Rows);
+
+        Tensor? Kept(Tensor? made) => made is null ? null : scope.Keep(made);
     }
 
     private ExpertBlock[] TakeBlocks(TokenRoute route, Tensor arrived)
@@ -286,7 +290,7 @@ internal sealed class RoutedFeedForward : Function
         var cuts = _plan.Blocks(route.ArrivingRows);
         var stride = PackedRows.Stride(_type, _shape[1], _slots, withIds: false);
         var packed = pipeline is null ? null : arriving.NewEmpty([route.ArrivingRows, stride]);
-        var isWhole = gateUp is not null && down is not null && !_sums.AreWanted;
+        var isWhole = gateUp is not null && down is not null && !_uses.WantSums;
         for (var i = 0; i < blocks.Length; i++)
         {
             using var inner = new TensorScope();
@@ -298,7 +302,7 @@ internal sealed class RoutedFeedForward : Function
                 pipeline?.Returning(route.ReturnGradients(packed!, _shape[1]));
             }
 
-            rows.Collect(ofRows, gateUp, down, _sums.GateUp, _sums.Down);
+            rows.Collect(ofRows, gateUp, down, _uses.GateUp.Sums, _uses.Down.Sums);
         }
     }
 

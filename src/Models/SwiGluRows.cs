@@ -86,14 +86,14 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
                 throw new InvalidOperationException("the first part made both matrices' gradients, and kept nothing for sums of rows");
             }
 
-            gateUp.Add(made.GateUp);
-            down.Add(made.Down);
+            gateUp.Add(made.GateUp, groups);
+            down.Add(made.Down, groups);
             return;
         }
 
         var (arriving, activation, hidden) = gradients.Factors!;
-        gateUp?.Add(GroupedProduct.Matrices(hidden, rows, groups));
-        down?.Add(GroupedProduct.Matrices(arriving, activation, groups));
+        gateUp?.AddProduct(hidden, rows, groups);
+        down?.AddProduct(arriving, activation, groups);
         if (gateUpSums is null && downSums is null)
         {
             return;

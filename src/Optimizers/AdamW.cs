@@ -61,20 +61,30 @@ public sealed class AdamW : MultiTensorOptimizer
     /// <inheritdoc/>
     protected override void Update(StepList list, OptimizerStep step)
     {
+        using var own = list.Update is null ? PrepareUpdate(list) : null;
+        (own ?? list.Update)!.Run(Table(list, step.LearningRate));
+    }
+
+    /// <inheritdoc/>
+    protected override (UpdateRule Rule, Tensor[][] Slots, double[,] Coefficients)? PrepareStacked(StepList list, OptimizerStep step) =>
+        _largest is null && _master is null && _options.StateType == DType.BFloat16 && Array.TrueForAll(list.Stored, stored => stored.DType == DType.BFloat16)
+            ? (UpdateRule.Adam, [_mean, _meanSquare], Table(list, step.LearningRate))
+            : null;
+
+    private double[,] Table(StepList list, double learningRate)
+    {
         var (alike, row) = ((Steps: -1L, Decay: 0.0, Scale: 0.0), Array.Empty<double>());
-        var table = list.Coefficients(i =>
+        return list.Coefficients(i =>
         {
             // Neighbours mostly have the same; a model of many experts has thousands.
             var key = (list.Steps(i), DecayOf(list.Parameters[i], _options.WeightDecay), list.Parameters[i].GradientScale);
             if (key != alike)
             {
-                (alike, row) = (key, Coefficients(list.Parameters[i], key.Item1, step.LearningRate));
+                (alike, row) = (key, Coefficients(list.Parameters[i], key.Item1, learningRate));
             }
 
             return row;
         });
-        using var own = list.Update is null ? PrepareUpdate(list) : null;
-        (own ?? list.Update)!.Run(table);
     }
 
     /// <inheritdoc/>

@@ -1,4 +1,5 @@
 using Moe.Torch;
+using Moe.Torch.Kernels;
 
 namespace Moe.Optimizers;
 
@@ -6,12 +7,23 @@ namespace Moe.Optimizers;
 /// <param name="Name">Tells its numbers from those of the others; part of the checkpoint's keys.</param>
 /// <param name="Optimizer">Steps its share of the parameters.</param>
 /// <param name="RateFactor">Its learning rate as a multiple of the step's, above 0.</param>
-public sealed record OptimizerGroup(string Name, Optimizer Optimizer, double RateFactor = 1);
+public sealed record OptimizerGroup(string Name, Optimizer Optimizer, double RateFactor = 1)
+{
+    /// <summary>What it is told of a step.</summary>
+    /// <param name="step">What all are.</param>
+    internal OptimizerStep Of(OptimizerStep step) => step with { LearningRate = step.LearningRate * RateFactor };
+}
 
 /// <summary>Several optimizers as one, each with parameters of its own: Muon for the matrices and AdamW for the rest, say.</summary>
 /// <param name="groups">In the order of their steps; freed with this.</param>
 public sealed class CompositeOptimizer(IReadOnlyList<OptimizerGroup> groups) : Optimizer
 {
+    private readonly Lazy<Dictionary<LogicalParameter, OptimizerGroup>> _groupOf = new(() => (
+        from owner in groups
+        where owner.Optimizer is MultiTensorOptimizer
+        from parameter in ((MultiTensorOptimizer)owner.Optimizer).Parameters
+        select (parameter, owner)).ToDictionary());
+
     /// <summary>The parts.</summary>
     public IReadOnlyList<OptimizerGroup> Groups { get; } = groups;
 
@@ -63,13 +75,35 @@ public sealed class CompositeOptimizer(IReadOnlyList<OptimizerGroup> groups) : O
     }
 
     /// <inheritdoc/>
+    public override StackedUpdate? BeginEarly(Parameter parameter, IReadOnlyList<LogicalParameter> logical, OptimizerStep step)
+    {
+        OptimizerGroup[] concerned = [.. logical.Select(GroupOf).Distinct()];
+        var updates = Array.ConvertAll(
+            concerned, group => group.Optimizer.BeginEarly(parameter, [.. logical.Where(one => GroupOf(one) == group)], group.Of(step)));
+        return updates is [var only] ? only : null;
+    }
+
+    /// <inheritdoc/>
+    public override void StepEarly(IReadOnlyList<LogicalParameter> parameters, OptimizerStep step)
+    {
+        foreach (var share in parameters.GroupBy(GroupOf))
+        {
+            share.Key.Optimizer.StepEarly([.. share], share.Key.Of(step));
+        }
+    }
+
+    /// <inheritdoc/>
     public override void Step(OptimizerStep step)
     {
         foreach (var group in Groups)
         {
-            group.Optimizer.Step(step with { LearningRate = step.LearningRate * group.RateFactor });
+            group.Optimizer.Step(group.Of(step));
         }
     }
+
+    private OptimizerGroup GroupOf(LogicalParameter parameter) => _groupOf.Value.TryGetValue(parameter, out var group)
+        ? group
+        : throw new NotSupportedException($"the optimizer of '{parameter.Key}' steps all its parameters at once");
 
     /// <inheritdoc/>
     protected override void Free()

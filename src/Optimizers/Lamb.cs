@@ -1,4 +1,5 @@
 using Moe.Torch;
+using Moe.Torch.Kernels;
 
 namespace Moe.Optimizers;
 
@@ -47,6 +48,10 @@ public sealed class Lamb : MultiTensorOptimizer
         _mean = NewState("mean");
         _meanSquare = NewState("mean_square");
     }
+
+    /// <inheritdoc/>
+    public override StackedUpdate? BeginEarly(Parameter parameter, IReadOnlyList<LogicalParameter> logical, OptimizerStep step) =>
+        _options.MaxGradientNorm is null ? base.BeginEarly(parameter, logical, step) : throw new NotSupportedException("LAMB with a largest gradient norm waits for all gradients");
 
     /// <inheritdoc/>
     protected override void Update(StepList list, OptimizerStep step)

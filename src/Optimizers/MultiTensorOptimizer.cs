@@ -1,4 +1,5 @@
 using Moe.Torch;
+using Moe.Torch.Kernels;
 
 namespace Moe.Optimizers;
 
@@ -10,6 +11,10 @@ public abstract class MultiTensorOptimizer : Optimizer
     private readonly List<Tensor> _owned = [];
     private readonly IdlePolicy _idle;
     private readonly Tensor _steps;
+    private readonly Dictionary<Tensor[], Tensor[]> _memory = []; // of each state: the pieces that its tensors are parts of
+    private readonly Dictionary<(Tensor[] State, int First), Tensor> _stacked = [];
+    private readonly Lazy<Dictionary<LogicalParameter, int>> _places;
+    private readonly HashSet<int> _early = []; // stepped before the step
     private StepList? _prepared;
 
     /// <param name="parameters">What it steps.</param>
@@ -18,6 +23,7 @@ public abstract class MultiTensorOptimizer : Optimizer
     {
         Parameters = parameters;
         _idle = idle;
+        _places = new(() => parameters.Index().ToDictionary(place => place.Item, place => place.Index));
         using var scope = new TensorScope();
         _steps = Own(Tensor.Zeros([parameters.Count], DType.Int64));
         _state.Add("steps", [.. parameters.Select((_, i) => Own(_steps.Narrow(0, i, 1)))]);
@@ -43,7 +49,7 @@ public abstract class MultiTensorOptimizer : Optimizer
 
         using var mode = Autograd.NoGrad();
         ForgetPrepared();
-        int[] active = [.. Enumerable.Range(0, Parameters.Count).Where(i => isFrozen is null || !isFrozen(Parameters[i]))];
+        int[] active = [.. Enumerable.Range(0, Parameters.Count).Where(i => !_early.Contains(i) && (isFrozen is null || !isFrozen(Parameters[i])))];
         if (active.Length > 0)
         {
             var list = new StepList(Parameters, active);
@@ -57,17 +63,19 @@ public abstract class MultiTensorOptimizer : Optimizer
     {
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
-        int[] active = [.. Enumerable.Range(0, Parameters.Count).Where(i => !IsLeftOut(Parameters[i], step))];
+        int[] counted = [.. Enumerable.Range(0, Parameters.Count).Where(i => !IsLeftOut(Parameters[i], step))];
+        var steps = _steps.Span<long>();
+        foreach (var i in counted)
+        {
+            steps[i]++;
+        }
+
+        int[] active = _early.Count == 0 ? counted : [.. counted.Where(i => !_early.Contains(i))];
+        _early.Clear();
         if (active.Length == 0)
         {
             ForgetPrepared();
             return;
-        }
-
-        var steps = _steps.Span<long>();
-        foreach (var i in active)
-        {
-            steps[i]++;
         }
 
         var list = _prepared is { } prepared && prepared.Indices.SequenceEqual(active) ? prepared : new StepList(Parameters, active);
@@ -75,6 +83,38 @@ public abstract class MultiTensorOptimizer : Optimizer
         Update(list, step);
         list.WriteBack();
         ForgetPrepared();
+    }
+
+    /// <inheritdoc/>
+    public override StackedUpdate? BeginEarly(Parameter parameter, IReadOnlyList<LogicalParameter> logical, OptimizerStep step)
+    {
+        int[] places = [.. logical.Select(one => _places.Value[one])];
+        _early.UnionWith(places);
+        if (parameter.Value.Rank != 3 || places.Index().Any(place => place.Item != places[0] + place.Index))
+        {
+            return null;
+        }
+
+        var list = new StepList(Parameters, places);
+        list.TakeSteps(_steps.Span<long>(), more: 1);
+        return PrepareStacked(list, step) is (var rule, var slots, var table) && RowsOfExperts(table, (int)parameter.Value.Size(0)) is { } rows
+            ? new StackedUpdate(rule, [parameter.Value, .. slots.Select(slot => Stacked(slot, places[0], parameter.Value.Shape))], rows, _idle == IdlePolicy.Skip)
+            : null;
+    }
+
+    /// <inheritdoc/>
+    public override void StepEarly(IReadOnlyList<LogicalParameter> parameters, OptimizerStep step)
+    {
+        using var mode = Autograd.NoGrad();
+        using var scope = new TensorScope();
+        int[] active = [.. parameters.Where(parameter => !IsLeftOut(parameter, step)).Select(parameter => _places.Value[parameter])];
+        if (active.Length > 0)
+        {
+            var list = new StepList(Parameters, active);
+            list.TakeSteps(_steps.Span<long>(), more: 1);
+            Update(list, step);
+            list.WriteBack();
+        }
     }
 
     /// <inheritdoc/>
@@ -91,6 +131,12 @@ public abstract class MultiTensorOptimizer : Optimizer
     /// <param name="list">What is likely to be stepped; its counts of steps are not known yet.</param>
     protected virtual PreparedUpdate PrepareUpdate(StepList list) => throw new NotSupportedException($"{GetType().Name} prepares no update");
 
+    /// <summary>The update of parameters that stand in one tensor, as a product may make it along with their gradients, where the rule and its tensors are such.</summary>
+    /// <param name="list">All that stands in it; its counts of steps include this one.</param>
+    /// <param name="step">What is known of the step.</param>
+    /// <returns>The rule, the states that are its slots behind value and gradient, and its coefficients; null where no product can.</returns>
+    protected virtual (UpdateRule Rule, Tensor[][] Slots, double[,] Coefficients)? PrepareStacked(StepList list, OptimizerStep step) => null;
+
     /// <summary>The update itself; recording is off, the counts of steps already have this one, and a scope is open for temporaries.</summary>
     /// <param name="list">What to step; never empty.</param>
     /// <param name="step">What all optimizers are told.</param>
@@ -104,6 +150,7 @@ public abstract class MultiTensorOptimizer : Optimizer
     {
         using var scope = new TensorScope();
         var tensors = new Tensor[Parameters.Count];
+        var pieces = new Tensor[Parameters.Count];
         foreach (var alike in Parameters.Index().GroupBy(place => place.Item.Value.DType == DType.BFloat16 ? narrow : place.Item.Value.DType))
         {
             // One piece of memory.
@@ -112,11 +159,13 @@ public abstract class MultiTensorOptimizer : Optimizer
             foreach (var (i, parameter) in alike)
             {
                 tensors[i] = Own(flat.Narrow(0, start, parameter.Value.Count).View(parameter.Value.Shape));
+                pieces[i] = flat;
                 start += parameter.Value.Count;
             }
         }
 
         _state.Add(name, tensors);
+        _memory.Add(tensors, pieces);
         return tensors;
     }
 
@@ -157,6 +206,42 @@ public abstract class MultiTensorOptimizer : Optimizer
 
     /// <summary>Share of a parameter's weights that its decay adds to the gradient.</summary>
     protected static double OnGradient(DecayForm form, double decay) => form == DecayForm.Coupled ? decay : 0;
+
+    // The states of parameters that stand in one tensor, as one: they follow one another in memory as the parameters do.
+    private Tensor Stacked(Tensor[] state, int first, long[] shape)
+    {
+        if (!_stacked.TryGetValue((state, first), out var stacked))
+        {
+            using var scope = new TensorScope();
+            var piece = _memory[state][first];
+            var start = (state[first].DataPointer - piece.DataPointer) / piece.DType.Size();
+            stacked = Own(piece.Narrow(0, start, shape.Aggregate((product, size) => product * size)).View(shape));
+            _stacked.Add((state, first), stacked);
+        }
+
+        return stacked;
+    }
+
+    // A row an expert, where the projections that are fused in its matrix have the same; else null.
+    private static double[,]? RowsOfExperts(double[,] table, int experts)
+    {
+        var (parts, length) = (table.GetLength(0) / experts, table.GetLength(1));
+        var rows = new double[experts, length];
+        for (var i = 0; i < table.GetLength(0); i++)
+        {
+            for (var j = 0; j < length; j++)
+            {
+                if (i % parts > 0 && rows[i / parts, j] != table[i, j])
+                {
+                    return null;
+                }
+
+                rows[i / parts, j] = table[i, j];
+            }
+        }
+
+        return rows;
+    }
 
     private void ForgetPrepared()
     {

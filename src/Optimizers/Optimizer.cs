@@ -1,4 +1,5 @@
 using Moe.Torch;
+using Moe.Torch.Kernels;
 
 namespace Moe.Optimizers;
 
@@ -56,6 +57,23 @@ public abstract class Optimizer : IDisposable
     {
     }
 
+    /// <summary>
+    /// Tells that some parameters of the step are stepped before <see cref="Step"/>, by <see cref="StepEarly"/> or by the result, with the same numbers; that then leaves
+    /// them alone. The step has no norm of all gradients and no loss yet, and what is idle is told with each call.
+    /// </summary>
+    /// <param name="parameter">As it is stored.</param>
+    /// <param name="logical">All that stands in it, in order, with their <see cref="LogicalParameter.GradientScale"/>.</param>
+    /// <param name="step">As <see cref="Step"/> will be told, as far as it is known.</param>
+    /// <returns>The update where a product may make it; null where it is <see cref="StepEarly"/>'s alone.</returns>
+    /// <exception cref="NotSupportedException">This optimizer steps all at once.</exception>
+    public virtual StackedUpdate? BeginEarly(Parameter parameter, IReadOnlyList<LogicalParameter> logical, OptimizerStep step) => throw NotEarly();
+
+    /// <summary>Steps parameters that were announced so.</summary>
+    /// <param name="parameters">With their gradients; those of one stored parameter.</param>
+    /// <param name="step">What is known of the step, and which of these parameters are idle.</param>
+    /// <exception cref="NotSupportedException">This optimizer steps all at once.</exception>
+    public virtual void StepEarly(IReadOnlyList<LogicalParameter> parameters, OptimizerStep step) => throw NotEarly();
+
     /// <summary>Makes one update. Every rank calls this at the same step.</summary>
     /// <param name="step">What all optimizers are told.</param>
     public abstract void Step(OptimizerStep step);
@@ -69,4 +87,6 @@ public abstract class Optimizer : IDisposable
 
     /// <summary>Frees what this optimizer keeps.</summary>
     protected abstract void Free();
+
+    private NotSupportedException NotEarly() => new($"{GetType().Name} steps all its parameters at once");
 }

@@ -69,13 +69,14 @@ public sealed class StepList
         return table;
     }
 
-    /// <param name="steps">[parameters]: updates of each, this one included.</param>
-    internal void TakeSteps(ReadOnlySpan<long> steps)
+    /// <param name="steps">[parameters]: updates of each.</param>
+    /// <param name="more">Updates that these don't count yet, up to this one.</param>
+    internal void TakeSteps(ReadOnlySpan<long> steps, int more = 0)
     {
         _steps = new long[Count];
         for (var i = 0; i < Count; i++)
         {
-            _steps[i] = steps[_indices[i]];
+            _steps[i] = steps[_indices[i]] + more;
         }
     }
 

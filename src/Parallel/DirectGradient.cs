@@ -6,7 +6,7 @@ namespace Moe.Distributed;
 /// The gradient of a parameter that no other rank holds, where backward has left it: no copy, no sum, and what it is to be multiplied with is
 /// left to the optimizer. Saves four passes over the gradients' memory.
 /// </summary>
-internal sealed class DirectGradient : GradientStore
+internal class DirectGradient : GradientStore
 {
     private readonly Parameter _parameter;
     private readonly LogicalParameter[] _logical;
@@ -34,8 +34,7 @@ internal sealed class DirectGradient : GradientStore
     public override void Zero()
     {
         _parameter.Value.Gradient = null;
-        Take(_nothing);
-        FreeViews();
+        Hide();
     }
 
     public override Work? Reduce(bool shard)
@@ -52,9 +51,7 @@ internal sealed class DirectGradient : GradientStore
         }
 
         _parameter.Value.Gradient = gradient;
-        FreeViews();
-        _views = [.. _parameter.Logical(gradient).Select(logical => logical.Value.Share().Detached())];
-        Take(_views);
+        Show(gradient);
         return null;
     }
 
@@ -74,6 +71,24 @@ internal sealed class DirectGradient : GradientStore
         Array.ForEach(_nothing, nothing => nothing.Dispose());
         Array.ForEach(_logical, logical => logical.Value.Dispose());
     }
+
+    /// <summary>Lets the parameters have their parts of a gradient, as it stands there.</summary>
+    private protected void Show(Tensor gradient)
+    {
+        FreeViews();
+        _views = [.. _parameter.Logical(gradient).Select(logical => logical.Value.Share().Detached())];
+        Take(_views);
+    }
+
+    /// <summary>Leaves the parameters without a gradient.</summary>
+    private protected void Hide()
+    {
+        Take(_nothing);
+        FreeViews();
+    }
+
+    /// <summary>Sets what the parameters' gradients are still to be multiplied with.</summary>
+    private protected void SetScale(double factor) => Array.ForEach(_logical, logical => logical.GradientScale = factor);
 
     private void Take(Tensor[] gradients)
     {

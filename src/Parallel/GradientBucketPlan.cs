@@ -15,6 +15,9 @@ public sealed record GradientBucketPlan(IReadOnlyList<Parameter> Parameters, DTy
     /// <summary>Whether it is no bucket, but one parameter's gradient where backward leaves it; then <see cref="Type"/> is the parameter's.</summary>
     public bool IsDirect { get; private init; }
 
+    /// <summary>Whether the parameter may be stepped within backward, which then keeps its gradient nowhere.</summary>
+    public bool IsSteppedInBackward { get; private init; }
+
     /// <summary>Elements of all parameters.</summary>
     public long Count => Parameters.Sum(parameter => parameter.Value.Count);
 
@@ -22,8 +25,12 @@ public sealed record GradientBucketPlan(IReadOnlyList<Parameter> Parameters, DTy
     /// <param name="layer">As for <see cref="GradientReduction.LayerLeft"/>.</param>
     public bool IsWholeBehind(int layer) => _lowestLayer >= layer;
 
-    internal static GradientBucketPlan Direct(Parameter parameter, ParameterPlacement placement) =>
-        new([parameter], parameter.Value.DType, placement.ReduceGroup(parameter), [parameter.Value.Count]) { IsDirect = true };
+    internal static GradientBucketPlan Direct(Parameter parameter, ParameterPlacement placement, bool isSteppedInBackward) =>
+        new([parameter], parameter.Value.DType, placement.ReduceGroup(parameter), [parameter.Value.Count])
+        {
+            IsDirect = true,
+            IsSteppedInBackward = isSteppedInBackward,
+        };
 
     internal static GradientBucketPlan Of(IReadOnlyList<Parameter> part, ParameterPlacement placement, ParameterOwners owners)
     {

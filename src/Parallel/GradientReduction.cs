@@ -45,6 +45,9 @@ public sealed class GradientReduction : IDisposable
     /// <summary>Bytes of all gradients as they now stand.</summary>
     public long Bytes => _stores.Sum(store => store.Bytes);
 
+    /// <summary>Whether experts of this step were, or are to be, stepped within backward.</summary>
+    public bool HasSteppedInBackward => Active.OfType<SteppedGradient>().Any(store => store.IsStepped);
+
     private IEnumerable<GradientStore> Active => _stores.Where(store => !store.IsFrozen);
 
     /// <summary>How the gradients of these parameters stand together, in the order in which they are reduced; nothing is allocated.</summary>
@@ -59,7 +62,8 @@ public sealed class GradientReduction : IDisposable
         var isDirect = parameters.ToLookup(parameter => options.Direct && placement.ReduceGroup(parameter).Size == 1);
         return BucketPlan.Cut([.. isDirect[false]], placement, options)
             .Select(part => GradientBucketPlan.Of(part, placement, owners))
-            .Concat(isDirect[true].Select(parameter => GradientBucketPlan.Direct(parameter, placement)));
+            .Concat(isDirect[true].Select(parameter =>
+                GradientBucketPlan.Direct(parameter, placement, options.StepExpertsInBackward && parameter.ExpertIds is not null)));
     }
 
     /// <summary>Sets all gradients to zero: once a step, before its first backward.</summary>
@@ -71,6 +75,21 @@ public sealed class GradientReduction : IDisposable
         foreach (var store in Active)
         {
             store.Zero();
+        }
+    }
+
+    /// <summary>
+    /// Lets the step's only backward step experts that no other rank holds as it comes to their gradients, which then stand in no memory. After <see cref="Zero"/>; with
+    /// <see cref="GradientReductionOptions.StepExpertsInBackward"/>, else nothing is done.
+    /// </summary>
+    /// <param name="factor">What <see cref="Reduce"/> will be told.</param>
+    /// <param name="stepper">Steps them.</param>
+    public void StepInBackward(double factor, IBackwardStepper stepper)
+    {
+        using var mode = Autograd.NoGrad();
+        foreach (var store in Active.OfType<SteppedGradient>())
+        {
+            store.Begin(factor, stepper);
         }
     }
 
@@ -141,7 +160,7 @@ public sealed class GradientReduction : IDisposable
     {
         using var scope = new TensorScope();
         using var mode = Autograd.NoGrad();
-        var squares = 0.0;
+        var squares = SteppedSquares();
         foreach (var alike in OwnedGradients().GroupBy(logical => logical.Gradient.DType == DType.Float64))
         {
             var norms = MultiTensor.Norms([.. alike.Select(logical => logical.Gradient)]);
@@ -175,6 +194,27 @@ public sealed class GradientReduction : IDisposable
     /// <summary>Frees the buckets; gradients that are views of them stay valid until they are replaced.</summary>
     public void Dispose() => Array.ForEach(_stores, store => store.Dispose());
 
+    // One transfer for all of them.
+    private double SteppedSquares()
+    {
+        SteppedGradient[] stepped = [.. Active.OfType<SteppedGradient>().Where(store => store.Squares is not null)];
+        if (stepped.Length == 0)
+        {
+            return 0;
+        }
+
+        var sums = Shaping.Concatenate(Array.ConvertAll(stepped, store => store.Squares!)).ToArray<double>();
+        var (total, start) = (0.0, 0);
+        foreach (var store in stepped)
+        {
+            var count = (int)store.Squares!.Count;
+            total += store.SquareSum(sums.Skip(start).Take(count));
+            start += count;
+        }
+
+        return total;
+    }
+
     internal void Scale(double factor)
     {
         using var mode = Autograd.NoGrad();
@@ -188,7 +228,8 @@ public sealed class GradientReduction : IDisposable
     internal string? FirstNotFinite()
     {
         using var scope = new TensorScope();
-        var own = OwnedGradients().Where(logical => logical.Gradient.IsFinite().All().Item() == 0).MinBy(Place);
+        var stepped = Active.OfType<SteppedGradient>().Select(store => store.FirstNotFinite()).OfType<LogicalParameter>();
+        var own = OwnedGradients().Where(logical => logical.Gradient.IsFinite().All().Item() == 0).Concat(stepped).MinBy(Place);
         var mine = own is null ? "" : FormattableString.Invariant($"{Place(own).Index:D8} {Place(own).Expert:D8} {own.Key}");
         var first = _all.GatherBytes(Encoding.UTF8.GetBytes(mine)).Select(Encoding.UTF8.GetString).Where(text => text.Length > 0).Min(StringComparer.Ordinal);
         return first?.Split(' ', 3)[2];
@@ -196,9 +237,10 @@ public sealed class GradientReduction : IDisposable
 
     private (int Index, int Expert) Place(LogicalParameter logical) => (_order[logical.Key], logical.Expert ?? 0);
 
+    // What still stands in memory.
     private IEnumerable<LogicalParameter> OwnedGradients() =>
-        Active.SelectMany(store => store.Owned);
+        Active.Where(store => store is not SteppedGradient { Squares: not null }).SelectMany(store => store.Owned);
 
     private GradientStore Store(GradientBucketPlan plan) =>
-        plan.IsDirect ? new DirectGradient(plan) : new GradientBucket(plan, Owners);
+        plan.IsSteppedInBackward ? new SteppedGradient(plan) : plan.IsDirect ? new DirectGradient(plan) : new GradientBucket(plan, Owners);
 }

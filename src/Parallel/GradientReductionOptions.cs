@@ -24,4 +24,7 @@ public sealed record GradientReductionOptions(
 {
     /// <summary>For transports through host memory: below a megabyte the start of a collective counts; far above, the first one begins late.</summary>
     public const long DefaultBucketBytes = 4 << 20;
+
+    /// <summary>Whether experts that no other rank holds are to be stepped within backward (<see cref="GradientReduction.StepInBackward"/>); asks for <see cref="Direct"/>.</summary>
+    public bool StepExpertsInBackward { get; init; }
 }

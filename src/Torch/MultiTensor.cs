@@ -96,17 +96,29 @@ public static unsafe class MultiTensor
     /// <exception cref="TorchException">A tensor isn't such.</exception>
     public static double[] Norms(Tensor[] tensors)
     {
-        var norms = new double[tensors.Length];
+        if (tensors.Length == 0)
+        {
+            return [];
+        }
+
+        using var sums = SquareSums(tensors);
+        return Array.ConvertAll(sums.ToArray<double>(), Math.Sqrt);
+    }
+
+    /// <summary>What the squares of each tensor's elements add up to, in the same order.</summary>
+    /// <param name="tensors">As for <see cref="Norms"/>; at least one.</param>
+    /// <returns>[tensors] float64 on their device, which nothing here waits for.</returns>
+    /// <exception cref="TorchException">A tensor isn't such.</exception>
+    public static Tensor SquareSums(Tensor[] tensors)
+    {
         var handles = new nint[tensors.Length];
         Handles(tensors, handles);
         Operator.CountCall();
         fixed (nint* first = handles)
-        fixed (double* results = norms)
         {
-            Abi.Check(Abi.Norms(first, tensors.Length, results));
+            Abi.Check(Abi.SquareSums(first, tensors.Length, out var sums));
+            return new Tensor(sums);
         }
-
-        return norms;
     }
 
     private static void Handles(Tensor[] tensors, Span<nint> handles)

@@ -80,6 +80,9 @@ public sealed class Parameter
     /// <summary>Where backward adds up the rows that pass this weight, for whoever set it; null while nobody asks, and then at no cost.</summary>
     public RowSums? RowSums { get; set; }
 
+    /// <summary>Takes its gradient within backward, for whoever set it; null where the gradient is left in the value's <see cref="Tensor.Gradient"/>. Experts only.</summary>
+    public IGradientTaker? GradientTaker { get; set; }
+
     /// <summary>Index of the layer that it belongs to, the N of <c>layers.N.</c>; null for embedding, final norm and head.</summary>
     public int? Layer => Name.Split('.') is ["layers", var index, ..] ? int.Parse(index, CultureInfo.InvariantCulture) : null;
 

@@ -44,6 +44,45 @@ public static class GroupedProduct
         return (products, activation == 0 ? GatedRows.Activate(products, weights) : new Tensor(activation));
     }
 
+    /// <summary>Steps matrices by their gradients, <see cref="Matrices"/> of the same rows, in one pass where the device has a kernel for it, with the same bits.</summary>
+    /// <param name="left">[R, M].</param>
+    /// <param name="right">[R, N].</param>
+    /// <param name="groups">Of the rows of both.</param>
+    /// <param name="update">What the gradients do to the matrices.</param>
+    /// <returns>[E] float64: what the squares of each matrix's gradient add up to; null where there is no such kernel, and nothing was done.</returns>
+    /// <exception cref="TorchException">Shapes or types don't fit each other.</exception>
+    public static unsafe Tensor? Step(Tensor left, Tensor right, RowGroups groups, StackedUpdate update)
+    {
+        if (update is not { Slots: [var values, var means, var squares], Coefficients: var rows } || rows.GetLength(0) != values.Size(0))
+        {
+            throw new ArgumentException($"an update of three slots and a row of coefficients a matrix is wanted, not {update.Slots.Length} slots", nameof(update));
+        }
+
+        using var transposed = left.Transpose();
+        var slots = stackalloc nint[] { values.LiveHandle, means.LiveHandle, squares.LiveHandle };
+        nint result;
+        fixed (double* coefficients = update.Coefficients)
+        {
+            Abi.Check(Abi.GroupedMatMulStep(
+                transposed.LiveHandle,
+                right.LiveHandle,
+                groups.Offsets?.LiveHandle ?? 0,
+                (int)update.Rule,
+                slots,
+                coefficients,
+                update.SkipsIdle ? 1 : 0,
+                out result));
+        }
+
+        if (result == 0)
+        {
+            return null;
+        }
+
+        Operator.CountCall();
+        return new Tensor(result);
+    }
+
     private static Tensor Multiply(Tensor left, Tensor right, RowGroups groups)
     {
         Operator.CountCall();

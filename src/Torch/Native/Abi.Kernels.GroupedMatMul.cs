@@ -9,4 +9,7 @@ internal static unsafe partial class Abi
 
     [LibraryImport(Library, EntryPoint = "moe_gated_matmul")]
     public static partial int GatedMatMul(nint rows, nint gateUp, nint offsets, nint weights, out nint product, out nint activation);
+
+    [LibraryImport(Library, EntryPoint = "moe_grouped_matmul_step")]
+    public static partial int GroupedMatMulStep(nint left, nint right, nint offsets, int rule, nint* slots, double* coefficients, int skipsIdle, out nint squares);
 }

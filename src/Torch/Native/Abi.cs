@@ -38,7 +38,7 @@ internal enum ArgumentTag
 /// <summary>The exports of libmoe_torch for tensors and autograd, one to one. Each call is checked where it is made: <c>Abi.Check(Abi.Call(...))</c>.</summary>
 internal static unsafe partial class Abi
 {
-    public const int Version = 10;
+    public const int Version = 11;
     public const int MaxRank = 8;
     private const string Library = "moe_torch";
 
@@ -118,8 +118,8 @@ internal static unsafe partial class Abi
     [LibraryImport(Library, EntryPoint = "moe_optimizer_release")]
     public static partial int OptimizerRelease(nint prepared);
 
-    [LibraryImport(Library, EntryPoint = "moe_norms")]
-    public static partial int Norms(nint* tensors, long count, double* norms);
+    [LibraryImport(Library, EntryPoint = "moe_square_sums")]
+    public static partial int SquareSums(nint* tensors, long count, out nint sums);
 
     [LibraryImport(Library, EntryPoint = "moe_grad_mode")]
     public static partial int SetGradMode(int enabled, out int before);

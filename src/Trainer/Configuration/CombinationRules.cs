@@ -70,6 +70,28 @@ internal static class CombinationRules
             c => OptimizerRuleFaults.LargestDecay(c.Optimizer) is > 1 and var share
                 ? FormattableString.Invariant($"optimizer.weight_decay takes {share:G3} of a weight in a step at the peak (optimizer.decay {ConfigScalar.Write(c.Optimizer.Decay)}): more than all of it") : null,
             _ => "a smaller weight_decay or learning_rate"),
+        new(["optimizer.experts_in_backward", "train.clip_norm"],
+            c => c is { Optimizer.ExpertsInBackward: true, Train.ClipNorm: > 0 }
+                ? $"optimizer.experts_in_backward steps before the gradient's norm is known, which train.clip_norm {ConfigScalar.Write(c.Train.ClipNorm)} needs" : null,
+            _ => "set train.clip_norm to 0, or optimizer.experts_in_backward to false"),
+        new(["optimizer.experts_in_backward", "train.accumulation"],
+            c => c is { Optimizer.ExpertsInBackward: true, Train.Accumulation: > 1 }
+                ? $"optimizer.experts_in_backward steps in a step's only backward, but train.accumulation is {c.Train.Accumulation}" : null,
+            _ => "set train.accumulation to 1 and train.micro_batch higher, or optimizer.experts_in_backward to false"),
+        new(["optimizer.experts_in_backward", "train.graph_capture"],
+            c => c is { Optimizer.ExpertsInBackward: true, Train.GraphCapture: true }
+                ? "train.graph_capture replays a backward with the numbers that it had when it was captured, but optimizer.experts_in_backward has others in each step" : null,
+            _ => "set one of them to false"),
+        new(["optimizer.experts_in_backward", "optimizer.name", "optimizer.rules", "optimizer.precondition", "optimizer.lamb.max_gradient_norm"],
+            c => !c.Optimizer.ExpertsInBackward ? null
+                : c.Optimizer.Precondition != Precondition.None
+                    ? $"optimizer.precondition {ConfigScalar.Write(c.Optimizer.Precondition)} turns all gradients at once, but optimizer.experts_in_backward steps experts before the others' are there"
+                : c.Optimizer.Names.Contains(OptimizerName.DropMuon) ? "optimizer.experts_in_backward has no form for drop_muon, which leaves other layers out of each step"
+                : c.Optimizer.Names.Contains(OptimizerName.Lamb) && c.Optimizer.Lamb.MaxGradientNorm is not null
+                    ? $"optimizer.lamb.max_gradient_norm {ConfigScalar.Write(c.Optimizer.Lamb.MaxGradientNorm)} needs the norm of all gradients, but optimizer.experts_in_backward steps before it is known"
+                : null,
+            c => c.Optimizer.Precondition == Precondition.None && !c.Optimizer.Names.Contains(OptimizerName.DropMuon)
+                ? "set optimizer.lamb.max_gradient_norm to null, or optimizer.experts_in_backward to false" : "set optimizer.experts_in_backward to false"),
         new(["train.weights", "train.precision"],
             c => c.Train is { Weights: StoredType.BFloat16, Precision: not Precision.BFloat16 }
                 ? $"train.weights bfloat16 with train.precision {ConfigScalar.Write(c.Train.Precision)}: what is stored in bfloat16 can only be worked in it" : null,

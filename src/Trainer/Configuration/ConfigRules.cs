@@ -121,6 +121,13 @@ public static partial class ConfigRules
                 "set parallel.expert_parallel to 1, or the dispatcher to auto"));
         }
 
+        if (config.Optimizer.ExpertsInBackward && size != worldSize)
+        {
+            faults.Add(resolved.Fault("optimizer.experts_in_backward",
+                $"optimizer.experts_in_backward is for experts that one rank alone holds, but {said} of {worldSize}, so that {worldSize / Math.Max(1, size)} ranks hold each",
+                $"set {Key} to {worldSize}, or optimizer.experts_in_backward to false"));
+        }
+
         if (config.Train.GraphCapture && worldSize > 1)
         {
             faults.Add(resolved.Fault("train.graph_capture", $"train.graph_capture holds for one rank, whose shapes stand still, but the run has {worldSize}",

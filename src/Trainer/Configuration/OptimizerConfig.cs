@@ -58,6 +58,10 @@ public sealed record OptimizerConfig
     [Setting("Whether the step looks ahead by one momentum step.", When = "optimizer.name=sgd|lars")]
     public bool Nesterov { get; init; }
 
+    [Setting("Whether experts that no other rank holds are stepped within backward, by the same numbers, as soon as their gradients are there, which then take no memory; "
+        + "adamw with `state_type: bfloat16` steps them along with the gradient's product where the GPU is a Hopper.")]
+    public bool ExpertsInBackward { get; init; }
+
     [Setting("What AdaBelief adds to the keys above.")]
     public AdaBeliefConfig Adabelief { get; init; } = new();
 

@@ -97,7 +97,8 @@ public sealed record MemoryPlan(
 
     private static long Sum(IEnumerable<MemoryItem> items) => items.Sum(item => item.Bytes);
 
-    private static long Bytes(GradientBucketPlan bucket) => bucket.Count * bucket.Type.Size();
+    // What is stepped within backward is there for the layer's own work alone (LayerBytes).
+    private static long Bytes(GradientBucketPlan bucket) => bucket.IsSteppedInBackward ? 0 : bucket.Count * bucket.Type.Size();
 
     private static IEnumerable<MemoryItem> OptimizerState(PlannedModel model, int rank)
     {

@@ -53,6 +53,7 @@ internal static class OptimizerAssembly
             Direct: config.Optimizer.Precondition == Precondition.None && (config.Train.Accumulation == 1 || config.Train.Weights == StoredType.Float32))
         {
             BucketBytes = config.Parallel.Device == DeviceName.Cuda ? DeviceBucketBytes : GradientReductionOptions.DefaultBucketBytes,
+            StepExpertsInBackward = config.Optimizer.ExpertsInBackward,
         };
 
         double Operations(Parameter parameter, string key, long rows, long columns) =>

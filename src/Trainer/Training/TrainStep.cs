@@ -88,7 +88,7 @@ public sealed class TrainStep(
     /// <param name="meter">Read at the step's last exchange; null, on all ranks alike, where its numbers are not wanted.</param>
     public StepResult Run(TrainingBatches batches, long step, long consumed, double learningRate, bool stop, RankMeter? meter = null)
     {
-        Prepare(step);
+        Prepare(step, learningRate, batches);
         using var totals = new StepTotals();
         var load = NewLoad();
         var wholeBatch = CountFirst ? CountAll(batches, consumed) : null;
@@ -113,6 +113,11 @@ public sealed class TrainStep(
         var gradient = MeasureNorm();
         Agree(totals, load, stop, meter, step + 1);
         var updated = gradient.IsFinite && double.IsFinite(totals.Loss);
+        if (!updated && reduction.HasSteppedInBackward)
+        {
+            throw Spoilt(gradient, totals.Loss);
+        }
+
         var calls = 0L;
         if (updated)
         {
@@ -161,13 +166,19 @@ public sealed class TrainStep(
     private CapturedMicroStep? Captured(TrainingBatches batches) =>
         capture && batches.Plan.Accumulation == 1 ? _captured ??= new CapturedMicroStep(_micro, model, NewLoad) : null;
 
-    private void Prepare(long step)
+    private void Prepare(long step, double learningRate, TrainingBatches batches)
     {
         using var span = Spans.Open("preparation");
         optimizer.Begin(step);
         FreezeAndThaw();
         reduction.Zero();
+        reduction.StepInBackward(1.0 / batches.TokensPerStep, new BackwardStepper(optimizer, new OptimizerStep(learningRate, IsFrozen: IsFrozen)));
     }
+
+    private static TrainingException Spoilt(GradientNorm gradient, double loss) => new(
+        FormattableString.Invariant($"the loss is {loss:G6} and the gradient's norm {gradient.Norm:G6}")
+            + $"{(gradient.FirstNotFinite() is { } key ? $", first in '{key}'" : "")}, but experts were stepped within backward already: the step can't be left out",
+        "resume from the last checkpoint, with optimizer.experts_in_backward=false where such steps are to be left out, or a lower optimizer.learning_rate");
 
     private void Reduce(double factor)
     {

@@ -43,8 +43,8 @@ internal static class ShrunkConfig
             Train = config.Train with
             {
                 MicroBatch = Math.Min(config.Train.MicroBatch, 2),
-                Accumulation = Accumulation,
-                ClipNorm = ClipNorm,
+                Accumulation = config.Optimizer.ExpertsInBackward ? 1 : Accumulation,
+                ClipNorm = config.Optimizer.ExpertsInBackward ? 0 : ClipNorm,
             },
             Schedule = config.Schedule with { Name = ScheduleName.Constant, WarmupSteps = 0 },
         };
