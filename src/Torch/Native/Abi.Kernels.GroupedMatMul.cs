@@ -9,4 +9,16 @@ internal static unsafe partial class Abi
 
     [LibraryImport(Library, EntryPoint = "moe_gated_matmul")]
     public static partial int GatedMatMul(nint rows, nint gateUp, nint offsets, nint weights, out nint product, out nint activation);
+
+    [LibraryImport(Library, EntryPoint = "moe_gated_matmul_backward")]
+    public static partial int GatedMatMulBackward(
+        nint arriving,
+        nint down,
+        nint offsets,
+        nint hidden,
+        nint weights,
+        out nint product,
+        out nint activation,
+        out nint hiddenGradient,
+        out nint weightGradient);
 }

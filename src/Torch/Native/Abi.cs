@@ -38,7 +38,7 @@ internal enum ArgumentTag
 /// <summary>The exports of libmoe_torch for tensors and autograd, one to one. Each call is checked where it is made: <c>Abi.Check(Abi.Call(...))</c>.</summary>
 internal static unsafe partial class Abi
 {
-    public const int Version = 10;
+    public const int Version = 11;
     public const int MaxRank = 8;
     private const string Library = "moe_torch";
 
