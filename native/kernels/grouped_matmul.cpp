@@ -260,9 +260,9 @@ MOE_EXPORT int32_t moe_gated_matmul(moe::Handle rows, moe::Handle gate_up, moe::
   MOE_CATCH
 }
 
-// arriving [R, D] by the matrices down [E, D, F] of their groups: the gradient of an activation [R, F] of hidden [R, 2F] with the rows' weights [R] (float32; null
-// for 1). Where the product's kernel can go on from there, what moe_swiglu_backward would make of it, and no product: activation [R, F], hidden_gradient [R, 2F]
-// and, where there are weights, weight_gradient [R]. Elsewhere the product [R, F] alone. What is not made is null; offsets as above.
+// arriving [R, D] by the matrices down [E, D, F] of their groups: the gradient of an activation [R, F] of hidden [R, 2F] and the rows' weights [R] (float32;
+// null for 1). Where the product's kernel can go on from there, what moe_swiglu_backward would make of it, and no product: activation [R, F],
+// hidden_gradient [R, 2F] and, where there are weights, weight_gradient [R]. Elsewhere the product [R, F] alone. What is not made is null; offsets as above.
 MOE_EXPORT int32_t moe_gated_matmul_backward(moe::Handle arriving, moe::Handle down, moe::Handle offsets, moe::Handle hidden, moe::Handle weights,
                                              moe::Handle* product, moe::Handle* activation, moe::Handle* hidden_gradient, moe::Handle* weight_gradient) {
   MOE_TRY {

@@ -1,5 +1,5 @@
-// The sums of a tile's products on their way to memory: rounded to bfloat16, by boxes of 16 x 64 in shared memory, with their activation or the sum of their squares;
-// or into boxes of other tensors there, which go to memory in their stead.
+// The sums of a tile's products on their way to memory: rounded to bfloat16, by boxes of 16 x 64 in shared memory, with their activation or the sum of their
+// squares; or into boxes of other tensors there, which go to memory in their stead.
 #pragma once
 
 #include "kernels/cuda.cuh"
