@@ -103,7 +103,7 @@ at::Tensor rows_by_hopper(const at::Tensor& a, const at::Tensor& b, const at::Te
   bool is_deep = b.stride(1) == 1;
   moe::cuda::grouped_rows({a.data_ptr(), b.data_ptr(), result.data_ptr(), offsets.data_ptr<int32_t>(), ticket.data_ptr<int32_t>(), offsets.numel(), a.size(0),
                            b.size(2), b.size(1), a.stride(0), is_deep ? b.stride(2) : b.stride(1), b.stride(0), is_deep,
-                           activation.defined() ? activation.data_ptr() : nullptr, weights},
+                           activation.defined() ? activation.data_ptr() : nullptr, weights, nullptr},
                           moe::stream_of(result));
   return result;
 }
@@ -248,6 +248,45 @@ at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::T
 #endif
 }
 
+// What the backward of a gated activation makes.
+struct GatedGradients {
+  at::Tensor activation;
+  at::Tensor hidden;
+  at::Tensor weights;  // undefined where the rows have none
+};
+
+// The same by the kernel of the product that arrives there; all undefined where there is none for these.
+GatedGradients gradients_at_once(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends, const at::Tensor& hidden, moe::Handle weights) {
+#ifdef MOE_HOPPER
+  if (a.is_cuda() && ends.defined() && hidden.dim() == 2 && hidden.is_contiguous()) {
+    c10::cuda::CUDAGuard guard(a.device());
+    int64_t rows = a.size(0), width = b.size(2);
+    if (width % 64 == 0 && b.stride(2) == 1 && hopper_takes(a, b, ends) && boxes_take(hidden)) {
+      moe::check_tensor("gates and ups", hidden, {rows, 2 * width}, moe::Type::BFloat16, a);
+      auto weight = static_cast<const float*>(moe::optional_address("the rows' weights", weights, {rows}, moe::Type::Float32, a));
+      int64_t tiles = (width + moe::cuda::kTileColumns - 1) / moe::cuda::kTileColumns;
+      auto ticket = at::empty({1}, ends.options());
+      auto wide = a.options().dtype(at::kFloat);
+      GatedGradients made{at::empty({rows, width}, a.options()), at::empty({rows, 2 * width}, a.options()), {}};
+      at::Tensor sums;
+      if (weight != nullptr) {
+        made.weights = at::empty({rows}, wide);
+        sums = tiles > 1 ? at::empty({rows, tiles}, wide) : at::Tensor();
+      }
+      auto floats = [](const at::Tensor& x) { return x.defined() ? x.data_ptr<float>() : nullptr; };
+      moe::cuda::GatedBackward backward{hidden.data_ptr(), weight, made.activation.data_ptr(), made.hidden.data_ptr(), floats(made.weights), floats(sums)};
+      moe::cuda::grouped_rows({a.data_ptr(), b.data_ptr(), nullptr, ends.data_ptr<int32_t>(), ticket.data_ptr<int32_t>(), ends.numel(), rows, width, b.size(1),
+                               a.stride(0), b.stride(1), b.stride(0), false, nullptr, nullptr, &backward},
+                              moe::stream_of(a));
+      return made;
+    }
+  }
+#else
+  (void)a, (void)b, (void)ends, (void)hidden, (void)weights;
+#endif
+  return {};
+}
+
 }  // namespace
 
 // a [R, K], b [E, K, N] -> [R, N], or a [M, R], b [R, N] -> [E, M, N]. Any strides, so that transposes are views. offsets: [E] int32 beside them, or
@@ -289,6 +328,25 @@ MOE_EXPORT int32_t moe_grouped_matmul_step(moe::Handle left, moe::Handle right, 
     TORCH_CHECK(b.dim() == 2, "the gradients of matrices are made of rows, not of ", b.sizes());
     auto ends = checked_ends(a, b, offsets);
     *squares = moe::release(stepped_at_once(a, b, ends, static_cast<moe::Rule>(rule), slots, coefficients, skips_idle != 0));
+  }
+  MOE_CATCH
+}
+
+// arriving [R, D] by the matrices down [E, D, F] of their groups: the gradient of an activation [R, F] of hidden [R, 2F] and the rows' weights [R] (float32;
+// null for 1). Where the product's kernel can go on from there, what moe_swiglu_backward would make of it, and no product: activation [R, F],
+// hidden_gradient [R, 2F] and, where there are weights, weight_gradient [R]. Elsewhere the product [R, F] alone. What is not made is null; offsets as above.
+MOE_EXPORT int32_t moe_gated_matmul_backward(moe::Handle arriving, moe::Handle down, moe::Handle offsets, moe::Handle hidden, moe::Handle weights,
+                                             moe::Handle* product, moe::Handle* activation, moe::Handle* hidden_gradient, moe::Handle* weight_gradient) {
+  MOE_TRY {
+    at::AutoDispatchBelowADInplaceOrView unrecorded;
+    auto a = moe::borrow(arriving), b = moe::borrow(down);
+    TORCH_CHECK(b.dim() == 3, "down projections should be [E, D, F], not ", b.sizes());
+    auto ends = checked_ends(a, b, offsets);
+    auto made = gradients_at_once(a, b, ends, moe::borrow(hidden), weights);
+    *product = moe::release(made.activation.defined() ? at::Tensor() : product_of(a, b, ends));
+    *activation = moe::release(std::move(made.activation));
+    *hidden_gradient = moe::release(std::move(made.hidden));
+    *weight_gradient = moe::release(std::move(made.weights));
   }
   MOE_CATCH
 }

@@ -8,6 +8,17 @@ namespace moe::cuda {
 // Zeros over the matrices, `bytes` each (a multiple of 2), of the groups without rows. offsets: [groups], inclusive sums of rows, on the device.
 void zero_empty_groups(void* matrices, const int32_t* offsets, int64_t groups, int64_t bytes, void* stream);
 
+// A product as the gradient of the gated activation [rows, n] of hidden [rows, 2 n], gates before ups: what swiglu_backward would make of it, of rows in groups.
+// n is a multiple of 64, and all are without gaps.
+struct GatedBackward {
+  const void* hidden;
+  const float* weights;    // [rows]; null for 1
+  void* activation;        // [rows, n]
+  void* gradient;          // [rows, 2 n], of hidden
+  float* weight_gradient;  // [rows]; null for none
+  float* weight_sums;      // [rows, tiles of n]: room for each tile's part of that; null for none, or where there is one tile
+};
+
 // c [rows, n] = each group's rows of a [rows, k] times its matrix of b [groups, k, n], all bfloat16. What stands beyond the last group's rows is left.
 // Where there is room for it, also activation [rows, n / 2] = silu(c's first half of columns) * its second half * weights: b is deep, and n a multiple of 128.
 // Strides in elements, multiples of 8 as n and k are, and addresses of 16 bytes.
@@ -25,8 +36,9 @@ struct GroupedRows {
   int64_t b_stride;        // between rows of k if b is deep: [groups, n, k] in memory; else of n
   int64_t b_group_stride;  // between matrices
   bool is_deep;
-  void* activation;      // null for none
-  const float* weights;  // [rows]; null for 1
+  void* activation;               // null for none
+  const float* weights;           // [rows]; null for 1
+  const GatedBackward* backward;  // null for none; else c is written nowhere but goes into that, and b is not deep
 };
 
 // An update of bfloat16 matrices [groups, m, n] by their gradients as they are made: AdamW's (Rule::Adam).

@@ -8,11 +8,10 @@
 // Tiles are handed out by a ticket counter, so that blocks that start late, beside another kernel's, leave no tile waiting. A tile's sum runs in one order,
 // whichever block has it: the same bits on every run.
 //
-// Matrices, which are gradients, can step the weights that they belong to in place of going to memory: behind a tile's factors the weights and the means of the optimizer
-// come through the same ring of stages, take their new numbers in shared memory, and leave from there. Bytes of a weight in bfloat16 under AdamW: 12, against the 16
-// of a gradient that is written, and read by an update of its own; and they move while other blocks multiply.
+// A product that changes other tensors where they stand, or is changed by them, doesn't go to memory: a tile has an epilogue of further stages, in which boxes
+// of these tensors come through the ring, are worked in place and stored from there, while the next tile's factors arrive behind them.
 //
-// Of matrices each warp leaves the sum of the squares of what it stores, so that their norm takes no pass over them.
+// Of matrices, which are gradients, each warp leaves the sum of the squares of what it stores, so that their norm takes no pass over them.
 //
 // Rows beyond a group's end: where rows are of the result they are computed and not stored. Where the sum runs over rows, each group has maps of its own,
 // made before on the device, whose tensors end where the group does: copies bring zeros from there on.
@@ -21,6 +20,7 @@
 #include "kernels/hopper.cuh"
 #include "kernels/hopper_maps.h"
 #include "kernels/hopper_results.cuh"
+#include "kernels/hopper_stages.cuh"
 #include "kernels/hopper_tiles.cuh"
 #include "kernels/optimizer.cuh"
 
@@ -29,94 +29,7 @@ namespace {
 
 using namespace hopper;
 
-constexpr int kStages = 4;
-constexpr int kTickets = 2;  // tiles known ahead
 constexpr int kThreads = 3 * kGroup;
-constexpr int kBox = 64 * 64 * 2;  // bytes of a box of 64 x 64
-constexpr int kLeftBytes = kRows * kDepth * 2;
-constexpr int kRightBytes = kColumns * kDepth * 2;
-constexpr int kStageBytes = kLeftBytes + kRightBytes;
-
-// full: a stage's bytes have come. empty: both blocks' warps are done with it. The same of tickets: a tile's number has come, was read by all.
-struct Shared {
-  uint8_t stages[kStages][kStageBytes];
-  uint8_t results[kWarps][kBoxes * kBoxBytes];
-  uint64_t full[kStages];
-  uint64_t empty[kStages];
-  uint64_t ticket_full[kTickets];
-  uint64_t ticket_empty[kTickets];
-  int ticket[kTickets];
-  int ends[kMostGroups];
-};
-constexpr int kSharedBytes = sizeof(Shared) + 1024;  // its start is rounded up
-
-// A place in a ring, and the parity of its present round.
-template <int kPlaces>
-struct Turn {
-  int place = 0;
-  uint32_t parity = 0;
-
-  __device__ __forceinline__ void next() {
-    if (++place == kPlaces) {
-      place = 0;
-      parity ^= 1;
-    }
-  }
-};
-
-constexpr int kSlotBytes = kRows * 64 * 2;
-static_assert(kStepSlots * kSlotBytes <= kStageBytes);
-
-// Asks for 64 columns of a stepped matrix's slots, of this block's rows.
-template <class R>
-__device__ __forceinline__ void fetch_slots(const Tile& tile, int step, uint32_t stage, uint32_t full, const Stepping& from) {
-  constexpr int kSlots = R::kSlots - 1;
-  barrier_expect(full, tile.rows > 0 ? kSlots * kSlotBytes : 0);
-  if (tile.rows > 0) {
-#pragma unroll
-    for (int slot = 0; slot < kSlots; ++slot) {
-      load_box(stage + slot * kSlotBytes, from.read[slot], full, tile.column + step * 64, tile.row, tile.group);
-    }
-  }
-}
-
-template <Form kForm>
-__device__ __forceinline__ void fetch(const Tile& tile, int step, int rank, int width, uint32_t stage, uint32_t full, const CUtensorMap& a,
-                                      const CUtensorMap& b) {
-  constexpr uint16_t kBoth = 3;
-  uint32_t right = stage + kLeftBytes + rank * (kRightBytes / 2);
-  int column = tile.column + rank * (kForm == Form::kGated ? width : kColumns / 2);
-  barrier_expect(full, kRightBytes + (tile.rows > 0 ? kLeftBytes : 0));
-  if constexpr (kIsMatrices<kForm>) {
-    int at = tile.start + step * kDepth;
-    if (tile.rows > 0) {
-      load_box(stage, a, full, tile.row, at, 0);
-      load_box(stage + kBox, a, full, tile.row + 64, at, 0);
-    }
-    load_box(right, b, full, column, at, 0, kBoth);
-    load_box(right + kBox, b, full, column + 64, at, 0, kBoth);
-  } else {
-    int at = step * kDepth;
-    if (tile.rows > 0) {
-      load_box(stage, a, full, at, tile.row, 0);
-    }
-    if constexpr (kIsDeep<kForm>) {
-      load_box(right, b, full, at, column, tile.group, kBoth);
-    } else {
-      load_box(right, b, full, column, at, tile.group, kBoth);
-      load_box(right + kBox, b, full, column + 64, at, tile.group, kBoth);
-    }
-  }
-}
-
-// The warp is done with a stage, as far as both blocks' askers are concerned: each has filled half of the right factor of both.
-__device__ __forceinline__ void release(Shared& shared, int place) {
-  int lane = threadIdx.x % 32;
-  __syncwarp();
-  if (lane < kBlocks) {
-    barrier_arrive(shared_address(&shared.empty[place]), lane);
-  }
-}
 
 // The warpgroup's 64 x 256 sums of a tile.
 template <Form kForm>
@@ -152,48 +65,41 @@ __device__ __forceinline__ void sum(float (&d)[128], const Tile& tile, Shared& s
 
 // The warpgroup's sums of a tile as gradients: steps the matrices' numbers there. Returns the lane's part of the sum of the gradients' squares.
 template <class R>
-__device__ __forceinline__ double step(const float (&d)[128], const Tile& tile, int row, const Stepping& by, Shared& shared, int warp,
-                                       Turn<kStages>& stage) {
-  if (tile.slot_stages == 0) {
-    return 0;
-  }
+__device__ __forceinline__ double step(const float (&d)[128], const Tile& tile, int row, const Stepping& by, Shared& shared, int warp, Turn<kStages>& stage) {
   Quick c[R::kCoefficients];
 #pragma unroll
   for (int i = 0; i < R::kCoefficients; ++i) {
     c[i].value = __ldg(by.coefficients + tile.group * R::kCoefficients + i);
   }
   double squares = 0;
-  int before = 0;
-#pragma unroll
-  for (int box = 0; box < kColumns / 64; ++box) {
-    if (box < tile.slot_stages) {
-      unsigned pairs[16];
-      round_box(d + box * 32, pairs);
-      barrier_wait(shared_address(&shared.full[stage.place]), stage.parity);
-      step_box<R>(pairs, c, by, tile.group, row, tile.column + box * 64, shared_address(shared.stages[stage.place]) + warp * kBoxBytes, kSlotBytes);
-      add_squares(pairs, squares);
-      if (box > 0) {
-        if (threadIdx.x % 32 == 0) {
-          stores_wait_read<1>();
-        }
-        release(shared, before);
-      }
-      before = stage.place;
-      stage.next();
-    }
-  }
-  if (threadIdx.x % 32 == 0) {
-    stores_wait_read<0>();
-  }
-  release(shared, before);
+  each_epilogue_box(tile, shared, warp, stage, [&](int box, uint32_t slots) {
+    unsigned pairs[16];
+    round_box(d + box * 32, pairs);
+    step_box<R>(pairs, c, by, tile.group, row, tile.column + box * 64, slots, kPanelBytes);
+    add_squares(pairs, squares);
+  });
   return squares;
+}
+
+// The warpgroup's sums of a tile as gradients of an activation: makes it once more, and the gradients of what it was made of. Of the warp's rows only the first
+// `rows` are the group's.
+__device__ __forceinline__ void gated_backward(const float (&d)[128], const Tile& tile, int row, int rows, const Problem& x, const CUtensorMap& c,
+                                               const CUtensorMap& e, const Gating& of, Shared& shared, int warp, Turn<kStages>& stage) {
+  float weights[2], sums[2] = {0, 0};
+  load_weights(x, row, rows, weights);
+  each_epilogue_box(tile, shared, warp, stage, [&](int box, uint32_t gates) {
+    gated_backward_box(d + box * 32, weights, sums, row, rows, tile.column + box * 64, x, c, e, gates, kPanelBytes);
+  });
+  if (of.weight_sums != nullptr) {
+    leave_weight_sums(sums, tile, row, rows, x.width, of.weight_sums);
+  }
 }
 
 // R: the rule by which matrices are stepped; of other forms any.
 template <Form kForm, class R>
 __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
     multiply(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, const __grid_constant__ CUtensorMap c,
-             const __grid_constant__ CUtensorMap e, const Problem x, const __grid_constant__ StepOf<kForm> by) {
+             const __grid_constant__ CUtensorMap e, const Problem x, const __grid_constant__ EpilogueOf<kForm> by) {
   extern __shared__ uint8_t raw[];
   Shared& shared = *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(raw) + 1023) / 1024 * 1024);
   int rank = static_cast<int>(cluster_rank());
@@ -260,10 +166,10 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
           barrier_wait(shared_address(&shared.empty[stage.place]), stage.parity ^ 1);
           fetch<kForm>(tile, step, rank, x.width, shared_address(shared.stages[stage.place]), shared_address(&shared.full[stage.place]), left, right);
         }
-        if constexpr (kForm == Form::kStepped) {
-          for (int step = 0; step < tile.slot_stages; ++step, stage.next()) {
+        if constexpr (kHasEpilogue<kForm>) {
+          for (int step = 0; step < tile.epilogue_stages; ++step, stage.next()) {
             barrier_wait(shared_address(&shared.empty[stage.place]), stage.parity ^ 1);
-            fetch_slots<R>(tile, step, shared_address(shared.stages[stage.place]), shared_address(&shared.full[stage.place]), by);
+            fetch_epilogue<kForm, R>(tile, step, x.width, shared_address(shared.stages[stage.place]), shared_address(&shared.full[stage.place]), by);
           }
         }
       }
@@ -293,6 +199,8 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
         uint32_t boxes = shared_address(shared.results[warp]);
         if constexpr (kForm == Form::kGated) {
           store_gated(d, tile, first, rows - down, x, c, e, boxes, used);
+        } else if constexpr (kForm == Form::kGatedBackward) {
+          gated_backward(d, tile, first, rows - down, x, c, e, by, shared, warp, stage);
         } else if constexpr (kForm == Form::kStepped) {
           leave_squares(x, number, rank, warp, warp_sum(step<R>(d, tile, first, by, shared, warp, stage)));
         } else {
@@ -306,8 +214,8 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
         if constexpr (kIsMatrices<kForm>) {
           leave_squares(x, number, rank, warp, 0);
         }
-        if constexpr (kForm == Form::kStepped) {
-          stages += tile.slot_stages;
+        if constexpr (kHasEpilogue<kForm>) {
+          stages += tile.epilogue_stages;
         }
 #pragma unroll 1
         for (int step = 0; step < stages; ++step, stage.next()) {
@@ -340,8 +248,20 @@ __global__ void __launch_bounds__(kMostGroups)
   }
 }
 
+// Gradients of rows' weights [R]: what tiles left of them, added from left to right. Rows of no group are left.
+__global__ void __launch_bounds__(kThreads) add_weight_sums(const float* sums, int tiles, const int32_t* ends, int groups, float* to) {
+  int64_t rows = ends[groups - 1];
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; row < rows; row += static_cast<int64_t>(gridDim.x) * kThreads) {
+    float sum = 0;
+    for (int tile = 0; tile < tiles; ++tile) {
+      sum += sums[row * tiles + tile];
+    }
+    to[row] = sum;
+  }
+}
+
 template <Form kForm, class R = rules::ScaledSum>
-void launch(const CUtensorMap& a, const CUtensorMap& b, const CUtensorMap& c, const CUtensorMap& e, const Problem& x, void* on, const StepOf<kForm>& by = {}) {
+void launch(const CUtensorMap& a, const CUtensorMap& b, const CUtensorMap& c, const CUtensorMap& e, const Problem& x, void* on, const EpilogueOf<kForm>& by = {}) {
   check(cudaFuncSetAttribute(multiply<kForm, R>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes), "shared memory of a grouped product");
   int device = 0, processors = 0;
   check(cudaGetDevice(&device), "the current device");
@@ -356,6 +276,24 @@ void launch(const CUtensorMap& a, const CUtensorMap& b, const CUtensorMap& c, co
   check_launch("grouped product");
 }
 
+// The product as the gradient of an activation.
+void launch_gated_backward(const GroupedRows& x, const GatedBackward& of, void* on) {
+  auto a = map_of(x.a, x.k, x.rows, 1, x.a_stride, x.a_stride * x.rows, kDepth, kRows);
+  auto b = map_of(x.b, x.n, x.k, x.groups, x.b_stride, x.b_group_stride, 64, kDepth);
+  int64_t wide = 2 * x.n;
+  auto c = map_of(of.gradient, wide, x.rows, 1, wide, wide * x.rows, 64, kBoxRows);
+  auto e = map_of(of.activation, x.n, x.rows, 1, x.n, x.n * x.rows, 64, kBoxRows);
+  int tiles = static_cast<int>((x.n + kColumns - 1) / kColumns);
+  Gating by{map_of(of.hidden, wide, x.rows, 1, wide, wide * x.rows, 64, kRows), tiles == 1 ? of.weight_gradient : of.weight_sums};
+  Problem problem{x.ends, x.ticket, static_cast<int>(x.groups), 0, static_cast<int>(x.n), static_cast<int>(x.k), static_cast<bf16*>(of.gradient),
+                  static_cast<bf16*>(of.activation), of.weights, nullptr, nullptr};
+  launch<Form::kGatedBackward>(a, b, c, e, problem, on, by);
+  if (of.weight_gradient != nullptr && tiles > 1) {
+    add_weight_sums<<<grid(x.rows, kThreads), kThreads, 0, stream(on)>>>(of.weight_sums, tiles, x.ends, problem.groups, of.weight_gradient);
+    check_launch("gradients of rows' weights");
+  }
+}
+
 }  // namespace
 
 bool has_grouped_products(int64_t groups) {
@@ -365,6 +303,10 @@ bool has_grouped_products(int64_t groups) {
 }
 
 void grouped_rows(const GroupedRows& x, void* on) {
+  if (x.backward != nullptr) {
+    launch_gated_backward(x, *x.backward, on);
+    return;
+  }
   bool is_gated = x.activation != nullptr;
   int64_t width = is_gated ? x.n / 2 : x.n;
   Problem problem{x.ends, x.ticket, static_cast<int>(x.groups), 0, static_cast<int>(width), static_cast<int>(x.k), static_cast<bf16*>(x.c),

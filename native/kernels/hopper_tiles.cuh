@@ -16,7 +16,7 @@ constexpr int kDepth = 64;               // of a stage along the sum
 constexpr int kGroup = 128;              // threads of a warpgroup
 constexpr int kWarps = 2 * kGroup / 32;  // of a block that multiply
 constexpr int kMostGroups = 256;
-constexpr int kStepSlots = 3;         // of a stepped matrix, the gradient not counted
+constexpr int kStepSlots = 3;            // of a stepped matrix, the gradient not counted
 
 enum class Form {
   kRowsDeep,  // c [R, N]: a [R, K], b [E, N, K]
@@ -24,6 +24,9 @@ enum class Form {
   kGated,     // c [R, 2N]: a [R, K], b [E, 2N, K], gates before ups; and their activation [R, N]
   kMatrices,  // c [E, M, N]: a [R, M], b [R, N]
   kStepped,   // the same, as gradients of matrices that are stepped by them where they stand; c is written nowhere
+  // As kRowsWide, the product being the gradient of an activation [R, N] and written nowhere: c [R, 2N] is the gradient of gates and ups, and the activation is
+  // made once more.
+  kGatedBackward,
 };
 
 template <Form kForm>
@@ -31,6 +34,10 @@ constexpr bool kIsMatrices = kForm == Form::kMatrices || kForm == Form::kStepped
 
 template <Form kForm>
 constexpr bool kIsDeep = kForm == Form::kRowsDeep || kForm == Form::kGated;  // of b
+
+// Behind the stages of factors a tile has stages of an epilogue: boxes of other tensors arrive there, change by the sums, and go back to memory.
+template <Form kForm>
+constexpr bool kHasEpilogue = kForm == Form::kStepped || kForm == Form::kGatedBackward;
 
 // Columns of N that a tile takes: of gated ones those of gates, and beside them the ups that belong to them.
 template <Form kForm>
@@ -45,8 +52,8 @@ struct Problem {
   int width;   // N
   int depth;   // K of rows
   bf16* result;
-  bf16* activation;         // of gated ones
-  const float* weights;     // of gated ones: a row's; null for 1
+  bf16* activation;         // of gated ones and their backward
+  const float* weights;     // of the same: a row's; null for 1
   const CUtensorMap* maps;  // of matrices: left and right of each group
   double* squares;          // of matrices: kTileSquares a tile
 };
@@ -61,9 +68,15 @@ struct Stepping {
 };
 static_assert(kTileRows == kBlocks * kRows && kTileColumns == kColumns && kTileSquares == kBlocks * kWarps);
 
-struct NoStepping {};
+// What gradients of gates and ups are made of, besides the product.
+struct Gating {
+  CUtensorMap hidden;  // [R, 2N], gates before ups: boxes of 64 columns of a block's rows
+  float* weight_sums;  // [R, tiles of N]: each tile's part of the gradient of a row's weight; null for none
+};
+
+struct Nothing {};
 template <Form kForm>
-using StepOf = std::conditional_t<kForm == Form::kStepped, Stepping, NoStepping>;
+using EpilogueOf = std::conditional_t<kForm == Form::kStepped, Stepping, std::conditional_t<kForm == Form::kGatedBackward, Gating, Nothing>>;
 
 // A block's part of a tile.
 struct Tile {
@@ -73,14 +86,14 @@ struct Tile {
   int column;  // first column of the whole tile
   int start;   // first row of the sum; matrices only
   int stages;
-  int slot_stages;  // in which slots of stepped matrices arrive, 64 columns of each
+  int epilogue_stages;  // 64 columns each
 };
 
 // Finds tiles of growing numbers.
 template <Form kForm>
 struct Walk {
   const Problem& x;
-  const StepOf<kForm>& by;
+  const EpilogueOf<kForm>& by;
   const int* ends;
   int group = 0;
   int first = 0;  // tile of the group
@@ -110,11 +123,12 @@ struct Walk {
     tile.column = (number - first) % across * kAcross<kForm>;
     tile.rows = max(0, min(left - rank * each, each));
     tile.row = down + rank * each;
+    tile.epilogue_stages = (min(x.width - tile.column, kColumns) + 63) / 64;
     if (kIsMatrices<kForm>) {
       tile.start = begin();
       tile.stages = (ends[group] - tile.start + kDepth - 1) / kDepth;
       if constexpr (kForm == Form::kStepped) {
-        tile.slot_stages = tile.stages == 0 && by.skips_idle ? 0 : (min(x.width - tile.column, kColumns) + 63) / 64;
+        tile.epilogue_stages = tile.stages == 0 && by.skips_idle ? 0 : tile.epilogue_stages;
       }
       if (tile.stages == 0) {  // one of zeros, from beyond the tensor
         tile.start = max(1, tile.start);

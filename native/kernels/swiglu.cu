@@ -2,7 +2,8 @@
 //
 // Bytes a row of bfloat16 with F = 1024: forward reads 4 KiB and writes 2 KiB, backward reads 6 KiB and writes 6 KiB. At 3 TB/s and 131,072 rows the
 // floors are 0.27 ms and 0.54 ms. Each lane has the loads of gate, up and gradient of two vectors in flight; backward asks for all six before its first
-// store, over which the compiler may move none, and touches every byte once.
+// store, over which the compiler may move none, and touches every byte once. Where the gradient that arrives is a grouped product on Hopper, backward is part
+// of the product instead (grouped_matmul_hopper.cu).
 #include "kernels/elements.cuh"
 #include "kernels/swiglu.cuh"
 #include "kernels/swiglu.h"
@@ -12,23 +13,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kRows = kThreads / 32;
-
-template <typename W>
-struct Gradients {
-  W activation;
-  W gate;
-  W up;
-  W product;  // of the row's dot
-};
-
-template <typename W>
-__device__ __forceinline__ Gradients<W> gradients(W gate, W up, W arriving, W weight) {
-  W s = sigmoid(gate);
-  W silu = gate * s;
-  W plain = silu * up;
-  W weighted = arriving * weight;
-  return {plain * weight, weighted * up * (s + silu * (W(1) - s)), weighted * silu, arriving * plain};
-}
 
 template <typename T, bool kVectors>
 __global__ void __launch_bounds__(kThreads) forward_rows(SwiGluForward x) {

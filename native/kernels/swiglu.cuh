@@ -1,4 +1,4 @@
-// The gated activation of one element on a GPU, in one form for all kernels that make it: the same bits.
+// The gated activation of one element on a GPU and its gradients, in one form for all kernels that make them: the same bits.
 #pragma once
 
 #include "kernels/cuda.cuh"
@@ -20,6 +20,23 @@ __device__ __forceinline__ W sigmoid(W x) {
 template <typename W>
 __device__ __forceinline__ W gated(W gate, W up, W weight) {
   return gate * sigmoid(gate) * up * weight;
+}
+
+template <typename W>
+struct Gradients {
+  W activation;
+  W gate;
+  W up;
+  W product;  // of the row's dot
+};
+
+template <typename W>
+__device__ __forceinline__ Gradients<W> gradients(W gate, W up, W arriving, W weight) {
+  W s = sigmoid(gate);
+  W silu = gate * s;
+  W plain = silu * up;
+  W weighted = arriving * weight;
+  return {plain * weight, weighted * up * (s + silu * (W(1) - s)), weighted * silu, arriving * plain};
 }
 
 }  // namespace moe::cuda

@@ -66,8 +66,7 @@ internal sealed class SwiGluRows(Tensor rows, Tensor? weights, RowGroups groups)
             return new Gradients(all.Rows, all.Weights, null, new Matrices(all.GateUp, all.Down));
         }
 
-        using var product = GroupedProduct.Rows(arriving, down, groups);
-        var (activation, hidden, ofWeights) = GatedRows.Backward(Hidden!, weights, product);
+        var (activation, hidden, ofWeights) = GroupedProduct.GatedBackward(arriving, down, groups, Hidden!, weights);
         return new Gradients(isWanted ? GroupedProduct.Rows(hidden, gateUp, groups) : null, ofWeights, new Factors(arriving, activation, hidden), null);
     }
 

@@ -7,7 +7,7 @@ namespace Moe.Distributed.Mpi;
 internal static unsafe partial class MpiAbi
 {
     public const string Library = "moe_mpi";
-    private const int Version = 10;
+    private const int Version = 11;
 
     static MpiAbi()
     {

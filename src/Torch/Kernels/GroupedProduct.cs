@@ -83,6 +83,40 @@ public static class GroupedProduct
         return new Tensor(result);
     }
 
+    /// <summary>
+    /// What <see cref="GatedRows.Backward"/> makes of each group's rows times its matrix: in one pass where the device has a kernel for it, with the same bits but in the
+    /// weights' gradient, whose sums run in another order.
+    /// </summary>
+    /// <param name="arriving">[R, D]: gradients of the down projection's results.</param>
+    /// <param name="down">[E, D, F].</param>
+    /// <param name="groups">Of the rows.</param>
+    /// <param name="hidden">[R, 2F]: what the activation was made of, gates before ups, without gaps.</param>
+    /// <param name="weights">[R], float32 (float64 beside float64 rows); null for 1.</param>
+    /// <returns>The activation [R, F], weights included, the gradient of hidden [R, 2F] and that of the weights [R]; null where there are none.</returns>
+    /// <exception cref="TorchException">Shapes or types don't fit each other.</exception>
+    public static (Tensor Activation, Tensor Gradient, Tensor? WeightGradient) GatedBackward(
+        Tensor arriving, Tensor down, RowGroups groups, Tensor hidden, Tensor? weights)
+    {
+        Operator.CountCall();
+        Abi.Check(Abi.GatedMatMulBackward(
+            arriving.LiveHandle,
+            down.LiveHandle,
+            groups.Offsets?.LiveHandle ?? 0,
+            hidden.LiveHandle,
+            weights?.LiveHandle ?? 0,
+            out var product,
+            out var activation,
+            out var gradient,
+            out var weightGradient));
+        if (product != 0)
+        {
+            using var activationGradient = new Tensor(product);
+            return GatedRows.Backward(hidden, weights, activationGradient);
+        }
+
+        return (new Tensor(activation), new Tensor(gradient), weightGradient == 0 ? null : new Tensor(weightGradient));
+    }
+
     private static Tensor Multiply(Tensor left, Tensor right, RowGroups groups)
     {
         Operator.CountCall();

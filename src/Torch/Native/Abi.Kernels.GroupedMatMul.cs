@@ -12,4 +12,16 @@ internal static unsafe partial class Abi
 
     [LibraryImport(Library, EntryPoint = "moe_grouped_matmul_step")]
     public static partial int GroupedMatMulStep(nint left, nint right, nint offsets, int rule, nint* slots, double* coefficients, int skipsIdle, out nint squares);
+
+    [LibraryImport(Library, EntryPoint = "moe_gated_matmul_backward")]
+    public static partial int GatedMatMulBackward(
+        nint arriving,
+        nint down,
+        nint offsets,
+        nint hidden,
+        nint weights,
+        out nint product,
+        out nint activation,
+        out nint hiddenGradient,
+        out nint weightGradient);
 }

@@ -40,7 +40,10 @@ internal sealed class SwiGluKernels(
     // Reads the projection and the gradient that arrives; writes the activation again and the projection's gradient.
     private double ActivationGradientBytes => (_rows * 6 * hidden * shapes.Size) + (2 * WeightBytes);
 
-    /// <summary>Products and activation one by one, and the whole function, which is what a step calls.</summary>
+    // Both of the above without the gradient between them, which the one writes and the other reads.
+    private double DownRowsActivationBytes => DownBytes(_used) + ActivationGradientBytes - (2 * _rows * hidden * shapes.Size);
+
+    /// <summary>Products and activation one by one, the two of backward that devices may have one kernel for, and the whole function, which is what a step calls.</summary>
     public IEnumerable<KernelBenchmark> All() => [.. Forward(), .. Backward(), .. Whole()];
 
     // Rows, weights and result of the two projections; the same numbers stand in every product of a pass.
@@ -78,6 +81,11 @@ internal sealed class SwiGluKernels(
         {
             var (projection, weights, arriving) = (Rows(2 * hidden), RowWeights(), Rows(hidden));
             return new KernelCall(() => GatedRows.Backward(projection, weights, arriving));
+        });
+        yield return Product("down: rows, swiglu", KernelPass.Backward, _width, hidden, DownRowsActivationBytes, () =>
+        {
+            var (arriving, matrices, projection, weights) = (Rows(_width), Down(), Rows(2 * hidden), RowWeights());
+            return new KernelCall(() => GroupedProduct.GatedBackward(arriving, matrices, _groups, projection, weights));
         });
         yield return Product("gate_up: rows", KernelPass.Backward, 2 * hidden, _width, GateUpBytes(_used), () =>
         {

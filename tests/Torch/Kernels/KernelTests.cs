@@ -43,6 +43,9 @@ public abstract class KernelTests(Device device)
     /// <summary>The same number in float64 on the host: what a reference is computed from.</summary>
     internal static Tensor Wide(Tensor values) => values.Detach().To(Device.Cpu).To(DType.Float64).Clone();
 
+    /// <summary>Every number is the same, and a NaN where one is expected.</summary>
+    internal static void MustHaveTheBits(Tensor actual, Tensor expected) => Assert.That(Wide(actual).ToArray<double>(), Is.EqualTo(Wide(expected).ToArray<double>()));
+
     /// <summary>Normal numbers, rounded to the type.</summary>
     internal Tensor Normal(DType type, params long[] shape)
     {

@@ -38,6 +38,7 @@ internal sealed class KernelBenchTests(Device device)
         AssertCounts(report, "experts, gate_up", "forward", 4 * ((rows * D) + (E * 2 * F * D) + (rows * 2 * F)), 2 * rows * 2 * F * D);
         AssertCounts(report, "experts, swiglu", "forward", 4 * ((rows * 3 * F) + rows), 0);
         AssertCounts(report, "experts, swiglu", "backward", 4 * ((rows * 6 * F) + (2 * rows)), 0);
+        AssertCounts(report, "experts, down: rows, swiglu", "backward", 4 * ((rows * D) + (E * F * D) + (rows * 5 * F) + (2 * rows)), 2 * rows * F * D);
         AssertCounts(report, "experts, down: weights", "backward", 4 * ((rows * F) + (E * F * D) + (rows * D)), 2 * rows * F * D);
         var whole = Of(report, "experts, whole", "forward");
         Assert.That(whole.Operations, Is.EqualTo(2 * rows * 3 * F * D));

@@ -1,0 +1,133 @@
+using Moe.Torch;
+using Moe.Torch.Kernels;
+using NUnit.Framework;
+
+namespace Moe.Tests.Torch.Kernels;
+
+/// <summary>Matrices that a product steps by the gradients which it makes: the bits of the product and an update after it.</summary>
+[TestFixtureSource(typeof(Devices), nameof(Devices.Fixtures))]
+public sealed class SteppedProductTests(Device device) : KernelTests(device)
+{
+    [Test]
+    public void Matrices_are_stepped_as_by_an_update_of_its_own(
+        [Values("3 0 5", "0 0", "1100 0 520 9", "1 64 0 17 33 7 300")] string lengths,
+        [Values(64, 136, 520, 1024)] int outer,
+        [Values(8, 328, 512)] int inner,
+        [Values] bool skipsIdle)
+    {
+        var counts = Array.ConvertAll(lengths.Split(' '), long.Parse);
+        MustStep(counts, outer, inner, skipsIdle, beyond: Random.Next(9));
+    }
+
+    [Test]
+    public void Shapes_and_groups_of_any_size([Values(30)] int times)
+    {
+        for (var time = 0; time < times; time++)
+        {
+            using var scope = new TensorScope();
+            var counts = Enumerable.Range(0, Random.Next(1, 40)).Select(_ => (long)(Random.Next(3) == 0 ? 0 : Random.Next(300))).ToArray();
+            MustStep(counts, 8 * Random.Next(1, 80), 8 * Random.Next(1, 80), Random.Next(2) == 0, Random.Next(40));
+        }
+    }
+
+    [Test]
+    public void What_no_kernel_steps_is_left()
+    {
+        var groups = new RowGroups(RowGroups.Of(3, 5).Offsets!.To(Place));
+        var (left, right) = (Normal(DType.Float32, 8, 16), Normal(DType.Float32, 8, 24));
+        Tensor[] slots = [.. Enumerable.Range(0, 3).Select(_ => Normal(DType.Float32, 2, 16, 24))];
+        var before = slots.Select(slot => slot.Clone()).ToArray();
+        Assert.That(GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, slots, Table(2), SkipsIdle: false)), Is.Null);
+        for (var slot = 0; slot < slots.Length; slot++)
+        {
+            MustHaveTheBits(slots[slot], before[slot]);
+        }
+    }
+
+    [Test]
+    public void An_update_of_other_matrices_is_refused()
+    {
+        var groups = new RowGroups(RowGroups.Of(3, 5).Offsets!.To(Place));
+        var slots = Slots(2, 16, 24);
+        var (left, right) = (Normal(DType.BFloat16, 8, 16), Normal(DType.BFloat16, 8, 24));
+        Assert.Multiple(() =>
+        {
+            Assert.That(() => GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, slots[..2], Table(2), false)), Throws.ArgumentException);
+            Assert.That(() => GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, slots, Table(3), false)), Throws.ArgumentException);
+        });
+        if (Place.IsCuda)
+        {
+            Assert.That(
+                () => GroupedProduct.Step(left, Normal(DType.BFloat16, 8, 32), groups, new StackedUpdate(UpdateRule.Adam, slots, Table(2), false)),
+                Throws.TypeOf<TorchException>().With.Message.Contains("a slot of the update"));
+        }
+    }
+
+    private void MustStep(long[] counts, int outer, int inner, bool skipsIdle, int beyond)
+    {
+        var groups = new RowGroups(RowGroups.Of(counts).Offsets!.To(Place));
+        var rows = counts.Sum() + beyond;
+        var (left, right) = (Normal(DType.BFloat16, rows, outer), Normal(DType.BFloat16, rows, inner));
+        var table = Table(counts.Length);
+        var (expected, actual) = (Slots(counts.Length, outer, inner), Array.Empty<Tensor>());
+        actual = Array.ConvertAll(expected, slot => slot.Clone());
+        var gradient = GroupedProduct.Matrices(left, right, groups);
+        var stepped = GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, actual, table, skipsIdle));
+        if (stepped is null)
+        {
+            Assert.That(Place.IsCuda && GroupedProductIsOwn(), Is.False, "no kernel for what the product's kernel takes");
+            return;
+        }
+
+        int[] active = [.. Enumerable.Range(0, counts.Length).Where(group => counts[group] > 0 || !skipsIdle)];
+        if (active.Length > 0)
+        {
+            var coefficients = new double[active.Length, table.GetLength(1)];
+            for (var i = 0; i < active.Length; i++)
+            {
+                for (var j = 0; j < table.GetLength(1); j++)
+                {
+                    coefficients[i, j] = table[active[i], j];
+                }
+            }
+
+            Tensor[] Of(Tensor stacked) => [.. active.Select(group => stacked.Select(0, group))];
+            MultiTensor.Update(UpdateRule.Adam, coefficients, Of(expected[0]), Of(gradient), Of(expected[1]), Of(expected[2]));
+        }
+
+        for (var slot = 0; slot < expected.Length; slot++)
+        {
+            MustHaveTheBits(actual[slot], expected[slot]);
+        }
+
+        var squares = Wide(gradient).Square().Sum(2).Sum(1);
+        MustBeClose(stepped.To(Device.Cpu), squares, "squares", DType.Float32);
+    }
+
+    // Whether the device's grouped products are this project's own: a gated one is made at once there, which shows in nothing but its time, so ask for a step that any shape allows.
+    private bool GroupedProductIsOwn()
+    {
+        var slots = Slots(1, 8, 8);
+        return GroupedProduct.Step(
+            Normal(DType.BFloat16, 8, 8), Normal(DType.BFloat16, 8, 8), new RowGroups(RowGroups.Of(8).Offsets!.To(Place)), new StackedUpdate(UpdateRule.Adam, slots, Table(1), false)) is not null;
+    }
+
+    private Tensor[] Slots(int groups, int outer, int inner) =>
+        [Normal(DType.BFloat16, groups, outer, inner), Normal(DType.BFloat16, groups, outer, inner), Normal(DType.BFloat16, groups, outer, inner).Square()];
+
+    // Of AdamW: gradient scale, coupled decay, decay factor, betas, root scale, epsilon, -step; others for each matrix.
+    private double[,] Table(int groups)
+    {
+        var table = new double[groups, 10];
+        for (var group = 0; group < groups; group++)
+        {
+            double[] row = [0.5 + Random.NextDouble(), Random.Next(2) * 0.1, 0.99, 0.9, 0.1, 0.95, 0.05, 1 + Random.NextDouble(), 1e-8, -Random.NextDouble()];
+            for (var i = 0; i < row.Length; i++)
+            {
+                table[group, i] = row[i];
+            }
+        }
+
+        return table;
+    }
+}
