@@ -206,13 +206,21 @@ std::pair<at::Tensor, at::Tensor> gated_at_once(const at::Tensor& a, const at::T
   return {};
 }
 
-constexpr int64_t kStepSlots = 3;
-
 // What the gradients' squares add up to, [E] float64, where one kernel makes them and steps the matrices; else undefined.
 at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends, moe::Rule rule, const moe::Handle* slots,
                            const double* coefficients, bool skips_idle) {
 #ifdef MOE_HOPPER
-  if (!a.is_cuda() || !ends.defined() || rule != moe::Rule::Adam) {
+  // Of Adam's rule without coupled decay (optimizer.cuh).
+  constexpr int64_t kCount = moe::rules::Adam<false>::kCoefficients, kCoupled = 1;
+  auto is_coupled = [&](int64_t groups) {
+    for (int64_t group = 0; group < groups; ++group) {
+      if (coefficients[group * kCount + kCoupled] != 0) {
+        return true;
+      }
+    }
+    return false;
+  };
+  if (!a.is_cuda() || !ends.defined() || rule != moe::Rule::Adam || is_coupled(ends.numel())) {
     return {};
   }
   c10::cuda::CUDAGuard guard(a.device());
@@ -222,7 +230,7 @@ at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::T
   int64_t groups = ends.numel();
   moe::cuda::MatrixStep step{};
   std::vector<const c10::StorageImpl*> written;
-  for (int64_t i = 0; i < kStepSlots; ++i) {
+  for (int64_t i = 0; i < 3; ++i) {
     if (moe::borrow(slots[i]).scalar_type() != at::kBFloat16) {
       return {};
     }
@@ -232,10 +240,8 @@ at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::T
     }
     written.push_back(slots[i]->storage().unsafeGetStorageImpl());
   }
-  int64_t count = 0;
-  moe::rules::with(rule, [&](auto r) { count = r.kCoefficients; });
-  auto pinned = at::empty({groups, count}, at::TensorOptions().dtype(at::kFloat).pinned_memory(true));
-  std::copy_n(coefficients, groups * count, pinned.data_ptr<float>());
+  auto pinned = at::empty({groups, kCount}, at::TensorOptions().dtype(at::kFloat).pinned_memory(true));
+  std::copy_n(coefficients, groups * kCount, pinned.data_ptr<float>());
   auto table = pinned.to(a.device(), /*non_blocking=*/true);
   step.coefficients = table.data_ptr<float>();
   step.skips_idle = skips_idle;

@@ -66,16 +66,12 @@ __device__ __forceinline__ void sum(float (&d)[128], const Tile& tile, Shared& s
 // The warpgroup's sums of a tile as gradients: steps the matrices' numbers there. Returns the lane's part of the sum of the gradients' squares.
 template <class R>
 __device__ __forceinline__ double step(const float (&d)[128], const Tile& tile, int row, const Stepping& by, Shared& shared, int warp, Turn<kStages>& stage) {
-  Quick c[R::kCoefficients];
-#pragma unroll
-  for (int i = 0; i < R::kCoefficients; ++i) {
-    c[i].value = __ldg(by.coefficients + tile.group * R::kCoefficients + i);
-  }
+  ShortAdam<false> rule([&](int i) { return __ldg(by.coefficients + tile.group * R::kCoefficients + i); });
   double squares = 0;
   each_epilogue_box(tile, shared, warp, stage, [&](int box, uint32_t slots) {
     unsigned pairs[16];
     round_box(d + box * 32, pairs);
-    step_box<R>(pairs, c, by, tile.group, row, tile.column + box * 64, slots, kPanelBytes);
+    step_box<R>(pairs, rule, by, tile.group, row, tile.column + box * 64, slots, kPanelBytes);
     add_squares(pairs, squares);
   });
   return squares;

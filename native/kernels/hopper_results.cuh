@@ -19,18 +19,16 @@ constexpr int kGradientSlot = 1;  // of every rule that steps matrices here
 // there, which loses 2^-22 of the sum at most, unless that is so far from one that float32 might lose more (as in optimizer.cu, whose sums keep what is rounded off).
 __device__ __forceinline__ void add_squares(const unsigned (&pairs)[16], double& sum) {
   float low = 0, high = 0;
-  unsigned any = 0;
 #pragma unroll
   for (unsigned pair : pairs) {
     float first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
     low += first * first;
     high += second * second;
-    any |= pair;
   }
   float both = low + high;
   if (both > 1e-24f && both < 1e36f) {
     sum += both;
-  } else if ((any & 0x7fff7fffu) != 0) {
+  } else {
 #pragma unroll
     for (unsigned pair : pairs) {
       double first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
@@ -153,8 +151,8 @@ __device__ __forceinline__ void store_gated(const float (&d)[128], const Tile& t
 
 // 16 x 64 of a stepped matrix, whose slots stand in shared memory at `slots`, kSlotBytes after one another: the sums are their gradient, in `pairs`. Each takes its
 // new numbers there, and they start on their way to memory.
-template <class R>
-__device__ __forceinline__ void step_box(const unsigned (&pairs)[16], const Quick (&c)[R::kCoefficients], const Stepping& to, int group, int row, int column,
+template <class R, class Applied>
+__device__ __forceinline__ void step_box(const unsigned (&pairs)[16], const Applied& rule, const Stepping& to, int group, int row, int column,
                                          uint32_t slots, uint32_t slot_bytes) {
   int lane = threadIdx.x % 32;
   int line = lane & 15;
@@ -173,7 +171,7 @@ __device__ __forceinline__ void step_box(const unsigned (&pairs)[16], const Quic
     }
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      step_pair<R>(four[j], c);
+      step_pair<R>(four[j], rule);
     }
 #pragma unroll
     for (int slot = 0, other = 0; slot < R::kSlots; ++slot) {

@@ -73,13 +73,8 @@ __device__ __forceinline__ void store_eight(void* to, Type type, int64_t at, con
 
 // Elements [begin, end) of a tensor whose slots are all bfloat16: eights where they are aligned, the next ones under way while a thread works on some, and the rest
 // one by one.
-template <class R>
-__device__ __forceinline__ void step_short(const StepEntry& entry, const float* coefficients, int64_t begin, int64_t end) {
-  Quick c[R::kCoefficients];
-#pragma unroll
-  for (int i = 0; i < R::kCoefficients; ++i) {
-    c[i].value = coefficients[i];
-  }
+template <class R, class Applied>
+__device__ __forceinline__ void step_short(const StepEntry& entry, const Applied& rule, int64_t begin, int64_t end) {
   int64_t whole = entry.aligned && entry.copy == nullptr ? begin + (end - begin) / kEach * kEach : begin;
   uint4 next[R::kSlots];
   auto fetch = [&](int64_t at) {
@@ -104,7 +99,7 @@ __device__ __forceinline__ void step_short(const StepEntry& entry, const float* 
       unsigned slots[R::kSlots];
 #pragma unroll
       for (int slot = 0; slot < R::kSlots; ++slot) slots[slot] = reinterpret_cast<const unsigned*>(&raw[slot])[pair];
-      step_pair<R>(slots, c);
+      step_pair<R>(slots, rule);
 #pragma unroll
       for (int slot = 0; slot < R::kSlots; ++slot) reinterpret_cast<unsigned*>(&raw[slot])[pair] = slots[slot];
     }
@@ -119,7 +114,7 @@ __device__ __forceinline__ void step_short(const StepEntry& entry, const float* 
     Quick x[kMostSlots];
 #pragma unroll
     for (int slot = 0; slot < R::kSlots; ++slot) x[slot].value = widened(static_cast<const bf16*>(entry.slots[slot])[at]);
-    R::apply(x, c);
+    rule.apply(x);
 #pragma unroll
     for (int slot = 0; slot < R::kSlots; ++slot) {
       if ((R::kWritten >> slot & 1) != 0) static_cast<bf16*>(entry.slots[slot])[at] = narrowed<bf16>::from(x[slot].value);
@@ -151,7 +146,14 @@ __global__ void __launch_bounds__(kThreads) step_kernel(const StepEntry* entries
       is_short = is_short && entry.types[slot] == Type::BFloat16;
     }
     if (is_short) {
-      step_short<R>(entry, c, begin, end);
+      auto number = [&](int i) { return c[i]; };
+      if constexpr (is_adam<R>) {
+        if (c[kCoupledDecay] == 0) {
+          step_short<R>(entry, ShortAdam<R::kSlots == 5>(number), begin, end);
+          return;
+        }
+      }
+      step_short<R>(entry, ShortRule<R>(number), begin, end);
       return;
     }
   }

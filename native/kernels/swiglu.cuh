@@ -5,10 +5,19 @@
 
 namespace moe::cuda {
 
-__device__ __forceinline__ float negative_exp(float x) { return __expf(-x); }
+// What is below 2^-126 counts as 0 here, which 1 is added to, and in the reciprocal.
+__device__ __forceinline__ float negative_exp(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * -1.44269504f));
+  return power;
+}
 __device__ __forceinline__ double negative_exp(double x) { return exp(-x); }
 
-__device__ __forceinline__ float reciprocal(float x) { return __fdividef(1.0f, x); }  // 0 from 2^126 on
+__device__ __forceinline__ float reciprocal(float x) {  // 0 from 2^126 on
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+  return inverse;
+}
 __device__ __forceinline__ double reciprocal(double x) { return 1.0 / x; }
 
 // Where gates are large and negative e^-x is infinite and the sigmoid 0.

@@ -63,26 +63,9 @@ public abstract class MultiTensorOptimizer : Optimizer
     {
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
-        int[] counted = [.. Enumerable.Range(0, Parameters.Count).Where(i => !IsLeftOut(Parameters[i], step))];
-        var steps = _steps.Span<long>();
-        foreach (var i in counted)
-        {
-            steps[i]++;
-        }
-
-        int[] active = _early.Count == 0 ? counted : [.. counted.Where(i => !_early.Contains(i))];
+        StepRest(Counted(Enumerable.Range(0, Parameters.Count).Where(i => !_early.Contains(i)), step), step);
+        Counted(_early, step); // behind the rest, for which a device waits
         _early.Clear();
-        if (active.Length == 0)
-        {
-            ForgetPrepared();
-            return;
-        }
-
-        var list = _prepared is { } prepared && prepared.Indices.SequenceEqual(active) ? prepared : new StepList(Parameters, active);
-        list.TakeSteps(steps);
-        Update(list, step);
-        list.WriteBack();
-        ForgetPrepared();
     }
 
     /// <inheritdoc/>
@@ -206,6 +189,35 @@ public abstract class MultiTensorOptimizer : Optimizer
 
     /// <summary>Share of a parameter's weights that its decay adds to the gradient.</summary>
     protected static double OnGradient(DecayForm form, double decay) => form == DecayForm.Coupled ? decay : 0;
+
+    // Counts the step for those of these parameters that are not left out of it, and tells which.
+    private int[] Counted(IEnumerable<int> parameters, OptimizerStep step)
+    {
+        int[] active = [.. parameters.Where(i => !IsLeftOut(Parameters[i], step))];
+        var steps = _steps.Span<long>();
+        foreach (var i in active)
+        {
+            steps[i]++;
+        }
+
+        return active;
+    }
+
+    private void StepRest(int[] active, OptimizerStep step)
+    {
+        if (active.Length == 0)
+        {
+            ForgetPrepared();
+            return;
+        }
+
+        var steps = _steps.Span<long>();
+        var list = _prepared is { } prepared && prepared.Indices.SequenceEqual(active) ? prepared : new StepList(Parameters, active);
+        list.TakeSteps(steps);
+        Update(list, step);
+        list.WriteBack();
+        ForgetPrepared();
+    }
 
     // The states of parameters that stand in one tensor, as one: they follow one another in memory as the parameters do.
     private Tensor Stacked(Tensor[] state, int first, long[] shape)

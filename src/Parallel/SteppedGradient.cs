@@ -12,14 +12,23 @@ internal sealed class SteppedGradient : DirectGradient, IGradientTaker
     private readonly Parameter _parameter;
     private IBackwardStepper? _stepper;
     private double _factor;
+    private bool _isAnnounced;
+    private StackedUpdate? _update;
     private Tensor? _squares; // float64: of each logical parameter's gradient, or of each expert's
 
     /// <param name="plan">Of one parameter, held by this rank alone.</param>
     public SteppedGradient(GradientBucketPlan plan)
         : base(plan) => _parameter = plan.Parameters[0];
 
-    /// <summary>What it is stepped by within backward.</summary>
-    public StackedUpdate? Update { get; private set; }
+    /// <inheritdoc/>
+    public StackedUpdate? Update
+    {
+        get
+        {
+            Announce();
+            return _update;
+        }
+    }
 
     /// <summary>The factor-free sums of squares of the gradient that was taken; null where none was.</summary>
     public Tensor? Squares => _squares;
@@ -33,8 +42,6 @@ internal sealed class SteppedGradient : DirectGradient, IGradientTaker
     public void Begin(double factor, IBackwardStepper stepper)
     {
         (_stepper, _factor, _parameter.GradientTaker) = (stepper, factor, this);
-        SetScale(factor);
-        Update = stepper.Begin(_parameter, Logical);
     }
 
     /// <inheritdoc/>
@@ -115,13 +122,24 @@ internal sealed class SteppedGradient : DirectGradient, IGradientTaker
 
     private void End()
     {
-        _stepper = null;
-        Update = null;
+        (_stepper, _update, _isAnnounced) = (null, null, false);
         _parameter.GradientTaker = null;
+    }
+
+    // In backward, in which the host is ahead of a device, and not before the forward, which may have the device wait for it.
+    private void Announce()
+    {
+        if (!_isAnnounced)
+        {
+            _isAnnounced = true;
+            SetScale(_factor);
+            _update = _stepper!.Begin(_parameter, Logical);
+        }
     }
 
     private void TakeWhole(Tensor gradient, Func<LogicalParameter, bool> isIdle)
     {
+        Announce();
         Show(gradient);
         SetScale(_factor);
         _squares = MultiTensor.SquareSums([.. Logical.Select(logical => logical.Gradient)]).Detached();

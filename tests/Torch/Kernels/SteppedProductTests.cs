@@ -11,8 +11,8 @@ public sealed class SteppedProductTests(Device device) : KernelTests(device)
     [Test]
     public void Matrices_are_stepped_as_by_an_update_of_its_own(
         [Values("3 0 5", "0 0", "1100 0 520 9", "1 64 0 17 33 7 300")] string lengths,
-        [Values(64, 136, 520, 1024)] int outer,
-        [Values(8, 328, 512)] int inner,
+        [Values(64, 136, 520)] int outer,
+        [Values(8, 328)] int inner,
         [Values] bool skipsIdle)
     {
         var counts = Array.ConvertAll(lengths.Split(' '), long.Parse);
@@ -20,24 +20,26 @@ public sealed class SteppedProductTests(Device device) : KernelTests(device)
     }
 
     [Test]
-    public void Shapes_and_groups_of_any_size([Values(30)] int times)
+    public void Shapes_and_groups_of_any_size([Values(20)] int times)
     {
         for (var time = 0; time < times; time++)
         {
             using var scope = new TensorScope();
             var counts = Enumerable.Range(0, Random.Next(1, 40)).Select(_ => (long)(Random.Next(3) == 0 ? 0 : Random.Next(300))).ToArray();
-            MustStep(counts, 8 * Random.Next(1, 80), 8 * Random.Next(1, 80), Random.Next(2) == 0, Random.Next(40));
+            MustStep(counts, 8 * Random.Next(1, 50), 8 * Random.Next(1, 50), Random.Next(2) == 0, Random.Next(40));
         }
     }
 
-    [Test]
-    public void What_no_kernel_steps_is_left()
+    [TestCase(DType.Float32, 0), TestCase(DType.BFloat16, 0.1)]
+    public void What_no_kernel_steps_is_left(DType type, double coupledDecay)
     {
         var groups = new RowGroups(RowGroups.Of(3, 5).Offsets!.To(Place));
-        var (left, right) = (Normal(DType.Float32, 8, 16), Normal(DType.Float32, 8, 24));
-        Tensor[] slots = [.. Enumerable.Range(0, 3).Select(_ => Normal(DType.Float32, 2, 16, 24))];
+        var (left, right) = (Normal(type, 8, 16), Normal(type, 8, 24));
+        Tensor[] slots = [.. Enumerable.Range(0, 3).Select(_ => Normal(type, 2, 16, 24))];
         var before = slots.Select(slot => slot.Clone()).ToArray();
-        Assert.That(GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, slots, Table(2), SkipsIdle: false)), Is.Null);
+        var table = Table(2);
+        table[1, 1] = coupledDecay;
+        Assert.That(GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, slots, table, SkipsIdle: false)), Is.Null);
         for (var slot = 0; slot < slots.Length; slot++)
         {
             MustHaveTheBits(slots[slot], before[slot]);
@@ -75,7 +77,7 @@ public sealed class SteppedProductTests(Device device) : KernelTests(device)
         var stepped = GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, actual, table, skipsIdle));
         if (stepped is null)
         {
-            Assert.That(Place.IsCuda && GroupedProductIsOwn(), Is.False, "no kernel for what the product's kernel takes");
+            Assert.That(Place.IsCuda && rows > 0 && GroupedProductIsOwn(), Is.False, "no kernel for what the product's kernel takes");
             return;
         }
 
@@ -122,7 +124,7 @@ public sealed class SteppedProductTests(Device device) : KernelTests(device)
         var table = new double[groups, 10];
         for (var group = 0; group < groups; group++)
         {
-            double[] row = [0.5 + Random.NextDouble(), Random.Next(2) * 0.1, 0.99, 0.9, 0.1, 0.95, 0.05, 1 + Random.NextDouble(), 1e-8, -Random.NextDouble()];
+            double[] row = [0.5 + Random.NextDouble(), 0, 0.99, 0.9, 0.1, 0.95, 0.05, 1 + Random.NextDouble(), 1e-8, -Random.NextDouble()];
             for (var i = 0; i < row.Length; i++)
             {
                 table[group, i] = row[i];
