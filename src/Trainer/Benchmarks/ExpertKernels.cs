@@ -20,7 +20,7 @@ internal static class ExpertKernels
         }
 
         var rows = RowsPerExpert(shapes, random);
-        return Layer("experts", rows, shapes.Model.Moe.ExpertWidth, isRouted: true, shapes.ExpertLayerCalls, shapes, random);
+        return Layer("experts", rows, shapes.Model.Moe.ExpertWidth, isRouted: true, shapes.ExpertLayerCalls, shapes, random, shapes.Config.Optimizer.ExpertsInBackward);
     }
 
     private static IEnumerable<KernelBenchmark> Shared(KernelShapes shapes, RandomInputs random)
@@ -37,9 +37,9 @@ internal static class ExpertKernels
             "feed-forward", [shapes.Tokens], shapes.Model.DenseWidth, isRouted: false, shapes.MicroBatches * shapes.Model.DenseLayers, shapes, random);
 
     private static IEnumerable<KernelBenchmark> Layer(
-        string name, long[] rows, long hidden, bool isRouted, double calls, KernelShapes shapes, RandomInputs random) =>
+        string name, long[] rows, long hidden, bool isRouted, double calls, KernelShapes shapes, RandomInputs random, bool isStepped = false) =>
     [
-        .. new SwiGluKernels(name, rows, hidden, isRouted, calls, shapes, random).All(),
+        .. new SwiGluKernels(name, rows, hidden, isRouted, calls, shapes, random, isStepped).All(),
         .. new LinearKernels(shapes, random).Casts(name, rows.Length * 3 * hidden * shapes.Width, calls),
     ];
 

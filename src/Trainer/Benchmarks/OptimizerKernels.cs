@@ -36,11 +36,13 @@ internal sealed class OptimizerKernels : IDisposable
         _reduction = new GradientReduction(_model.Parameters, mesh, options);
         var tokens = shapes.Tokens * config.Train.Accumulation * mesh.World.Size;
         _factor = 1.0 / tokens;
-        _optimizer = MkorAssembly.Over(config, OptimizerAssembly.Build(config, _reduction.Logical), _model.Parameters, _reduction.Logical, mesh, tokens);
+
+        LogicalParameter[] logical = [.. _reduction.Logical.Where(parameter => !IsWithinBackward(parameter.Expert))];
+        _optimizer = MkorAssembly.Over(config, OptimizerAssembly.Build(config, logical), _model.Parameters, logical, mesh, tokens);
         _optimizer.Begin(0);
         foreach (var parameter in _model.Parameters)
         {
-            parameter.Value.RequiresGrad = !_optimizer.Freezes(parameter.Kind, parameter.Layer);
+            parameter.Value.RequiresGrad = !_optimizer.Freezes(parameter.Kind, parameter.Layer) && !IsWithinBackward(parameter.ExpertIds?.FirstOrDefault());
         }
 
         _buckets =
@@ -160,7 +162,10 @@ internal sealed class OptimizerKernels : IDisposable
     private static KernelBenchmark Update(string name, long count, double bytes, Func<KernelCall> make) =>
         new(name, FormattableString.Invariant($"[{count}]"), KernelPass.Update, bytes, 0, make);
 
-    private bool IsStepped(LogicalParameter parameter) => !_optimizer.Freezes(parameter.Kind, parameter.Layer);
+    // Costs nothing behind it: `bench experts` has it.
+    private bool IsWithinBackward(int? expert) => _shapes.Config.Optimizer.ExpertsInBackward && expert is not null;
+
+    private bool IsStepped(LogicalParameter parameter) => !IsWithinBackward(parameter.Expert) && !_optimizer.Freezes(parameter.Kind, parameter.Layer);
 
     private static double Bytes(GradientBucketPlan bucket) => (double)bucket.Count * bucket.Type.Size();
 

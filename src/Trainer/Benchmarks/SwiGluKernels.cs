@@ -1,6 +1,7 @@
 using Moe.Models;
 using Moe.Torch;
 using Moe.Torch.Kernels;
+using Moe.Training.Configuration;
 
 namespace Moe.Training.Benchmarks;
 
@@ -16,8 +17,9 @@ namespace Moe.Training.Benchmarks;
 /// <param name="calls">Of a step.</param>
 /// <param name="shapes">Of the rank.</param>
 /// <param name="random">Makes the inputs.</param>
+/// <param name="isStepped">Whether the matrices are stepped within backward, as AdamW would.</param>
 internal sealed class SwiGluKernels(
-    string name, long[] rowsPerExpert, long hidden, bool isRouted, double calls, KernelShapes shapes, RandomInputs random)
+    string name, long[] rowsPerExpert, long hidden, bool isRouted, double calls, KernelShapes shapes, RandomInputs random, bool isStepped)
 {
     private const double Deviation = 0.02;
 
@@ -33,7 +35,16 @@ internal sealed class SwiGluKernels(
 
     private double WholeForwardBytes => GateUpBytes(_used) + DownBytes(_used) + ActivationBytes;
 
-    private double WholeBackwardBytes => GateUpBytes(_used) + GateUpBytes(_experts) + DownBytes(_used) + DownBytes(_experts) + ActivationGradientBytes;
+    private double WholeBackwardBytes => GateUpBytes(_used) + DownBytes(_used) + ActivationGradientBytes
+        + (isStepped ? GateUpStepBytes + DownStepBytes : GateUpBytes(_experts) + DownBytes(_experts));
+
+    // Rows of both sides; values and means in place of the gradient.
+    private double GateUpStepBytes => GateUpBytes(0) + SteppedMatrices.Bytes(_used * 2 * hidden * _width, shapes.Type, State);
+
+    private double DownStepBytes => DownBytes(0) + SteppedMatrices.Bytes(_used * hidden * _width, shapes.Type, State);
+
+    // As the configuration has it beside weights of the products' type.
+    private DType State => shapes.Type != DType.BFloat16 ? shapes.Type : shapes.Config.Optimizer.StateType == StoredType.BFloat16 ? DType.BFloat16 : DType.Float32;
 
     private double ActivationBytes => (_rows * 3 * hidden * shapes.Size) + WeightBytes;
 
@@ -102,6 +113,19 @@ internal sealed class SwiGluKernels(
             var (arriving, activation) = (Rows(_width), Rows(hidden));
             return new KernelCall(() => GroupedProduct.Matrices(arriving, activation, _groups));
         });
+        if (isStepped)
+        {
+            yield return Product("gate_up: weights, stepped", KernelPass.Backward, 2 * hidden, _width, GateUpStepBytes, () =>
+            {
+                var (arriving, x, matrices) = (Rows(2 * hidden), Rows(_width), new SteppedMatrices(GateUp(), State));
+                return new KernelCall(() => matrices.Step(arriving, x, _groups));
+            });
+            yield return Product("down: weights, stepped", KernelPass.Backward, _width, hidden, DownStepBytes, () =>
+            {
+                var (arriving, activation, matrices) = (Rows(_width), Rows(hidden), new SteppedMatrices(Down(), State));
+                return new KernelCall(() => matrices.Step(arriving, activation, _groups));
+            });
+        }
     }
 
     private IEnumerable<KernelBenchmark> Whole()
@@ -118,10 +142,13 @@ internal sealed class SwiGluKernels(
             var (x, gateUp, down, weights) = Leaves();
             var seed = Rows(_width);
             Tensor[] leaves = weights is null ? [x, gateUp, down] : [x, gateUp, down, weights];
-            return RecordedCalls.Backward(() => GroupedSwiGlu.Apply(x, gateUp, down, _groups, weights), seed, leaves);
+            var (gateUpUse, downUse) = (Use(gateUp), Use(down));
+            return RecordedCalls.Backward(() => GroupedSwiGlu.Apply(x, gateUp, down, _groups, weights, gateUpUse, downUse), seed, leaves);
         }) with
         { CallsPerStep = calls };
     }
+
+    private MatrixUse Use(Tensor matrices) => isStepped ? new SteppedMatrices(matrices, State).Use : default;
 
     private KernelBenchmark Product(string part, KernelPass pass, long outputs, long inputs, double bytes, Func<KernelCall> make) =>
         Part(part, FormattableString.Invariant($"[{_rows}, {inputs}] x [{_experts}, {outputs}, {inputs}]"), pass, bytes, 2.0 * _rows * outputs * inputs, make);

@@ -22,7 +22,7 @@ internal sealed class MeshVerification(RunConfig config, DeviceMesh mesh, string
     public bool Run()
     {
         print($"verify: {mesh.World.Size} rank(s), {mesh}, backend {mesh.World.Backend}, on {Place(device)}, against one process on {Place(Reference)}; "
-            + $"{Trial.Steps} steps, clipping on, accumulation 2; differences relative to the largest entry");
+            + $"{Trial.Steps} steps, {Manner}; differences relative to the largest entry");
         var within = true;
         foreach (var trial in Trial.Of(ShrunkConfig.Of(config, mesh.Expert.Size)))
         {
@@ -57,7 +57,8 @@ internal sealed class MeshVerification(RunConfig config, DeviceMesh mesh, string
         // One process reads as one micro-batch what the mesh's ranks read as one each: the same samples in the same order.
         using var alone = new DeviceMesh(new SingleProcessGroup(mesh.World.Timeout), 1);
         var parallel = trial.Config.Parallel with { Dispatcher = DispatcherName.Local, ExpertParallel = 1 };
-        using var session = Session(trial.Config with { Parallel = parallel }, alone, Reference);
+        var behind = trial.Config.Optimizer with { ExpertsInBackward = false };
+        using var session = Session(trial.Config with { Parallel = parallel, Optimizer = behind }, alone, Reference);
         var reference = Steps(session);
         List<Difference> differences = [];
         for (var step = 0; step < Trial.Steps; step++)
@@ -73,6 +74,9 @@ internal sealed class MeshVerification(RunConfig config, DeviceMesh mesh, string
             .Select(logical => Difference.Of(logical.Key, reader.Read(logical.Key, logical.Value.Shape), logical.Value.To(Device.Cpu))));
         return differences;
     }
+
+    private string Manner => config.Optimizer.ExpertsInBackward
+        ? "experts stepped within backward, which one process does behind it" : "clipping on, accumulation 2";
 
     private Device Reference => mesh.World.Size == 1 ? Device.Cpu : device;
 

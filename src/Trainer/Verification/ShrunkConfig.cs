@@ -10,7 +10,7 @@ internal static class ShrunkConfig
     // Small enough to bite at every step: a wrong norm would go unnoticed without clipping.
     private const double ClipNorm = 0.1;
 
-    /// <summary>The small run: at most two layers with experts and one without, narrow, short, two micro-steps, clipping on.</summary>
+    /// <summary>The small run: at most two layers with experts and one without, narrow, short; two micro-steps, clipping on, but where experts are stepped within backward.</summary>
     /// <param name="config">The user's.</param>
     /// <param name="expertParallel">Ranks that share the experts; divides the experts before and after.</param>
     public static RunConfig Of(RunConfig config, int expertParallel)

@@ -47,6 +47,21 @@ internal sealed class KernelBenchTests(Device device)
     }
 
     [Test]
+    public void Experts_that_are_stepped_within_backward_are_counted_there_and_no_more_behind_it()
+    {
+        static RunConfig Within(RunConfig config) => config with { Optimizer = new() { ExpertsInBackward = true } };
+        var (report, plain) = (Run("experts", Within), Run("experts"));
+
+        var rows = T * K;
+        AssertCounts(report, "experts, gate_up: weights, stepped", "backward", 4 * ((rows * D) + (rows * 2 * F) + (6 * E * 2 * F * D)), 2 * rows * 2 * F * D);
+        AssertCounts(report, "experts, down: weights, stepped", "backward", 4 * ((rows * F) + (rows * D) + (6 * E * F * D)), 2 * rows * F * D);
+        var more = Of(report, "experts, whole", "backward").Bytes - Of(plain, "experts, whole", "backward").Bytes;
+        Assert.That(more, Is.EqualTo(4 * 5 * E * 3 * F * D), "values and two means, read and written, for a gradient that was written");
+        var behind = Of(Run("optimizer", config => config with { Optimizer = new() }), "step of adamw", "update").Bytes - Of(Run("optimizer", Within), "step of adamw", "update").Bytes;
+        Assert.That(behind, Is.EqualTo(28 * 2 * E * 3 * F * D));
+    }
+
+    [Test]
     public void Dense_layers_and_shared_experts_have_lines_of_their_own()
     {
         var report = Run("experts", config => config with

@@ -142,6 +142,7 @@ internal sealed class ConfigurationReaderTests
     /// <summary>A file in which setting <paramref name="path"/> alone breaks no rule.</summary>
     private static string Base(string path) => path switch
     {
+        "optimizer.experts_in_backward" => "train: {clip_norm: 0}" + Domains,
         "optimizer.nesterov" => "optimizer: {name: sgd}" + Domains,
         "optimizer.muon.table" => "optimizer: {muon: {rows: [{a: 1.5, b: -0.5, c: 0}]}}" + Domains,
         "model.head_width" or "model.heads" or "model.width" => "model: {heads: 1}" + Domains,

@@ -37,6 +37,7 @@ internal sealed class ConfigurationRuleTests
     [TestCase("train={graph_capture: true, recompute: block}", "but train.recompute is block and train.memory_budget null")]
     [TestCase("train={graph_capture: true, memory_budget: 40GiB}", "but train.recompute is auto and train.memory_budget \"40GiB\"")]
     [TestCase("train={graph_capture: true, accumulation: 2}", "captures steps of one micro-batch, but train.accumulation is 2")]
+    [TestCase("optimizer.experts_in_backward=true", "steps before the gradient's norm is known, which train.clip_norm 1 needs; set train.clip_norm to 0")]
     [TestCase("model={layers: 1024, moe: {experts: 65536}}", "model.moe.experts 65536 in each of 1024 layers are 6.711e+7 experts (at most 1.311e+5)")]
     [TestCase("model={dense_layers: 1, moe: {experts: 65536, top_k: 65536, expert_width: 1048576}}", "gives a token 6.872e+10 hidden numbers (at most 6.711e+7)")]
     [TestCase("model={vocabulary: 16777216, width: 65536}", "make an embedding of 1.1e+12 numbers (at most 2.749e+11)")]
@@ -78,6 +79,31 @@ internal sealed class ConfigurationRuleTests
         using var folder = new ConfigurationFolder();
 
         Assert.That(folder.Refuse($"train: {{graph_capture: true}}\n{yaml}" + Domains).Select(f => f.ToString()), Has.Some.Contains(message));
+    }
+
+    [TestCase("train.accumulation=2", "steps in a step's only backward, but train.accumulation is 2; set train.accumulation to 1")]
+    [TestCase("train={graph_capture: true, clip_norm: 0}", "but optimizer.experts_in_backward has others in each step; set one of them to false")]
+    [TestCase("optimizer={experts_in_backward: true, precondition: mkor}", "optimizer.precondition mkor turns all gradients at once")]
+    [TestCase("optimizer={experts_in_backward: true, name: drop_muon}", "optimizer.experts_in_backward has no form for drop_muon")]
+    [TestCase("optimizer={experts_in_backward: true, name: lamb}", "optimizer.lamb.max_gradient_norm 1 needs the norm of all gradients")]
+    [TestCase("optimizer={experts_in_backward: true, rules: [{match: head, optimizer: lamb}]}", "set optimizer.lamb.max_gradient_norm to null")]
+    public void What_needs_all_gradients_is_refused_beside_experts_in_backward(string option, string message)
+    {
+        using var folder = new ConfigurationFolder();
+
+        var file = "optimizer: {experts_in_backward: true}\ntrain: {clip_norm: 0}" + Domains;
+        Assert.That(folder.Refuse(file, option).Select(f => f.ToString()), Has.Some.Contains(message));
+    }
+
+    [Test]
+    public void Experts_that_several_ranks_hold_are_refused_beside_experts_in_backward()
+    {
+        var config = Valid with { Optimizer = new() { ExpertsInBackward = true }, Train = Valid.Train with { ClipNorm = 0 }, Parallel = new() { ExpertParallel = 2 } };
+
+        Assert.That(() => ConfigRules.ValidateMesh(config, 2), Throws.Nothing);
+        Assert.That(
+            () => ConfigRules.ValidateMesh(config, 4),
+            Throws.TypeOf<ConfigException>().With.Message.Contains("parallel.expert_parallel is 2 of 4, so that 2 ranks hold each").And.Message.Contains("set parallel.expert_parallel to 4"));
     }
 
     [Test]

@@ -2,6 +2,7 @@ using Moe.Distributed;
 using Moe.Torch;
 using Moe.Training;
 using Moe.Training.Configuration;
+using Moe.Training.Verification;
 using NUnit.Framework;
 
 namespace Moe.Tests.Training;
@@ -23,6 +24,15 @@ internal static class StepInBackwardScenarios
                 }, arguments[0]);
             }
         }
+    }
+
+    /// <summary>The mesh computes what one process computes.</summary>
+    public static void Verify(ProcessGroup world, string[] arguments)
+    {
+        List<string> lines = [];
+        using var mesh = new DeviceMesh(world, world.Size);
+        var config = StepInBackwardCase.All[0].Config(arguments[0], inBackward: true);
+        Assert.That(new MeshVerification(config, mesh, arguments[0], lines.Add).Run(), string.Join('\n', lines));
     }
 
     /// <summary>A NaN in one rank's experts: every rank ends, and names the same parameter.</summary>

@@ -49,6 +49,9 @@ public class StepInBackwardTests : TinyRunTests
     }
 
     [Test]
+    public void Verification_compares_what_is_stepped_within_backward() => Ranks.Run(StepInBackwardScenarios.Verify, [Folder], 2, "gloo");
+
+    [Test]
     public void A_step_that_cannot_be_left_out_ends_the_run_on_all_ranks() => Ranks.Run(StepInBackwardScenarios.EndTogether, [Folder], 2, "gloo");
 
     [Test, Category(Devices.Cuda)]
