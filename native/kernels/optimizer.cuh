@@ -7,7 +7,7 @@
 namespace moe::cuda {
 
 // A float32 whose root and quotient are the device's quick ones, 2^-21 off at most, of which rounding to bfloat16 keeps 2^-9; numbers below 2^-126 count as zero
-// there. Products that are added to something are not rounded before. Each operation is one instruction by its name, so that no compiler's choice changes bits.
+// there. A product that is added to something is not rounded before (of two products the first is not). Each operation is one instruction by its name, so that no compiler's choice changes bits.
 struct Quick {
   float value;
 };
@@ -69,7 +69,7 @@ struct ShortAdam {
     square_taken.value = __fdiv_rn(number(6), __fmul_rn(number(4), number(4)));
     decay.value = number(2);
     root.value = number(7);
-    epsilon.value = number(8);
+    epsilon.value = fmaxf(number(8), 1.17549435e-38f);  // less would count as zero, and a quotient of zeros be none
     step.value = number(9);
   }
   __device__ __forceinline__ void apply(Quick* x) const {

@@ -73,7 +73,8 @@ public abstract class MultiTensorOptimizer : Optimizer
     {
         int[] places = [.. logical.Select(one => _places.Value[one])];
         _early.UnionWith(places);
-        if (parameter.Value.Rank != 3 || places.Index().Any(place => place.Item != places[0] + place.Index))
+        var isWhole = logical.Sum(one => one.Value.Count) == parameter.Value.Count; // other optimizers may have parts of it
+        if (!isWhole || parameter.Value.Rank != 3 || places.Index().Any(place => place.Item != places[0] + place.Index))
         {
             return null;
         }

@@ -59,7 +59,7 @@ public abstract class Optimizer : IDisposable
 
     /// <summary>
     /// Tells that some parameters of the step are stepped before <see cref="Step"/>, by <see cref="StepEarly"/> or by the result, with the same numbers; that then leaves
-    /// them alone. The step has no norm of all gradients and no loss yet, and what is idle is told with each call.
+    /// them alone. The step has no norm of all gradients and no loss yet; what is idle <see cref="StepEarly"/> is told, and a product sees it by its rows.
     /// </summary>
     /// <param name="parameter">As it is stored.</param>
     /// <param name="logical">All that stands in it, in order, with their <see cref="LogicalParameter.GradientScale"/>.</param>

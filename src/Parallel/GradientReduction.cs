@@ -194,6 +194,26 @@ public sealed class GradientReduction : IDisposable
     /// <summary>Frees the buckets; gradients that are views of them stay valid until they are replaced.</summary>
     public void Dispose() => Array.ForEach(_stores, store => store.Dispose());
 
+    internal void Scale(double factor)
+    {
+        using var mode = Autograd.NoGrad();
+        foreach (var store in Active)
+        {
+            store.Scale(factor, _shard);
+        }
+    }
+
+    /// <summary>Key of the first parameter, by the model's order, whose gradient holds an infinity or NaN; the same on all ranks, who all call this.</summary>
+    internal string? FirstNotFinite()
+    {
+        using var scope = new TensorScope();
+        var stepped = Active.OfType<SteppedGradient>().Select(store => store.FirstNotFinite()).OfType<LogicalParameter>();
+        var own = OwnedGradients().Where(logical => logical.Gradient.IsFinite().All().Item() == 0).Concat(stepped).MinBy(Place);
+        var mine = own is null ? "" : FormattableString.Invariant($"{Place(own).Index:D8} {Place(own).Expert:D8} {own.Key}");
+        var first = _all.GatherBytes(Encoding.UTF8.GetBytes(mine)).Select(Encoding.UTF8.GetString).Where(text => text.Length > 0).Min(StringComparer.Ordinal);
+        return first?.Split(' ', 3)[2];
+    }
+
     // One transfer for all of them.
     private double SteppedSquares()
     {
@@ -213,26 +233,6 @@ public sealed class GradientReduction : IDisposable
         }
 
         return total;
-    }
-
-    internal void Scale(double factor)
-    {
-        using var mode = Autograd.NoGrad();
-        foreach (var store in Active)
-        {
-            store.Scale(factor, _shard);
-        }
-    }
-
-    /// <summary>Key of the first parameter, by the model's order, whose gradient holds an infinity or NaN; the same on all ranks, who all call this.</summary>
-    internal string? FirstNotFinite()
-    {
-        using var scope = new TensorScope();
-        var stepped = Active.OfType<SteppedGradient>().Select(store => store.FirstNotFinite()).OfType<LogicalParameter>();
-        var own = OwnedGradients().Where(logical => logical.Gradient.IsFinite().All().Item() == 0).Concat(stepped).MinBy(Place);
-        var mine = own is null ? "" : FormattableString.Invariant($"{Place(own).Index:D8} {Place(own).Expert:D8} {own.Key}");
-        var first = _all.GatherBytes(Encoding.UTF8.GetBytes(mine)).Select(Encoding.UTF8.GetString).Where(text => text.Length > 0).Min(StringComparer.Ordinal);
-        return first?.Split(' ', 3)[2];
     }
 
     private (int Index, int Expert) Place(LogicalParameter logical) => (_order[logical.Key], logical.Expert ?? 0);

@@ -25,15 +25,16 @@ internal sealed class SteppedGradient : DirectGradient, IGradientTaker
     {
         get
         {
+            DemandOnce();
             Announce();
             return _update;
         }
     }
 
-    /// <summary>The factor-free sums of squares of the gradient that was taken; null where none was.</summary>
+    /// <summary>Sums of squares of the gradient that was taken, before its factor; null where none was.</summary>
     public Tensor? Squares => _squares;
 
-    /// <summary>Whether it is stepped by within backward in this step.</summary>
+    /// <summary>Whether the experts are stepped within this step's backward.</summary>
     public bool IsStepped => _stepper is not null;
 
     /// <summary>Makes ready for a step's only backward, after <see cref="Zero"/>.</summary>
@@ -77,6 +78,7 @@ internal sealed class SteppedGradient : DirectGradient, IGradientTaker
             return base.Reduce(shard);
         }
 
+        _parameter.GradientTaker = null; // the next backward is another step's
         if (_squares is null)
         {
             // No token came here, and no backward: its gradient counts as zeros, as any that is missing.
@@ -137,8 +139,18 @@ internal sealed class SteppedGradient : DirectGradient, IGradientTaker
         }
     }
 
+    // Before the matrices change: a product asks for the update first.
+    private void DemandOnce()
+    {
+        if (_squares is not null)
+        {
+            throw new InvalidOperationException($"'{_parameter.Name}' is stepped within backward, which a step may have one of, and was stepped already");
+        }
+    }
+
     private void TakeWhole(Tensor gradient, Func<LogicalParameter, bool> isIdle)
     {
+        DemandOnce();
         Announce();
         Show(gradient);
         SetScale(_factor);

@@ -8,6 +8,8 @@ namespace Moe.Torch.Kernels;
 /// </remarks>
 public static class GroupedProduct
 {
+    private const int AdamCoefficients = 10; // of UpdateRule.Adam: the one that a product steps by
+
     /// <summary>Each group's rows times its matrix.</summary>
     /// <param name="rows">[R, K].</param>
     /// <param name="matrices">[E, K, N].</param>
@@ -53,9 +55,17 @@ public static class GroupedProduct
     /// <exception cref="TorchException">Shapes or types don't fit each other.</exception>
     public static unsafe Tensor? Step(Tensor left, Tensor right, RowGroups groups, StackedUpdate update)
     {
-        if (update is not { Slots: [var values, var means, var squares], Coefficients: var rows } || rows.GetLength(0) != values.Size(0))
+        if (update.Slots is not [var values, var means, var squares])
         {
-            throw new ArgumentException($"an update of three slots and a row of coefficients a matrix is wanted, not {update.Slots.Length} slots", nameof(update));
+            throw new ArgumentException($"an update of values, means and mean squares is wanted, not of {update.Slots.Length} slots", nameof(update));
+        }
+
+        if (update.Coefficients.GetLength(0) != values.Size(0) || update.Coefficients.GetLength(1) != AdamCoefficients || groups.Offsets is { } offsets && offsets.Count != values.Size(0))
+        {
+            throw new ArgumentException(
+                $"{values.Size(0)} matrices take as many groups and rows of {AdamCoefficients} coefficients, not {groups.Offsets?.Count ?? 1} and "
+                    + $"{update.Coefficients.GetLength(0)} of {update.Coefficients.GetLength(1)}",
+                nameof(update));
         }
 
         using var transposed = left.Transpose();

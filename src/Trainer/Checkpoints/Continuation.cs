@@ -31,7 +31,7 @@ public static class Continuation
     /// <param name="config">As read.</param>
     /// <param name="ranks">Ranks of this run.</param>
     /// <param name="warn">Told where accumulation changes.</param>
-    /// <exception cref="CheckpointException">No accumulation makes the same global batch.</exception>
+    /// <exception cref="CheckpointException">No accumulation makes the same global batch, or steps are of one micro-batch only.</exception>
     public static RunConfig Adapt(RunPosition position, RunConfig config, int ranks, Action<string> warn)
     {
         var before = position.GlobalBatch;
@@ -50,6 +50,14 @@ public static class Continuation
         }
 
         var accumulation = checked((int)(before / perMicroStep));
+        if (config.Optimizer.ExpertsInBackward && accumulation > 1)
+        {
+            throw new CheckpointException(
+                $"the checkpoint was trained with {before} sequences a step, which {ranks} rank(s) of train.micro_batch={train.MicroBatch} make in {accumulation} micro-steps, but "
+                + $"optimizer.experts_in_backward steps in a step's only backward: set train.micro_batch={train.MicroBatch * accumulation}, train.keep_global_batch=false, or "
+                + "optimizer.experts_in_backward=false");
+        }
+
         warn($"train.accumulation is {accumulation} instead of {train.Accumulation}, so that a step has {before} sequences as before (train.keep_global_batch)");
 
         // A single micro-step was balanced by the counts of the whole batch; only exact counts are those when it is several.

@@ -67,7 +67,7 @@ public sealed record MemoryPlan(
         activations,
         Math.Max(head, kept.Again() + layers.Max()),
         model.Buckets.Sum(bucket => BufferBytes(model, bucket, counted, collectives)),
-        UpdateBytes(model, counted),
+        UpdateBytes(model, [.. model.Stepped(counted).Where(matrix => !(model.Config.Optimizer.ExpertsInBackward && matrix.Kind == ParameterKind.Expert))]),
         process,
         model.Buckets.Where(bucket => IsLate(model, bucket)).Sum(Bytes),
         Sum(activations) + head,
@@ -134,11 +134,11 @@ public sealed record MemoryPlan(
     }
 
     // The direction of every matrix that is made orthogonal, and of the shape where that takes most what it takes.
-    private static long UpdateBytes(PlannedModel model, int rank)
+    private static long UpdateBytes(PlannedModel model, IReadOnlyList<SteppedMatrix> stepped)
     {
         var direction = (NewtonSchulz)MuonAssembly.Options(model.Config.Optimizer).Direction;
         var device = model.Config.Parallel.Device == DeviceName.Cuda ? Device.Cuda(0) : Device.Cpu;
-        var matrices = model.Stepped(rank).Where(matrix => OptimizerAssignment.NeedsMatrix(matrix.Choice.Optimizer)).ToList();
+        var matrices = stepped.Where(matrix => OptimizerAssignment.NeedsMatrix(matrix.Choice.Optimizer)).ToList();
         var largest = matrices.GroupBy(matrix => (matrix.Choice, matrix.Rows, matrix.Columns, matrix.Type))
             .Select(alike => direction.WorkspaceBytes(alike.Count(), alike.Key.Rows, alike.Key.Columns, alike.Key.Type, device))
             .DefaultIfEmpty().Max();
@@ -195,8 +195,21 @@ public sealed record MemoryPlan(
         var (rows, hidden, matrices) = layer < shape.DenseLayers
             ? (model.Tokens, (long)shape.DenseHiddenSize, (long)model.ActivationSize)
             : (model.Rows, (long)shape.Moe.ExpertWidth, model.LocalExperts * MatrixGradientSize(model));
-        return (rows * ((3L * shape.Width) + (4 * hidden)) * model.ActivationSize) + (3 * hidden * shape.Width * matrices);
+        return (rows * ((3L * shape.Width) + (4 * hidden)) * model.ActivationSize) + (3 * hidden * shape.Width * matrices) + StepBytes(model, layer);
     }
+
+    // What stepping a layer's experts within backward takes beside their gradient, of the matrix where it is most: the gradient in the weights' type, where that is another,
+    // and directions that are made orthogonal.
+    private static long StepBytes(PlannedModel model, int layer) => model.Buckets
+        .Where(bucket => bucket.IsSteppedInBackward && bucket.Parameters[0].Layer == layer)
+        .Select(bucket =>
+        {
+            var keys = bucket.Parameters[0].Keys.ToHashSet();
+            var widened = bucket.Type.Size() == model.ActivationSize ? 0 : bucket.Count * bucket.Type.Size();
+            return widened + UpdateBytes(model, [.. model.Stepped(0).Where(matrix => keys.Contains(matrix.Key))]);
+        })
+        .DefaultIfEmpty()
+        .Max();
 
     // Bytes of an element of the experts' gradients while the chunks' parts are added up: several in float32 beside the last one.
     private static long MatrixGradientSize(PlannedModel model)

@@ -18,8 +18,9 @@ public static class MeshSearch
     {
         var (ranks, experts) = (nodes * perNode, config.Model.Moe.Experts);
         var batch = config.Train.MicroBatch * config.Train.Accumulation;
-        int[] micro = [.. Divisors(batch).OrderBy(size => Math.Abs(Math.Log2((double)size / config.Train.MicroBatch))).Take(MostMicroBatches)];
-        foreach (var parallel in Divisors(experts).Where(size => ranks % size == 0 && (size == 1 || config.Parallel.Dispatcher != DispatcherName.Local)))
+        var isOneMicroBatch = config.Optimizer.ExpertsInBackward; // and each expert is on one rank alone
+        int[] micro = isOneMicroBatch ? [batch] : [.. Divisors(batch).OrderBy(size => Math.Abs(Math.Log2((double)size / config.Train.MicroBatch))).Take(MostMicroBatches)];
+        foreach (var parallel in Divisors(experts).Where(size => (isOneMicroBatch ? size == ranks : ranks % size == 0) && (size == 1 || config.Parallel.Dispatcher != DispatcherName.Local)))
         {
             using var model = new PlannedModel(config with { Parallel = config.Parallel with { ExpertParallel = parallel } }, ranks, perNode);
             foreach (var size in micro)

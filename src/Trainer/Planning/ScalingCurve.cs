@@ -45,7 +45,7 @@ public sealed record ScalingCurve(IReadOnlyList<ScalingPoint> Weak, IReadOnlyLis
 
     private static RunConfig Share(RunConfig config, long sequences)
     {
-        var micro = Math.Min(sequences, Math.Min(MostMicroBatch, config.Train.MicroBatch));
+        var micro = config.Optimizer.ExpertsInBackward ? sequences : Math.Min(sequences, Math.Min(MostMicroBatch, config.Train.MicroBatch));
         while (sequences % micro != 0)
         {
             micro--;

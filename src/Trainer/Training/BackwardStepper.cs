@@ -11,7 +11,11 @@ namespace Moe.Training;
 internal sealed class BackwardStepper(Optimizer optimizer, OptimizerStep step) : IBackwardStepper
 {
     /// <inheritdoc/>
-    public StackedUpdate? Begin(Parameter parameter, IReadOnlyList<LogicalParameter> logical) => optimizer.BeginEarly(parameter, logical, step);
+    public StackedUpdate? Begin(Parameter parameter, IReadOnlyList<LogicalParameter> logical)
+    {
+        var update = optimizer.BeginEarly(parameter, logical, step);
+        return optimizer.ScalesGradients ? update : null; // else gradients are multiplied, and rounded, before all that step by them
+    }
 
     /// <inheritdoc/>
     public void Step(IReadOnlyList<LogicalParameter> logical, Func<LogicalParameter, bool> isIdle)

@@ -22,7 +22,7 @@ public sealed record StepResult
     /// <summary>Euclidean norm of the gradient of the whole model, before clipping.</summary>
     public required double GradientNorm { get; init; }
 
-    /// <summary>Whether the update was made; it is left out on all ranks where loss or gradient is not finite.</summary>
+    /// <summary>Whether the update was made; it is left out on all ranks where loss or gradient is not finite (where experts were stepped within backward, that is an exception).</summary>
     public required bool Updated { get; init; }
 
     /// <summary>Key of the first parameter, by the model's order, whose gradient is not finite; null where all are.</summary>

@@ -62,6 +62,17 @@ public class ResumeTests : TinyRunTests
         Throws.TypeOf<CheckpointException>().With.Message.Contains("8 sequences a step; 3 rank(s) of train.micro_batch=2 make 6"));
 
     [Test]
+    public void Ranks_that_would_need_several_micro_steps_are_refused_where_experts_are_stepped_within_backward()
+    {
+        var config = With(4, 1) with { Optimizer = Config.Optimizer with { ExpertsInBackward = true } };
+
+        Assert.That(Continuation.Adapt(_source.Checkpoint.Manifest.Position, config, 2, Assert.Fail), Is.EqualTo(config));
+        Assert.That(
+            () => Continuation.Adapt(_source.Checkpoint.Manifest.Position, config, 1, _warnings.Add),
+            Throws.TypeOf<CheckpointException>().With.Message.Contains("make in 2 micro-steps, but optimizer.experts_in_backward").And.Message.Contains("set train.micro_batch=8"));
+    }
+
+    [Test]
     public void Global_batch_changes_where_the_user_says_so()
     {
         var config = With(2, 1);

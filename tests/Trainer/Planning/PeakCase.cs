@@ -8,7 +8,7 @@ internal static class PeakCase
     public static readonly string[] Names =
     [
         "few tokens", "many tokens", "wide experts", "large head", "tied head", "shared experts", "dense layers", "peri norm", "unsharded", "replicas", "accumulation", "layers again",
-        "bfloat16", "bfloat16 weights", "large head, bfloat16", "dense layers, bfloat16", "drawn", "drawn again",
+        "bfloat16", "bfloat16 weights", "large head, bfloat16", "dense layers, bfloat16", "drawn", "drawn again", "within backward", "within backward, bfloat16", "within backward, muon",
     ];
 
     /// <param name="name">One of <see cref="Names"/>.</param>
@@ -45,6 +45,9 @@ internal static class PeakCase
                 Optimizer = new() { Name = OptimizerName.AdamW },
                 Train = train with { Precision = Precision.BFloat16, Weights = StoredType.BFloat16, MicroBatch = 4 },
             },
+            "within backward" => Within(config, new() { Name = OptimizerName.AdamW }),
+            "within backward, bfloat16" => Within(config with { Train = train with { Precision = Precision.BFloat16, MicroBatch = 4 } }, new() { Name = OptimizerName.AdamW }),
+            "within backward, muon" => Within(config, new() { Name = OptimizerName.Muon }),
             "large head, bfloat16" => config with { Model = model with { Vocabulary = 16384, Layers = 2 }, Train = train with { Precision = Precision.BFloat16, MicroBatch = 4 } },
             "dense layers, bfloat16" => config with
             {
@@ -66,4 +69,11 @@ internal static class PeakCase
             _ => throw new ArgumentException($"there is no case '{name}'", nameof(name)),
         };
     }
+
+    // Wide enough for the experts' gradients to be most of what is left out.
+    private static RunConfig Within(RunConfig config, OptimizerConfig optimizer) => config with
+    {
+        Optimizer = optimizer with { ExpertsInBackward = true },
+        Model = config.Model with { Moe = config.Model.Moe with { ExpertWidth = 128 } },
+    };
 }

@@ -111,6 +111,25 @@ internal sealed class PlanningTests
     }
 
     [Test]
+    public void Experts_that_are_stepped_within_backward_are_planned_as_they_can_be()
+    {
+        var config = PlanningCase.Config("adamw", _folder);
+        var within = config with { Optimizer = config.Optimizer with { ExpertsInBackward = true }, Train = config.Train with { ClipNorm = 0, MicroBatch = 8 } };
+        using (var model = new PlannedModel(within, 4))
+        using (var plain = new PlannedModel(config with { Train = within.Train }, 4))
+        {
+            var experts = model.Parameters.Where(parameter => parameter.Kind == ParameterKind.Expert).Sum(parameter => parameter.Value.Count * parameter.Value.DType.Size());
+            Assert.That(MemoryPlan.Of(plain).Of("gradients") - MemoryPlan.Of(model).Of("gradients"), Is.EqualTo(experts));
+        }
+
+        var plans = MeshSearch.Variants(within, DeviceRecords.Fast, nodes: 1, perNode: 4).ToList();
+        Assert.That(plans.Select(plan => (plan.ExpertParallel, plan.Config.Train.MicroBatch, plan.Config.Train.Accumulation)), Is.EqualTo(new[] { (4, 8, 1) }));
+        var curve = ScalingCurve.Of(within, DeviceRecords.Fast, perNode: 4, first: 1, last: 4);
+        Assert.That(curve.Weak.Concat(curve.Strong).Select(point => (point.Plan!.ExpertParallel, point.Plan.Config.Train.Accumulation)),
+            Is.EqualTo(curve.Weak.Concat(curve.Strong).Select(point => (point.Ranks, 1))));
+    }
+
+    [Test]
     public void Curve_to_16384_devices_is_drawn_within_seconds()
     {
         var config = PlanningCase.Config("adamw", _folder);

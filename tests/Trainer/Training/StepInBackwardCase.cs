@@ -33,6 +33,18 @@ internal sealed record StepInBackwardCase(string Name, Func<RunConfig, RunConfig
                 Rules = [new() { Match = "layers.*.moe.experts.*.up", Optimizer = OptimizerName.Sgd }, new() { Match = "layers.1.moe.experts.3.*", Optimizer = OptimizerName.Lars }],
             },
         }),
+        new("one expert's by another, bfloat16 state", c => Narrow(c) with
+        {
+            Optimizer = AdamW with
+            {
+                StateType = StoredType.BFloat16,
+                MasterWeights = false,
+                Rules = [new() { Match = "layers.*.moe.experts.7.*", WeightDecay = 0.3 }, new() { Match = "layers.1.moe.experts.*.gate", LearningRate = 0.02 }],
+            },
+        }),
+        new("muon in bfloat16", c => c with { Optimizer = new() { Name = OptimizerName.Muon, LearningRate = 0.01 } }),
+        new("adamw, experts of limited capacity", c => c with { Optimizer = AdamW, Model = c.Model with { Moe = c.Model.Moe with { CapacityFactor = 0.75 } } }),
+        new("adamw, falling rate", c => c with { Optimizer = AdamW, Schedule = c.Schedule with { Name = ScheduleName.Linear } }),
         new("experts computed again", c => c with { Optimizer = AdamW, Train = c.Train with { Recompute = Recompute.Experts } }),
         new("blocks computed again, shared experts", c => c with
         {
