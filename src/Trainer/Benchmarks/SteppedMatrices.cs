@@ -9,7 +9,7 @@ namespace Moe.Training.Benchmarks;
 /// <param name="state">Type of both means.</param>
 internal sealed class SteppedMatrices(Tensor values, DType state) : IGradientTaker
 {
-    private static readonly double[] s_row = [1, 0, 1, 0.9, 0.1, 0.95, 0.05, 1, 1e-8, -1e-6];
+    private static readonly double[] Row = [1, 0, 1, 0.9, 0.1, 0.95, 0.05, 1, 1e-8, -1e-6];
 
     private readonly Tensor _mean = values.NewZeros(values.Shape, state);
     private readonly Tensor _meanSquare = values.NewZeros(values.Shape, state);
@@ -48,10 +48,10 @@ internal sealed class SteppedMatrices(Tensor values, DType state) : IGradientTak
 
     private static double[,] Table(int rows)
     {
-        var table = new double[rows, s_row.Length];
+        var table = new double[rows, Row.Length];
         for (var i = 0; i < table.Length; i++)
         {
-            table[i / s_row.Length, i % s_row.Length] = s_row[i % s_row.Length];
+            table[i / Row.Length, i % Row.Length] = Row[i % Row.Length];
         }
 
         return table;
