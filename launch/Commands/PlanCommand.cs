@@ -66,7 +66,7 @@ internal static class PlanCommand
         return command.WithExamples(
             "launch plan --config my.yaml --nodes 4                                         on this machine, measured now",
             "launch plan --config configs/bench/olmoe-8l.yaml --nodes 2 --procs-per-node 8 --device h100",
-            "launch plan --config configs/bench/olmoe-8l.yaml --device h100 --procs-per-node 8 --scale 1..16384 -o curve.svg",
+            "launch plan --config configs/bench/olmoe-8l.yaml --device h100 --procs-per-node 8 --scale 1..16384 -o curve.svg --set optimizer.experts_in_backward=false",
             "",
             "Exit codes: 0 it fits, 1 usage or configuration, 2 it does not fit (with the meshes that do).");
     }
