@@ -91,7 +91,7 @@ internal static class PlanCommand
 
         var nearest = others.Count > 0
             ? string.Join(" or ", others.Take(2).Select(other => $"--set parallel.expert_parallel={other.ExpertParallel} --set train.micro_batch={other.Config.Train.MicroBatch} --set train.accumulation={other.Config.Train.Accumulation}"))
-            : "more ranks, or a smaller model: no mesh of these ranks fits";
+            : $"{(plan.Config.Optimizer.ExpertsInBackward ? "--set optimizer.experts_in_backward=false, for several micro-batches a step, " : "")}more ranks, or a smaller model: no mesh of these ranks fits";
         host.Screen.WriteHeadline(!plan.IsWithinBudget
             ? $"it does not fit: the tensors of the fullest rank need {Gib(plan.Memory.Peak - plan.Memory.Process)} GiB at least, train.memory_budget is {plan.Config.Train.MemoryBudget}"
             : MetricText.Invariant($"it does not fit: the fullest rank needs {Gib(plan.Memory.Peak)} GiB, {plan.Device.Name} has {Gib(plan.Device.Memory)}{(plan.Device.SharedCores is null ? "" : " for all ranks")}"));

@@ -68,12 +68,13 @@ internal sealed class PlanCommandTests : LaunchTests
     }
 
     [Test]
-    public void Plan_that_does_not_fit_leaves_with_2_and_the_meshes_that_do()
+    public void Plan_that_does_not_fit_leaves_with_2_and_the_meshes_that_do([Values] bool inBackward)
     {
-        var code = Launched.StartTrainer("plan", "--config", Path.Combine(Repository, "configs/bench/olmoe-8l.yaml"), "--device", H100, "--set", "train.micro_batch=64").End();
+        var code = Launched.StartTrainer("plan", "--config", Path.Combine(Repository, "configs/bench/olmoe-8l.yaml"), "--device", H100, "--set", "train.micro_batch=64", "--set", $"optimizer.experts_in_backward={(inBackward ? "true" : "false")}").End();
 
         Assert.That(code, Is.EqualTo(ExitCodes.Preflight));
-        Assert.That(Launched.Error, Does.Match("the fullest rank needs [0-9.]+ GiB, h100 has 78").And.Contain("--set train.micro_batch="));
+        Assert.That(Launched.Error, Does.Match("the fullest rank needs [0-9.]+ GiB, h100 has 78")
+            .And.Contain(inBackward ? "--set optimizer.experts_in_backward=false, for several micro-batches a step" : "--set train.micro_batch="));
         Assert.That(Launched.Error, Does.Not.Contain("   at "));
     }
 

@@ -215,7 +215,7 @@ internal sealed partial class FakeMlflow : IDisposable
         {
             var before = body[..body.LastIndexOf('{', bare.Index)].TrimEnd(' ', ',');
             Store.Log(JsonNode.Parse(before + "]}")!);
-            Store.Run((string)JsonNode.Parse(before + "]}")!["run_id"]!).Points.Add(new FakePoint("", 0, 0, 0));
+            Store.Run((string)JsonNode.Parse(before + "]}")!["run_id"]!).Add(new FakePoint("", 0, 0, 0));
             return [];
         }
 

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
@@ -18,6 +19,8 @@ internal readonly record struct FakePoint(string Key, double Value, long Timesta
 /// <summary>A stored run.</summary>
 internal sealed class FakeRun
 {
+    private readonly ConcurrentDictionary<FakePoint, bool> _points = [];
+
     public required string Id { get; init; }
 
     public required string ExperimentId { get; init; }
@@ -34,11 +37,14 @@ internal sealed class FakeRun
 
     public string LifecycleStage { get; set; } = "active";
 
-    public HashSet<FakePoint> Points { get; } = [];
+    /// <summary>As they now stand, while requests may add others.</summary>
+    public IReadOnlyCollection<FakePoint> Points => [.. _points.Keys];
 
     public Dictionary<string, string> Parameters { get; } = [];
 
     public Dictionary<string, string> Tags { get; } = [];
+
+    public void Add(FakePoint point) => _points.TryAdd(point, true);
 
     public JsonObject ToJson() => new()
     {
@@ -142,7 +148,7 @@ internal sealed partial class FakeMlflowStore
         {
             RequireKey((string)metric["key"]!);
             Require((string)metric["key"]! != RefusedKey, $"Invalid metric name: '{RefusedKey}'");
-            run.Points.Add(new FakePoint((string)metric["key"]!, Number(metric["value"]!), Whole(metric["timestamp"]!), Whole(metric["step"]!)));
+            run.Add(new FakePoint((string)metric["key"]!, Number(metric["value"]!), Whole(metric["timestamp"]!), Whole(metric["step"]!)));
         }
 
         foreach (var parameter in parameters)
