@@ -35,6 +35,13 @@ __device__ __forceinline__ unsigned bf16_pair(float low, float high) {
   return bits;
 }
 
+// 1 / x, 2^-23 off at most; 0 from 2^126 on, infinite below 2^-126.
+__device__ __forceinline__ float quick_reciprocal(float x) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+  return inverse;
+}
+
 template <typename T>
 struct narrowed {
   __device__ __forceinline__ static T from(T x) { return x; }

@@ -9,6 +9,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -210,17 +211,9 @@ std::pair<at::Tensor, at::Tensor> gated_at_once(const at::Tensor& a, const at::T
 at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends, moe::Rule rule, const moe::Handle* slots,
                            const double* coefficients, bool skips_idle) {
 #ifdef MOE_HOPPER
-  // Of Adam's rule without coupled decay (optimizer.cuh).
-  constexpr int64_t kCount = moe::rules::Adam<false>::kCoefficients, kCoupled = 1;
-  auto is_coupled = [&](int64_t groups) {
-    for (int64_t group = 0; group < groups; ++group) {
-      if (coefficients[group * kCount + kCoupled] != 0) {
-        return true;
-      }
-    }
-    return false;
-  };
-  if (!a.is_cuda() || !ends.defined() || rule != moe::Rule::Adam || is_coupled(ends.numel())) {
+  using Adam = moe::rules::Adam<false>;
+  constexpr int64_t kCount = Adam::kCoefficients;
+  if (!a.is_cuda() || !ends.defined() || rule != moe::Rule::Adam) {
     return {};
   }
   c10::cuda::CUDAGuard guard(a.device());
@@ -228,9 +221,14 @@ at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::T
     return {};
   }
   int64_t groups = ends.numel();
+  for (int64_t group = 0; group < groups; ++group) {
+    if (coefficients[group * kCount + Adam::kCoupledDecay] != 0) {  // optimizer.cuh
+      return {};
+    }
+  }
   moe::cuda::MatrixStep step{};
   std::vector<const c10::StorageImpl*> written;
-  for (int64_t i = 0; i < 3; ++i) {
+  for (size_t i = 0; i < std::size(step.slots); ++i) {
     if (moe::borrow(slots[i]).scalar_type() != at::kBFloat16) {
       return {};
     }

@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(kThreads) step_kernel(const StepEntry* entries
     if (is_short) {
       auto number = [&](int i) { return c[i]; };
       if constexpr (is_adam<R>) {
-        if (c[kCoupledDecay] == 0) {
+        if (c[R::kCoupledDecay] == 0) {
           step_short<R>(entry, ShortAdam<R::kSlots == 5>(number), begin, end);
           return;
         }

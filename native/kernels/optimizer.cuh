@@ -22,11 +22,7 @@ __device__ __forceinline__ Quick operator+(Quick x, QuickProduct y) { return {__
 __device__ __forceinline__ Quick operator+(QuickProduct x, Quick y) { return {__fmaf_rn(x.left, x.right, y.value)}; }
 __device__ __forceinline__ Quick operator+(QuickProduct x, QuickProduct y) { return {__fmaf_rn(x.left, x.right, __fmul_rn(y.left, y.right))}; }
 __device__ __forceinline__ Quick operator-(Quick x, Quick y) { return {__fsub_rn(x.value, y.value)}; }
-__device__ __forceinline__ Quick inverse(Quick x) {
-  float inverse;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x.value));
-  return {inverse};
-}
+__device__ __forceinline__ Quick inverse(Quick x) { return {quick_reciprocal(x.value)}; }
 __device__ __forceinline__ Quick operator/(Quick x, Quick y) { return {__fmul_rn(x.value, inverse(y).value)}; }
 __device__ __forceinline__ bool operator>=(Quick x, Quick y) { return x.value >= y.value; }
 __device__ __forceinline__ Quick square_root(Quick x) {
@@ -53,7 +49,6 @@ struct ShortRule {
 
 template <class R>
 constexpr bool is_adam = std::is_same_v<R, rules::Adam<false>> || std::is_same_v<R, rules::Adam<true>>;
-constexpr int kCoupledDecay = 1;  // its coefficient
 
 // Adam's with nine operations, a root and a quotient in place of thirteen: where it runs beside matrix products a device's power is the limit, and each counts. The
 // gradient is scaled once for both means. No coupled decay: that one goes by the rule as it is written.

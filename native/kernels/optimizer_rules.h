@@ -35,6 +35,7 @@ template <bool Amsgrad>
 struct Adam {
   static constexpr int kSlots = Amsgrad ? 5 : 4;
   static constexpr int kCoefficients = 10;
+  static constexpr int kCoupledDecay = 1;  // among them
   static constexpr unsigned kWritten = Amsgrad ? 0b11101 : 0b01101;
 
   template <typename T>

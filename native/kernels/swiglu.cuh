@@ -13,11 +13,7 @@ __device__ __forceinline__ float negative_exp(float x) {
 }
 __device__ __forceinline__ double negative_exp(double x) { return exp(-x); }
 
-__device__ __forceinline__ float reciprocal(float x) {  // 0 from 2^126 on
-  float inverse;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
-  return inverse;
-}
+__device__ __forceinline__ float reciprocal(float x) { return quick_reciprocal(x); }
 __device__ __forceinline__ double reciprocal(double x) { return 1.0 / x; }
 
 // Where gates are large and negative e^-x is infinite and the sigmoid 0.

@@ -82,16 +82,18 @@ internal static class CombinationRules
             c => c is { Optimizer.ExpertsInBackward: true, Train.GraphCapture: true }
                 ? "train.graph_capture replays a backward with the numbers that it had when it was captured, but optimizer.experts_in_backward has others in each step" : null,
             _ => "set one of them to false"),
-        new(["optimizer.experts_in_backward", "optimizer.name", "optimizer.rules", "optimizer.precondition", "optimizer.lamb.max_gradient_norm"],
-            c => !c.Optimizer.ExpertsInBackward ? null
-                : c.Optimizer.Precondition != Precondition.None
-                    ? $"optimizer.precondition {ConfigScalar.Write(c.Optimizer.Precondition)} turns all gradients at once, but optimizer.experts_in_backward steps experts before the others' are there"
-                : c.Optimizer.Names.Contains(OptimizerName.DropMuon) ? "optimizer.experts_in_backward has no form for drop_muon, which leaves other layers out of each step"
-                : c.Optimizer.Names.Contains(OptimizerName.Lamb) && c.Optimizer.Lamb.MaxGradientNorm is not null
-                    ? $"optimizer.lamb.max_gradient_norm {ConfigScalar.Write(c.Optimizer.Lamb.MaxGradientNorm)} needs the norm of all gradients, but optimizer.experts_in_backward steps before it is known"
-                : null,
-            c => c.Optimizer.Precondition == Precondition.None && !c.Optimizer.Names.Contains(OptimizerName.DropMuon)
-                ? "set optimizer.lamb.max_gradient_norm to null, or optimizer.experts_in_backward to false" : "set optimizer.experts_in_backward to false"),
+        new(["optimizer.experts_in_backward", "optimizer.precondition"],
+            c => c.Optimizer is { ExpertsInBackward: true, Precondition: not Precondition.None }
+                ? $"optimizer.precondition {ConfigScalar.Write(c.Optimizer.Precondition)} turns all gradients at once, but optimizer.experts_in_backward steps experts before the others' are there" : null,
+            _ => "set optimizer.experts_in_backward to false"),
+        new(["optimizer.experts_in_backward", "optimizer.name", "optimizer.rules"],
+            c => c.Optimizer.ExpertsInBackward && c.Optimizer.Names.Contains(OptimizerName.DropMuon)
+                ? "optimizer.experts_in_backward has no form for drop_muon, which leaves other layers out of each step" : null,
+            _ => "set optimizer.experts_in_backward to false"),
+        new(["optimizer.experts_in_backward", "optimizer.name", "optimizer.rules", "optimizer.lamb.max_gradient_norm"],
+            c => c.Optimizer is { ExpertsInBackward: true, Lamb.MaxGradientNorm: { } most } && c.Optimizer.Names.Contains(OptimizerName.Lamb)
+                ? $"optimizer.lamb.max_gradient_norm {ConfigScalar.Write(most)} needs the norm of all gradients, but optimizer.experts_in_backward steps before it is known" : null,
+            _ => "set optimizer.lamb.max_gradient_norm to null, or optimizer.experts_in_backward to false"),
         new(["train.weights", "train.precision"],
             c => c.Train is { Weights: StoredType.BFloat16, Precision: not Precision.BFloat16 }
                 ? $"train.weights bfloat16 with train.precision {ConfigScalar.Write(c.Train.Precision)}: what is stored in bfloat16 can only be worked in it" : null,
