@@ -9,7 +9,7 @@
 #define MOE_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of an export's signature or meaning; the managed side refuses a library with another number.
-constexpr int32_t kMoeAbi = 11;
+constexpr int32_t kMoeAbi = 12;
 
 namespace moe {
 

@@ -207,13 +207,14 @@ std::pair<at::Tensor, at::Tensor> gated_at_once(const at::Tensor& a, const at::T
   return {};
 }
 
+using Adam = moe::rules::Adam<false>;
+
 // What the gradients' squares add up to, [E] float64, where one kernel makes them and steps the matrices; else undefined.
-at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends, moe::Rule rule, const moe::Handle* slots,
-                           const double* coefficients, bool skips_idle) {
+at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ends, const moe::Handle* slots, const double* coefficients,
+                           bool skips_idle) {
 #ifdef MOE_HOPPER
-  using Adam = moe::rules::Adam<false>;
   constexpr int64_t kCount = Adam::kCoefficients;
-  if (!a.is_cuda() || !ends.defined() || rule != moe::Rule::Adam) {
+  if (!a.is_cuda() || !ends.defined()) {
     return {};
   }
   c10::cuda::CUDAGuard guard(a.device());
@@ -247,7 +248,7 @@ at::Tensor stepped_at_once(const at::Tensor& a, const at::Tensor& b, const at::T
   moe::forget_squares(written);
   return squares.sums.view({groups, -1}).sum(1);
 #else
-  (void)a, (void)b, (void)ends, (void)rule, (void)slots, (void)coefficients, (void)skips_idle;
+  (void)a, (void)b, (void)ends, (void)slots, (void)coefficients, (void)skips_idle;
   return {};
 #endif
 }
@@ -321,17 +322,25 @@ MOE_EXPORT int32_t moe_gated_matmul(moe::Handle rows, moe::Handle gate_up, moe::
   MOE_CATCH
 }
 
-// a [M, R], b [R, N]: the gradients [E, M, N] of matrices, which are stepped by them where one kernel does both; else nothing is done, and squares is null. slots: [3]
-// [E, M, N], those of the rule but the gradient; coefficients: [E, of the rule]. skips_idle: whether matrices of groups without rows are left as they are.
+// a [M, R], b [R, N]: the gradients [E, M, N] of matrices, which are stepped by them where one kernel does both; else nothing is done, and squares is null. slots:
+// [E, M, N] each, those of the rule but the gradient; coefficients: [E, of the rule]. skips_idle: whether matrices of groups without rows are left as they are.
 // squares: [E] float64, what those of each gradient add up to.
-MOE_EXPORT int32_t moe_grouped_matmul_step(moe::Handle left, moe::Handle right, moe::Handle offsets, int32_t rule, const moe::Handle* slots, const double* coefficients,
-                                           int32_t skips_idle, moe::Handle* squares) {
+MOE_EXPORT int32_t moe_grouped_matmul_step(moe::Handle left, moe::Handle right, moe::Handle offsets, int32_t rule, const moe::Handle* slots, int64_t slot_count,
+                                           const double* coefficients, int64_t coefficient_count, int32_t skips_idle, moe::Handle* squares) {
   MOE_TRY {
     at::AutoDispatchBelowADInplaceOrView unrecorded;
     auto a = moe::borrow(left), b = moe::borrow(right);
     TORCH_CHECK(b.dim() == 2, "the gradients of matrices are made of rows, not of ", b.sizes());
     auto ends = checked_ends(a, b, offsets);
-    *squares = moe::release(stepped_at_once(a, b, ends, static_cast<moe::Rule>(rule), slots, coefficients, skips_idle != 0));
+    at::Tensor made;
+    if (static_cast<moe::Rule>(rule) == moe::Rule::Adam) {
+      int64_t groups = ends.defined() ? ends.numel() : 1;
+      TORCH_CHECK(slot_count == Adam::kSlots - 1, "values, means and mean squares are stepped together, not ", slot_count, " slots");
+      TORCH_CHECK(coefficient_count == groups * Adam::kCoefficients, "update rule ", rule, " takes ", Adam::kCoefficients, " coefficients a matrix, not ",
+                  coefficient_count, " for ", groups, " matrices");
+      made = stepped_at_once(a, b, ends, slots, coefficients, skips_idle != 0);
+    }
+    *squares = moe::release(std::move(made));
   }
   MOE_CATCH
 }

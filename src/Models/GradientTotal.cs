@@ -21,7 +21,7 @@ internal sealed class GradientTotal(int parts, IGradientTaker? taker = null)
     /// <param name="groups">The rows of each matrix.</param>
     internal void AddProduct(Tensor left, Tensor right, RowGroups groups)
     {
-        if (parts == 1 && left.Device.IsCuda && taker?.Update is { } update && GroupedProduct.Step(left, right, groups, update) is { } squares)
+        if (parts == 1 && GroupedProduct.MayStep(left) && taker?.Update is { } update && GroupedProduct.Step(left, right, groups, update) is { } squares)
         {
             taker.Updated(squares);
             return;

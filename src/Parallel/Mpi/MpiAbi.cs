@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using Moe.Torch;
+using Moe.Torch.Native;
 
 namespace Moe.Distributed.Mpi;
 
@@ -7,16 +7,11 @@ namespace Moe.Distributed.Mpi;
 internal static unsafe partial class MpiAbi
 {
     public const string Library = "moe_mpi";
-    private const int Version = 11;
 
     static MpiAbi()
     {
         CommunicationLibraries.Resolve();
-        var built = moe_mpi_abi();
-        if (built != Version)
-        {
-            throw new NativeLibraryException($"libmoe_mpi.so has ABI {built}, this program needs {Version}; `make setup` builds the matching one");
-        }
+        NativeFolder.CheckAbi(Library, moe_mpi_abi());
     }
 
     public static void Check(int status)

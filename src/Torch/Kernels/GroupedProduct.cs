@@ -8,8 +8,6 @@ namespace Moe.Torch.Kernels;
 /// </remarks>
 public static class GroupedProduct
 {
-    private const int AdamCoefficients = 10; // of UpdateRule.Adam: the one that a product steps by
-
     /// <summary>Each group's rows times its matrix.</summary>
     /// <param name="rows">[R, K].</param>
     /// <param name="matrices">[E, K, N].</param>
@@ -46,31 +44,22 @@ public static class GroupedProduct
         return (products, activation == 0 ? GatedRows.Activate(products, weights) : new Tensor(activation));
     }
 
+    /// <summary>Whether <see cref="Step"/> may have a kernel for such rows.</summary>
+    /// <param name="rows">Either factor.</param>
+    public static bool MayStep(Tensor rows) => rows.Device.IsCuda && rows.DType == DType.BFloat16;
+
     /// <summary>Steps matrices by their gradients, <see cref="Matrices"/> of the same rows, in one pass where the device has a kernel for it, with the same bits.</summary>
     /// <param name="left">[R, M].</param>
     /// <param name="right">[R, N].</param>
     /// <param name="groups">Of the rows of both.</param>
     /// <param name="update">What the gradients do to the matrices.</param>
     /// <returns>[E] float64: what the squares of each matrix's gradient add up to; null where there is no such kernel, and nothing was done.</returns>
-    /// <exception cref="TorchException">Shapes or types don't fit each other.</exception>
+    /// <exception cref="TorchException">Shapes, types or numbers of slots and coefficients don't fit each other.</exception>
     public static unsafe Tensor? Step(Tensor left, Tensor right, RowGroups groups, StackedUpdate update)
     {
-        if (update.Slots is not [var values, var means, var squares])
-        {
-            throw new ArgumentException($"an update of values, means and mean squares is wanted, not of {update.Slots.Length} slots", nameof(update));
-        }
-
-        if (update.Coefficients.GetLength(0) != values.Size(0) || update.Coefficients.GetLength(1) != AdamCoefficients || groups.Offsets is { } offsets && offsets.Count != values.Size(0))
-        {
-            throw new ArgumentException(
-                $"{values.Size(0)} matrices take as many groups and rows of {AdamCoefficients} coefficients, not {groups.Offsets?.Count ?? 1} and "
-                    + $"{update.Coefficients.GetLength(0)} of {update.Coefficients.GetLength(1)}",
-                nameof(update));
-        }
-
         using var transposed = left.Transpose();
-        var slots = stackalloc nint[] { values.LiveHandle, means.LiveHandle, squares.LiveHandle };
         nint result;
+        fixed (nint* slots = Array.ConvertAll(update.Slots, slot => slot.LiveHandle))
         fixed (double* coefficients = update.Coefficients)
         {
             Abi.Check(Abi.GroupedMatMulStep(
@@ -79,7 +68,9 @@ public static class GroupedProduct
                 groups.Offsets?.LiveHandle ?? 0,
                 (int)update.Rule,
                 slots,
+                update.Slots.Length,
                 coefficients,
+                update.Coefficients.Length,
                 update.SkipsIdle ? 1 : 0,
                 out result));
         }

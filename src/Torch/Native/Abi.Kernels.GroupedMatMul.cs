@@ -11,7 +11,8 @@ internal static unsafe partial class Abi
     public static partial int GatedMatMul(nint rows, nint gateUp, nint offsets, nint weights, out nint product, out nint activation);
 
     [LibraryImport(Library, EntryPoint = "moe_grouped_matmul_step")]
-    public static partial int GroupedMatMulStep(nint left, nint right, nint offsets, int rule, nint* slots, double* coefficients, int skipsIdle, out nint squares);
+    public static partial int GroupedMatMulStep(
+        nint left, nint right, nint offsets, int rule, nint* slots, long slotCount, double* coefficients, long coefficientCount, int skipsIdle, out nint squares);
 
     [LibraryImport(Library, EntryPoint = "moe_gated_matmul_backward")]
     public static partial int GatedMatMulBackward(

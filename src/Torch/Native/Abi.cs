@@ -38,18 +38,13 @@ internal enum ArgumentTag
 /// <summary>The exports of libmoe_torch for tensors and autograd, one to one. Each call is checked where it is made: <c>Abi.Check(Abi.Call(...))</c>.</summary>
 internal static unsafe partial class Abi
 {
-    public const int Version = 11;
     public const int MaxRank = 8;
     private const string Library = "moe_torch";
 
     static Abi()
     {
         NativeFolder.ResolveFor(typeof(Abi).Assembly);
-        var built = moe_abi();
-        if (built != Version)
-        {
-            throw new NativeLibraryException($"libmoe_torch.so has ABI {built}, this program needs {Version}; `make setup` builds the matching one");
-        }
+        NativeFolder.CheckAbi(Library, moe_abi());
     }
 
     public static void Check(int status)

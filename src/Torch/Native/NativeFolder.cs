@@ -1,11 +1,24 @@
 using System.Reflection;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Moe.Torch.Native;
 
 /// <summary>Finds the project's native libraries: beside the program where it was published, else in the repository's native/build.</summary>
-public static class NativeFolder
+public static partial class NativeFolder
 {
+    private const int AbiVersion = 12; // kMoeAbi of native/abi.h
+
+    static NativeFolder()
+    {
+        // libtorch may bring OpenBLAS, which takes its slowest kernels where it doesn't know the processor, one younger than itself: 61 GFLOP/s a core in float32 on an
+        // Emerald Rapids, 250 by the kernels named here. It reads this once, when it is loaded, and from what native code sees of the environment.
+        if (Avx512BW.VL.IsSupported && Avx512DQ.VL.IsSupported)
+        {
+            _ = SetVariable("OPENBLAS_CORETYPE", "SkylakeX", replace: 0);
+        }
+    }
+
     /// <summary>Lets <paramref name="assembly"/> import from the libraries of this project by their bare names, such as <c>moe_torch</c>.</summary>
     public static void ResolveFor(Assembly assembly) => NativeLibrary.SetDllImportResolver(
         assembly,
@@ -34,4 +47,19 @@ public static class NativeFolder
     /// <exception cref="NativeLibraryException">It was not built.</exception>
     public static string Require(string name) => Find(name) ?? throw new NativeLibraryException(
         $"the native library lib{name}.so is neither beside the program ({AppContext.BaseDirectory}) nor in native/build; `make setup` builds it");
+
+    /// <summary>Demands that a library of this project was built from the sources that this program was built beside.</summary>
+    /// <param name="name">Without prefix and ending: <c>moe_torch</c>.</param>
+    /// <param name="built">The version of its exports that it names.</param>
+    /// <exception cref="NativeLibraryException">It is another one.</exception>
+    public static void CheckAbi(string name, int built)
+    {
+        if (built != AbiVersion)
+        {
+            throw new NativeLibraryException($"lib{name}.so has ABI {built}, this program needs {AbiVersion}; `make setup` builds the matching one");
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int SetVariable(string name, string value, int replace);
 }

@@ -54,7 +54,9 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
 
         const int experts = 32;
         var (rows, arriving, matrices) = (Normal(DType.BFloat16, 8_192, 512), Normal(DType.BFloat16, 8_192, 1024), Normal(DType.BFloat16, experts, 1024, 512));
-        for (var time = 0; time < 2_700; time++)
+        Tensor[] slots = [matrices, Normal(DType.BFloat16, experts, 1024, 512), Normal(DType.BFloat16, experts, 1024, 512).Abs()];
+        var update = new StackedUpdate(UpdateRule.Adam, slots, SteppedProductTests.Table(Random, experts), SkipsIdle: true);
+        for (var time = 0; time < 2_000; time++)
         {
             using var scope = new TensorScope();
             double[] shares = [.. Enumerable.Range(0, experts).Select(_ => Random.Next(4) == 0 ? 0 : Math.Exp(2 * Random.NextDouble()))];
@@ -64,6 +66,7 @@ public sealed class GroupedProductTests(Device device) : KernelTests(device)
             GroupedProduct.Rows(arriving, matrices, groups);
             GroupedProduct.GatedBackward(arriving, matrices, groups, arriving, null);
             GroupedProduct.Matrices(arriving, rows, groups);
+            GroupedProduct.Step(arriving, rows, groups, update);
         }
 
         MustBeProductsOfGroups(DType.BFloat16, [700, 0, 1300, 1], beyond: 48, inner: 512, outer: 1024); // and the device still computes

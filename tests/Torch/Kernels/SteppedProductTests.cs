@@ -39,7 +39,7 @@ public sealed class SteppedProductTests(Device device) : KernelTests(device)
         var (left, right) = (Normal(type, 8, 16), Normal(type, 8, 24));
         Tensor[] slots = [.. Enumerable.Range(0, 3).Select(_ => Normal(type, 2, 16, 24))];
         var before = slots.Select(slot => slot.Clone()).ToArray();
-        var table = Table(2);
+        var table = Table(Random, 2);
         table[1, 1] = coupledDecay;
         Assert.That(GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, slots, table, SkipsIdle: false)), Is.Null);
         for (var slot = 0; slot < slots.Length; slot++)
@@ -56,23 +56,26 @@ public sealed class SteppedProductTests(Device device) : KernelTests(device)
         var (left, right) = (Normal(DType.BFloat16, 8, 16), Normal(DType.BFloat16, 8, 24));
         Assert.Multiple(() =>
         {
-            Assert.That(() => GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, slots[..2], Table(2), false)), Throws.ArgumentException);
-            Assert.That(() => GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, slots, Table(3), false)), Throws.ArgumentException);
+            Assert.That(() => GroupedProduct.Step(left, right, groups, Adam(slots[..2], Table(Random, 2))), Throws.TypeOf<TorchException>().With.Message.Contains("not 2 slots"));
+            Assert.That(() => GroupedProduct.Step(left, right, groups, Adam(slots, Table(Random, 3))), Throws.TypeOf<TorchException>().With.Message.Contains("not 30 for 2 matrices"));
+            Assert.That(() => GroupedProduct.Step(left, right, groups, Adam(slots, new double[2, 9])), Throws.TypeOf<TorchException>().With.Message.Contains("not 18 for 2 matrices"));
         });
         if (Place.IsCuda)
         {
             Assert.That(
-                () => GroupedProduct.Step(left, Normal(DType.BFloat16, 8, 32), groups, new StackedUpdate(UpdateRule.Adam, slots, Table(2), false)),
+                () => GroupedProduct.Step(left, Normal(DType.BFloat16, 8, 32), groups, Adam(slots, Table(Random, 2))),
                 Throws.TypeOf<TorchException>().With.Message.Contains("a slot of the update"));
         }
     }
+
+    private static StackedUpdate Adam(Tensor[] slots, double[,] table) => new(UpdateRule.Adam, slots, table, SkipsIdle: false);
 
     private void MustStep(long[] counts, int outer, int inner, bool skipsIdle, int beyond)
     {
         var groups = new RowGroups(RowGroups.Of(counts).Offsets!.To(Place));
         var rows = counts.Sum() + beyond;
         var (left, right) = (Normal(DType.BFloat16, rows, outer), Normal(DType.BFloat16, rows, inner));
-        var table = Table(counts.Length);
+        var table = Table(Random, counts.Length);
         var (expected, actual) = (Slots(counts.Length, outer, inner), Array.Empty<Tensor>());
         actual = Array.ConvertAll(expected, slot => slot.Clone());
         var stepped = GroupedProduct.Step(left, right, groups, new StackedUpdate(UpdateRule.Adam, actual, table, skipsIdle));
@@ -114,12 +117,12 @@ public sealed class SteppedProductTests(Device device) : KernelTests(device)
         [Normal(DType.BFloat16, groups, outer, inner), Normal(DType.BFloat16, groups, outer, inner), Normal(DType.BFloat16, groups, outer, inner).Abs()];
 
     // Of AdamW: gradient scale, coupled decay, decay factor, betas, root scale, epsilon, -step; others for each matrix.
-    private double[,] Table(int groups)
+    internal static double[,] Table(Random random, int groups)
     {
         var table = new double[groups, 10];
         for (var group = 0; group < groups; group++)
         {
-            double[] row = [0.5 + Random.NextDouble(), 0, 0.99, 0.9, 0.1, 0.95, 0.05, 1 + Random.NextDouble(), 1e-8, -Random.NextDouble()];
+            double[] row = [0.5 + random.NextDouble(), 0, 0.99, 0.9, 0.1, 0.95, 0.05, 1 + random.NextDouble(), 1e-8, -random.NextDouble()];
             for (var i = 0; i < row.Length; i++)
             {
                 table[group, i] = row[i];
