@@ -97,7 +97,7 @@ public sealed record NewtonSchulz : MatrixDirection
     /// <param name="rows">Of each.</param>
     /// <param name="columns">Of each.</param>
     /// <param name="type">Of the batch.</param>
-    /// <param name="device">Where it stands. On any host float32 is counted for bfloat16, whether or not this one needs it.</param>
+    /// <param name="device">Where it stands. On any host float32 is counted for bfloat16, whether or not this one needs it; not what libraries pack factors into.</param>
     public long WorkspaceBytes(long matrices, long rows, long columns, DType type, Device device)
     {
         var computed = ComputeType(type) == DType.BFloat16 && !device.IsCuda ? DType.Float32 : ComputeType(type);

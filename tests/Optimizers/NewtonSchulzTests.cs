@@ -48,9 +48,11 @@ public class NewtonSchulzTests : ScopedTests
         var (left, peak) = HostMemoryCount.Read();
         var told = method.WorkspaceBytes(Matrices, rows, columns, type, Device.Cpu);
 
-        // Beside it are norms and divisors, a number a matrix. Where the host multiplies bfloat16, less is taken than is told.
-        Assert.That(peak, Is.AtMost(told + 4096));
-        if (LinearAlgebra.ProductType(precision ?? DType.BFloat16, Device.Cpu) != DType.BFloat16)
+        // Beside it are norms and divisors, a number a matrix. Where the host multiplies bfloat16, less is taken than is told, but for what oneDNN packs factors
+        // into, whatever the number of matrices: two panels of 64 columns.
+        var isNarrow = LinearAlgebra.ProductType(precision ?? (type == DType.Float64 ? type : DType.BFloat16), Device.Cpu) == DType.BFloat16;
+        Assert.That(peak, Is.AtMost(told + 4096 + (isNarrow ? 2 * 64 * 2 * Math.Max(rows, columns) : 0)));
+        if (!isNarrow)
         {
             Assert.That(peak, Is.AtLeast(told));
         }
