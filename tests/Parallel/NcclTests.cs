@@ -100,6 +100,7 @@ public sealed class NcclTests
         var report = Fail(FailureScenarios.DiesInAnAllToAll, TimeSpan.FromSeconds(5));
         Assert.That(report.Ranks[0].ExitCode, Is.EqualTo(RankScenario.CommunicationFailed), report.ToString());
         Assert.That(report.Ranks[0].Output, Does.Contain("step 17, layer 3, dispatch: all_to_all").And.Contain("[65536, 65536]"), report.ToString());
+        Assert.That(report.Ranks[0].Output, Does.Contain($"no word came from rank {FailureScenarios.Culprit}"), report.ToString());
     }
 
     [Test]

@@ -42,9 +42,9 @@ public sealed class DispatchCase
         }
     }
 
-    private DispatchCase(DispatchCase source, DispatchShare[] shares)
+    private DispatchCase(DispatchCase source, DispatchShare[] shares, double[][][]? matrices = null)
     {
-        (Slots, Experts, Width, Matrices, Shares) = (source.Slots, source.Experts, source.Width, source.Matrices, shares);
+        (Slots, Experts, Width, Matrices, Shares) = (source.Slots, source.Experts, source.Width, matrices ?? source.Matrices, shares);
     }
 
     public int Slots { get; }
@@ -65,6 +65,10 @@ public sealed class DispatchCase
         [.. Shares.SelectMany(share => share.Ids)],
         [.. Shares.SelectMany(share => share.Weights)],
         [.. Shares.SelectMany(share => share.OutputGradient)])]);
+
+    /// <summary>The same case with numbers that bfloat16 holds, so that a run in that type differs by its own rounding alone. Weights, which travel in float32, stay.</summary>
+    public DispatchCase InBFloat16() => new(
+        this, [.. Shares.Select(share => share with { Tokens = Cut(share.Tokens), OutputGradient = Cut(share.OutputGradient) })], [.. Matrices.Select(Cut)]);
 
     /// <summary>[T, D].</summary>
     public double[] Output(int rank) => [.. PerToken(rank, (share, t) => SumOverSlots(share, t, e => Product(share.Tokens[t], Matrices[e])))];
@@ -100,6 +104,10 @@ public sealed class DispatchCase
 
     private static double[][] Matrix(Random random, int rows, int columns) =>
         [.. Enumerable.Range(0, rows).Select(_ => Enumerable.Range(0, columns).Select(_ => (2 * random.NextDouble()) - 1).ToArray())];
+
+    // A bfloat16 is the upper half of a float32.
+    private static double[][] Cut(double[][] rows) => Array.ConvertAll(
+        rows, row => Array.ConvertAll(row, value => (double)BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits((float)value) & 0xFFFF_0000)));
 
     private static double[][] Transposed(double[][] matrix) => [.. matrix[0].Select((_, column) => matrix.Select(row => row[column]).ToArray())];
 

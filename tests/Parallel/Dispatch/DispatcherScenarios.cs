@@ -21,8 +21,8 @@ internal static class DispatcherScenarios
                 DispatchRun.Of(dispatcher, problem, world.Rank, DType.Float32, DType.Float32).MustMatch(problem, dispatcher, world.Rank, 1e-6);
             }
 
-            var bfloat16 = DispatchRun.Of(dispatchers[0], problem, world.Rank, DType.BFloat16, DType.Float32);
-            bfloat16.MustMatch(problem, dispatchers[0], world.Rank, 0.04); // 8 bits of mantissa
+            var rounded = problem.InBFloat16();
+            DispatchRun.Of(dispatchers[0], rounded, world.Rank, DType.BFloat16, DType.Float32).MustMatch(rounded, dispatchers[0], world.Rank, 0.01);
         }
     }
 
@@ -48,11 +48,11 @@ internal static class DispatcherScenarios
         foreach (var problem in Cases(seed, world.Size))
         {
             var dispatcher = new TwoLevelDispatcher(nodes, problem.Experts);
-            void MustMatch(DType type, DType weights, double tolerance) =>
+            void MustMatch(DispatchCase problem, DType type, DType weights, double tolerance) =>
                 DispatchRun.Of(dispatcher, problem, world.Rank, type, weights).MustMatch(problem, dispatcher, world.Rank, tolerance, bySource: false);
-            MustMatch(DType.Float64, DType.Float64, 1e-12);
-            MustMatch(DType.Float32, DType.Float32, 1e-6);
-            MustMatch(DType.BFloat16, DType.Float32, 0.04); // 8 bits of mantissa
+            MustMatch(problem, DType.Float64, DType.Float64, 1e-12);
+            MustMatch(problem, DType.Float32, DType.Float32, 1e-6);
+            MustMatch(problem.InBFloat16(), DType.BFloat16, DType.Float32, 0.01);
         }
     }
 
