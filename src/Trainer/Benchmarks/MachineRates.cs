@@ -7,8 +7,8 @@ namespace Moe.Training.Benchmarks;
 
 /// <summary>What all ranks together could do at most, measured with all of them at work: the ceilings that a benchmark is held against.</summary>
 /// <param name="ProductsPerSecond">
-/// Operations a second in matrix products (two a multiplication and addition), sum over ranks: of 768 x 768 float32 on the host, of 8192 x 8192
-/// bfloat16 on a GPU.
+/// Operations a second in matrix products (two a multiplication and addition) of the type that was asked for, sum over ranks: of 768 x 768 on the host, of
+/// 8192 x 8192 on a GPU.
 /// </param>
 /// <param name="BytesPerSecond">Bytes read and written a second in copies of 64 MiB on the host, of 1 GiB on a GPU, sum over ranks.</param>
 internal readonly record struct MachineRates(double ProductsPerSecond, double BytesPerSecond)
@@ -21,14 +21,14 @@ internal readonly record struct MachineRates(double ProductsPerSecond, double By
     /// <summary>Measures for about three times <paramref name="seconds"/>. Every rank calls this at the same time.</summary>
     /// <param name="group">All ranks.</param>
     /// <param name="device">Of this rank.</param>
-    /// <param name="type">Of the products' elements; null for float32 on the host and bfloat16 on a GPU.</param>
+    /// <param name="type">Of the products' elements.</param>
     /// <param name="seconds">Of each measurement.</param>
-    public static MachineRates Measure(ProcessGroup group, Device device = default, DType? type = null, double seconds = 0.5)
+    public static MachineRates Measure(ProcessGroup group, Device device, DType type, double seconds = 0.5)
     {
         using var mode = Autograd.NoGrad();
         using var scope = new TensorScope();
         var (side, copied) = device.IsCuda ? (CudaSide, CudaCopyBytes) : (HostSide, HostCopyBytes);
-        var products = ProductsOfAll(group, device, type ?? (device.IsCuda ? DType.BFloat16 : DType.Float32), side, seconds);
+        var products = ProductsOfAll(group, device, type, side, seconds);
         var (from, to) = (Tensor.Zeros([copied / sizeof(float)], device: device), Tensor.Zeros([copied / sizeof(float)], device: device));
         group.Barrier();
         return new MachineRates(products, group.AllReduce(2.0 * copied * PerSecond(device, seconds, () => to.CopyFrom_(from))));

@@ -42,7 +42,7 @@ internal sealed class StepBenchmark(TrainingSession session, int warmup, int rep
     public Dictionary<string, double> Run()
     {
         var world = session.Mesh.World;
-        var rates = MachineRates.Measure(world, session.Device);
+        var rates = MachineRates.Measure(world, session.Device, ModelAssembly.ComputeType(session.Config.Train.Precision));
         for (var step = 0; step < warmup + repeats; step++)
         {
             if (step == warmup)

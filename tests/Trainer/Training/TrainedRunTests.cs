@@ -261,6 +261,11 @@ internal sealed class TrainedRunTests
         Assert.That(row["step_ms"], Is.GreaterThan(row["optimizer_ms"]).And.InRange(row["step_ms_p10"], row["step_ms_p90"]));
         Assert.That(row["peak_gib"], Is.InRange(0.01, 4));
         Assert.That(row.Values, Is.All.GreaterThanOrEqualTo(0));
+        Assert.That(row.Keys, Is.SupersetOf((string[])["tokens_per_s", "tflops_per_gpu", "mfu_pct", "step_ms", "all_to_all_ms", "peak_gib"]));
+        Assert.That(row["tflops_per_gpu"], Is.Zero, "there is none at work");
+        Assert.That(row["tflops_per_rank"], Is.GreaterThan(0));
+        Assert.That(row["mfu_pct"], Is.EqualTo(100 * 2 * row["tflops_per_rank"] / row["machine_tflops"]).Within(1e-9).Percent, "both ranks against what both could do");
+        Assert.That(row["all_to_all_ms"], Is.GreaterThan(0).And.LessThan(row["step_ms_mean"]), "they share the experts");
     }
 
     [Test]
