@@ -1,6 +1,6 @@
 namespace Moe.Training.Benchmarks;
 
-/// <summary>A measured quantity over repetitions.</summary>
+/// <summary>A measured quantity over repetitions; what lies between two of them is interpolated.</summary>
 /// <param name="Median">Half of the repetitions are below.</param>
 /// <param name="Low">A tenth is below.</param>
 /// <param name="High">A tenth is above.</param>
@@ -10,7 +10,13 @@ internal readonly record struct Spread(double Median, double Low, double High)
     public static Spread Of(IEnumerable<double> measurements)
     {
         var sorted = measurements.Order().ToArray();
-        double At(double share) => sorted[(int)Math.Round(share * (sorted.Length - 1))];
         return new Spread(At(0.5), At(0.1), At(0.9));
+
+        double At(double share)
+        {
+            var place = share * (sorted.Length - 1);
+            var (below, above) = ((int)Math.Floor(place), (int)Math.Ceiling(place));
+            return double.Lerp(sorted[below], sorted[above], place - below);
+        }
     }
 }
