@@ -49,6 +49,16 @@ internal sealed class BenchCommandTests : LaunchTests
         Assert.That(Directory.Exists(Launched.Folder.Path), Is.False);
     }
 
+    [TestCase("all_gather")]
+    [TestCase("two_level")]
+    public void Dispatch_by_another_way_than_is_timed_is_refused_before_any_rank_starts(string dispatcher)
+    {
+        Assert.That(Bench("dispatch", "--nodes", "2", "--set", $"parallel.dispatcher={dispatcher}"), Is.EqualTo(ExitCodes.Usage));
+
+        Assert.That(Launched.Error, Does.Contain($"has none of {dispatcher}").And.Contain("--set parallel.dispatcher=all_to_all").And.Not.Contain("   at "));
+        Assert.That(Directory.Exists(Launched.Folder.Path), Is.False);
+    }
+
     private static double Number(JsonElement kernel, string name) => kernel.GetProperty(name).GetDouble();
 
     private int Bench(string family, params string[] more)

@@ -20,7 +20,7 @@ public static class KernelBench
     /// <param name="warmup">Rounds before the measurements.</param>
     /// <param name="repeats">Measurements of each kernel, at least 1.</param>
     /// <param name="ceilingSeconds">How long each ceiling is measured, before and after the kernels.</param>
-    /// <exception cref="ConfigException">The model has none of these kernels.</exception>
+    /// <exception cref="ConfigException">The configuration has none of these kernels.</exception>
     internal static KernelReport Run(string name, RunConfig config, DeviceMesh mesh, Device device, int warmup, int repeats, double ceilingSeconds = 0.25)
     {
         Check(name, config);
@@ -44,13 +44,25 @@ public static class KernelBench
     /// <summary>Refuses a family of which a configuration has no kernel.</summary>
     /// <param name="name">One of <see cref="Names"/>.</param>
     /// <param name="config">Checked.</param>
-    /// <exception cref="ConfigException">It is dispatch, and there is nothing to dispatch to.</exception>
+    /// <exception cref="ConfigException">It is dispatch, and there is nothing to dispatch to, or tokens go another way than the one whose kernels are timed.</exception>
     public static void Check(string name, RunConfig config)
     {
-        if (name == Dispatch && config.Model.MoeLayers == 0)
+        if (name != Dispatch)
+        {
+            return;
+        }
+
+        if (config.Model.MoeLayers == 0)
         {
             throw new ConfigException(
                 "model.dense_layers", $"all {config.Model.Layers} layers are dense (model.dense_layers): nothing is dispatched; bench experts times dense layers too");
+        }
+
+        if (config.Parallel.Dispatcher is DispatcherName.AllGather or DispatcherName.TwoLevel)
+        {
+            throw new ConfigException(
+                "parallel.dispatcher",
+                $"bench dispatch times the kernels of all_to_all, and has none of {ConfigChoices.Spelling(config.Parallel.Dispatcher)} (parallel.dispatcher); take --set parallel.dispatcher=all_to_all, or time whole steps by bench step");
         }
     }
 

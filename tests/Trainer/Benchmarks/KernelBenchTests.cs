@@ -123,6 +123,18 @@ internal sealed class KernelBenchTests(Device device)
         Assert.That(step.Operations, bytesPerWeight is null ? Is.GreaterThan(0) : Is.Zero);
     }
 
+    [Test]
+    public void Only_dispatch_depends_on_the_way_that_tokens_go([Values] DispatcherName dispatcher)
+    {
+        var config = TinyRun.Config("nowhere");
+        config = config with { Parallel = config.Parallel with { Dispatcher = dispatcher } };
+        var isTimed = dispatcher is DispatcherName.Auto or DispatcherName.AllToAll or DispatcherName.Local;
+        foreach (var family in KernelBench.Names)
+        {
+            Assert.That(() => KernelBench.Check(family, config), isTimed || family != "dispatch" ? Throws.Nothing : Throws.TypeOf<ConfigException>(), family);
+        }
+    }
+
     private KernelReport Run(string family, Func<RunConfig, RunConfig>? change = null)
     {
         var config = TinyRun.Config("nowhere"); // no kernel reads the text
