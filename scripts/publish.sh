@@ -27,6 +27,8 @@ rm -rf "$target/native/build"
 mkdir -p "$target/data"
 cp data/*.txt "$target/data/"
 cp scripts/build-native.sh "$target/"
+mkdir -p "$target/benchmarks"
+cp -r benchmarks/step "$target/benchmarks/"
 printf '%s\n' 'bin/launch runs when ./build-native.sh has built the native library against this machine'"'"'s torch: see docs/gpu.md of the project.' > "$target/README"
 rm -f "$target"/bin/*.xml
 tar -C publish -cJf publish/moe-linux-x64.tar.xz moe

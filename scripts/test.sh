@@ -1,44 +1,23 @@
 #!/bin/sh
-# Runs every test and closes with the line `N passed, N failed, N skipped`, counted from the test runners' own result files.
-# Arguments go to `dotnet test`, such as --filter FullyQualifiedName~Launch. Without any, two runners share the tests: those of launcher, tracking and
-# process groups wait for other processes and for time-outs most of the while, and all others run in what that leaves of the machine.
+# Runs every test and closes with the line `N passed, N failed, N skipped`, counted from the test runner's own result file.
+# Arguments go to `dotnet test`, such as --filter FullyQualifiedName~Launch.
 set -u
 cd "$(dirname "$0")/.."
 
 results=TestResults
 rm -rf "$results"
-mkdir "$results"
+dotnet test tests/Tests.csproj --configuration "${CONFIGURATION:-Release}" --no-build --nologo \
+  --logger "trx;LogFileName=tests.trx" --results-directory "$results" "$@"
+code=$?
 
-command="dotnet test tests/Tests.csproj --configuration ${CONFIGURATION:-Release} --no-build --nologo --results-directory $results"
-code=0
-if [ $# -gt 0 ]; then
-  wanted=1
-  $command --logger "trx;LogFileName=tests.trx" "$@" || code=$?
-else
-  wanted=2
-  waiting=
-  others=
-  for room in Launch Tracking Distributed; do
-    waiting="$waiting|FullyQualifiedName~Moe.Tests.$room."
-    others="$others&FullyQualifiedName!~Moe.Tests.$room."
-  done
-
-  setsid nice -n 5 $command --logger "trx;LogFileName=others.trx" --filter "${others#&}" > "$results/others.log" 2>&1 &
-  second=$!
-  trap 'kill -s TERM -- "-$second" 2> /dev/null; exit 130' INT TERM HUP
-  $command --logger "trx;LogFileName=waiting.trx" --filter "${waiting#|}" || code=$?
-  wait "$second" || code=$?
-  trap - INT TERM HUP
-  cat "$results/others.log"
-fi
-
-if [ "$(cat "$results"/*.trx 2> /dev/null | grep -c '<Counters ')" -ne "$wanted" ]; then
-  echo "a test runner left no result"
+counters=$(grep -o '<Counters [^>]*>' "$results/tests.trx" 2> /dev/null)
+if [ -z "$counters" ]; then
+  echo "the test runner left no result"
   echo "0 passed, 1 failed, 0 skipped"
   exit 1
 fi
 
-number() { cat "$results"/*.trx | grep -o '<Counters [^>]*>' | sed "s/.* $1=\"\([0-9]*\)\".*/\1/" | awk '{ sum += $1 } END { print sum }'; }
+number() { printf '%s' "$counters" | sed -n "s/.* $1=\"\([0-9]*\)\".*/\1/p"; }
 total=$(number total)
 passed=$(number passed)
 executed=$(number executed)
@@ -55,7 +34,7 @@ if [ "$failed" -gt 0 ]; then
     failed && told && lines++ < 6 { text = $0; gsub(/<\/?Message>/, "", text); print "    " text }
     /<\/Message>/ { told = 0 }
     /<StackTrace>/ { failed = 0 }
-  ' "$results"/*.trx | sed 's/&quot;/"/g; s/&lt;/</g; s/&gt;/>/g; s/&#xD;//g; s/&amp;/\&/g'
+  ' "$results/tests.trx" | sed 's/&quot;/"/g; s/&lt;/</g; s/&gt;/>/g; s/&#xD;//g; s/&amp;/\&/g'
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 exit "$code"

@@ -10,7 +10,12 @@ launch="dotnet launch/bin/Release/net10.0/launch.dll"
 [ -f launch/bin/Release/net10.0/launch.dll ] || { echo "benchmarks: build first: make setup" >&2; exit 2; }
 # OpenBLAS takes its slowest kernels where it doesn't know the processor, and the peer would run at half its speed.
 if grep -q avx512vl /proc/cpuinfo; then export OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-SkylakeX}; fi
-ours() { $launch bench step --config configs/bench/cpu-4r.yaml --nodes 4 --warmup 40 --repeats 40 --ui json "$@" 2> /dev/null | grep -o '"tokens_per_s":[0-9.]*' | cut -d: -f2; }
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+ours() {
+  $launch bench step --config configs/bench/cpu-4r.yaml --nodes 4 --warmup 40 --repeats 40 --ui json "$@" 2> "$errors" | grep -o '"tokens_per_s":[0-9.]*' | cut -d: -f2 ||
+    { cat "$errors" >&2; return 1; }
+}
 echo "$(date -u +%F), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores, torch $("$python" -c 'import torch; print(torch.__version__)'), OpenBLAS kernels ${OPENBLAS_CORETYPE:-of its choice}"
 for round in $(seq "$rounds"); do
   peer=$(OMP_NUM_THREADS=1 "$python" benchmarks/step/peers/cpu_ep.py 4 60 | grep -o ': [0-9]* tokens/s' | grep -o '[0-9]*')
