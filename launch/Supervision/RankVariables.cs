@@ -1,5 +1,5 @@
 using System.Globalization;
-using System.Runtime.InteropServices;
+using Moe.Torch.Native;
 
 namespace Moe.Launch.Supervision;
 
@@ -7,7 +7,7 @@ namespace Moe.Launch.Supervision;
 /// <param name="Supervisor">Address of the control channel.</param>
 /// <param name="Token">Its secret.</param>
 /// <param name="StorePort">Port of the TCP store on the launcher's machine; null where none is needed.</param>
-internal sealed partial record RankVariables(string Supervisor, string Token, int? StorePort)
+internal sealed record RankVariables(string Supervisor, string Token, int? StorePort)
 {
     private static readonly string[] HandedOnPrefixes =
         ["MOE_", "MLFLOW_", "OMP_", "GOMP_", "OPENBLAS_", "MKL_", "NCCL_", "GLOO_", "TORCH_", "LIBTORCH", "CUDA_", "DOTNET_", "LD_LIBRARY_PATH"];
@@ -24,7 +24,7 @@ internal sealed partial record RankVariables(string Supervisor, string Token, in
     {
         if (Patience is { } patience)
         {
-            _ = SetVariable(SpinCount, patience, replace: 0); // for native libraries, which see nothing of what .NET keeps of the environment
+            NativeEnvironment.SetDefault(SpinCount, patience);
         }
     }
 
@@ -78,7 +78,4 @@ internal sealed partial record RankVariables(string Supervisor, string Token, in
                 && !variable.Key.StartsWith("MOE_RDZV", StringComparison.Ordinal) && variable.Value?.Contains('\n', StringComparison.Ordinal) == false);
 
     public static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
-
-    [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int SetVariable(string name, string value, int replace);
 }

@@ -5,18 +5,18 @@ using System.Runtime.Intrinsics.X86;
 namespace Moe.Torch.Native;
 
 /// <summary>Finds the project's native libraries, beside the program where it was published, else in the repository's native/build, and readies what they load.</summary>
-public static partial class NativeFolder
+public static class NativeFolder
 {
     private const int AbiVersion = 12; // kMoeAbi of native/abi.h
 
     static NativeFolder()
     {
         // libtorch may bring OpenBLAS, which takes its slowest kernels where it doesn't know the processor, one younger than itself: 61 GFLOP/s a core in float32 on an
-        // Emerald Rapids, 250 by the kernels named here, as by Cooperlake's. Which ones it knows can't be told before it is loaded, when it reads this once, from what
-        // native code sees of the environment: so they are named to it wherever there is AVX-512.
+        // Emerald Rapids, 250 by the kernels named here, as by Cooperlake's. Which ones it knows can't be told before it is loaded, when it reads this once: so
+        // they are named to it wherever there is AVX-512.
         if (Avx512BW.VL.IsSupported && Avx512DQ.VL.IsSupported)
         {
-            _ = SetVariable("OPENBLAS_CORETYPE", "SkylakeX", replace: 0);
+            NativeEnvironment.SetDefault("OPENBLAS_CORETYPE", "SkylakeX");
         }
     }
 
@@ -60,7 +60,4 @@ public static partial class NativeFolder
             throw new NativeLibraryException($"lib{name}.so has ABI {built}, this program needs {AbiVersion}; `make setup` builds the matching one");
         }
     }
-
-    [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int SetVariable(string name, string value, int replace);
 }
